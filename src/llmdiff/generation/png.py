@@ -1,0 +1,141 @@
+"""PNG files that say how they were made.
+
+Two text chunks: `parameters`, in the format of the AUTOMATIC1111 web UI that many tools read, and `llmdiff`, a
+versioned JSON document with everything that a redraw needs. The second is pure ASCII: any prompt survives it unchanged.
+"""
+
+import json
+import os
+import zlib
+from pathlib import Path, PurePath
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile, PngInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation.record import Record
+
+CHUNK = "llmdiff"
+FORMAT_VERSION: Literal[1] = 1
+
+# Names of schedulers in the web UI, where they differ from the class name without its ending.
+_SAMPLERS = {
+    "DDIMScheduler": "DDIM",
+    "DPMSolverMultistepScheduler": "DPM++ 2M",
+    "DPMSolverSDEScheduler": "DPM++ SDE",
+    "DPMSolverSinglestepScheduler": "DPM++ 2S",
+    "EulerAncestralDiscreteScheduler": "Euler a",
+    "KDPM2DiscreteScheduler": "DPM2",
+    "PNDMScheduler": "PLMS",
+    "UniPCMultistepScheduler": "UniPC",
+}
+
+
+class Document(BaseModel):
+    """Content of the `llmdiff` chunk: one picture, or the rows of a comparison sheet (base beside adapted)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = FORMAT_VERSION
+    kind: Literal["picture", "comparison"]
+    pictures: tuple[Record, ...] = Field(min_length=1)
+
+
+def write_png(path: Path, image: Image.Image, document: Document) -> None:
+    """Write a PNG with both chunks, in one step: the file is there whole or not at all."""
+    info = PngInfo()
+    info.add_text("parameters", parameters_text(document.pictures[0]))
+    info.add_text(CHUNK, json.dumps(document.model_dump(mode="json"), ensure_ascii=True))
+    save_png(path, image, info)
+
+
+def save_png(path: Path, image: Image.Image, info: PngInfo | None = None) -> None:
+    """Write a PNG, making its folder if needed, in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{os.getpid()}.{zlib.crc32(path.name.encode(errors='replace')):08x}.part"
+    try:
+        image.save(draft, format="PNG", pnginfo=info)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read_png(path: Path) -> tuple[Image.Image, Document]:
+    """The picture and what it was made with.
+
+    Raises:
+        LLMDiffError: no such file, not a readable PNG, no chunk of ours, or one of a newer format.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            chunks = dict(image.text) if isinstance(image, PngImageFile) else {}
+            pixels = image.convert("RGB")
+    except FileNotFoundError as error:
+        raise LLMDiffError(f"There is no file {str(path)!r}.") from error
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise LLMDiffError(f"The file {str(path)!r} is not a PNG that can be read, or it is damaged.") from error
+    if CHUNK not in chunks:
+        raise LLMDiffError(
+            f"The file {str(path)!r} does not say how it was drawn (no {CHUNK!r} chunk): "
+            "only PNG files written by llmdiff, and not edited since, can be redrawn."
+        )
+    return pixels, _parse(path, chunks[CHUNK])
+
+
+def parameters_text(record: Record) -> str:
+    """The `parameters` chunk: prompt, negative prompt and one line of settings, as the web UI writes them."""
+    picture, provenance = record.picture, record.provenance
+    settings: dict[str, object] = {
+        "Steps": picture.steps,
+        "Sampler": _sampler(provenance.scheduler),
+        "CFG scale": f"{picture.guidance:g}",
+        "Seed": picture.seed,
+        "Size": f"{picture.width}x{picture.height}",
+        "Model hash": provenance.base_hash[:10],
+        "Model": PurePath(record.models.base).name,
+    }
+    if record.models.adapter is not None:
+        settings["LLMDiff adapter"] = record.models.adapter
+        settings["LLMDiff adapter hash"] = (provenance.adapter_hash or "")[:10]
+        settings["LLMDiff scale"] = f"{picture.scale:g}"
+    settings["Version"] = f"llmdiff {provenance.versions.get('llmdiff', '')}"
+    lines = [picture.prompt]
+    if picture.negative:
+        lines.append(f"Negative prompt: {picture.negative}")
+    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items()))
+    return "\n".join(lines).replace("\0", "")
+
+
+def _parse(path: Path, text: str | bytes) -> Document:
+    try:
+        content = json.loads(text)
+        if (
+            isinstance(content, dict)
+            and isinstance(content.get("version"), int)
+            and content["version"] > FORMAT_VERSION
+        ):
+            raise LLMDiffError(f"The file {str(path)!r} was drawn by a newer llmdiff: upgrade to redraw it.")
+        return Document.model_validate(content)
+    except (ValueError, RecursionError, ValidationError) as error:
+        raise LLMDiffError(f"The {CHUNK!r} chunk of {str(path)!r} is damaged.") from error
+
+
+def _sampler(scheduler: dict[str, object]) -> str:
+    name = str(scheduler["_class_name"])
+    return _SAMPLERS.get(name, name.removesuffix("Scheduler").removesuffix("Discrete"))
+
+
+def _quoted(value: object) -> str:
+    """A value as the web UI writes it: in JSON quotes where a comma, colon or line break would end it early."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text

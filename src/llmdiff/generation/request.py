@@ -1,0 +1,183 @@
+"""A request for pictures, checked before any model is loaded, and the pictures that answer it."""
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from PIL import Image
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation.png import Document
+from llmdiff.generation.record import Models, PictureSettings, Record
+from llmdiff.generation.renderer import Renderer
+from llmdiff.generation.sheet import SheetEntry, contact_sheet
+from llmdiff.models import EMBEDDED
+
+Progress = Callable[[str, float], None]  # stage, and the finished share of the whole request, 0 … 1
+_NONE = "none"
+
+
+class GenerationRequest(BaseModel):
+    """What to draw and with what. Every mistake in it raises LLMDiffError with one sentence.
+
+    Picture n of every prompt has seed `seed + n`, so that a picture does not depend on the other prompts [choice].
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompts: list[str]
+    negative: str = ""
+    steps: int = Field(default=30, ge=1, le=1000)
+    guidance: float = Field(default=5.0, ge=0, le=100, allow_inf_nan=False)
+    scale: float = Field(default=1.0, ge=-10, le=10, allow_inf_nan=False)
+    seed: int = Field(default_factory=lambda: secrets.randbelow(2**32), ge=0, lt=2**53)
+    size: tuple[int, int] | None = None  # width, height; None: what the base model was trained for
+    num: int = Field(default=1, ge=1, le=10_000)
+    base: str = EMBEDDED
+    adapter: str | None = None  # None: the shipped one, for the embedded base; "none": the base model alone
+    llm: str | None = None  # None: the LLM that the adapter was trained with
+    compare: bool = False
+    device: str | None = None  # None: the fastest one here
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _one_sentence(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "request"
+            value = str(first["input"])[:60]
+            raise LLMDiffError(f"The value {value!r} of {field!r} will not do: {first['msg']}.") from error
+
+    @field_validator("prompts")
+    @classmethod
+    def _prompts_say_something(cls, prompts: list[str]) -> list[str]:
+        if not prompts or any(not prompt.strip() for prompt in prompts):
+            raise LLMDiffError("The prompt is empty: say in words what the picture should show.")
+        if any(re.search("[\ud800-\udfff]", prompt) for prompt in prompts):
+            raise LLMDiffError("The prompt is not valid text: it must be encoded as UTF-8.")
+        return prompts
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _size_in_words(cls, size: Any) -> Any:
+        if not isinstance(size, str):
+            return size
+        match = re.fullmatch(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*", size)
+        if match is None:
+            raise LLMDiffError(f"The size {size!r} is not of the form WIDTHxHEIGHT, such as 512x512.")
+        return int(match[1]), int(match[2])
+
+    @field_validator("size")
+    @classmethod
+    def _size_fits_latents(cls, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        if size is not None and any(side % 8 or not 8 <= side <= 8192 for side in size):
+            raise LLMDiffError(
+                f"The size {size[0]}x{size[1]} will not do: both sides must be multiples of 8 up to 8192."
+            )
+        return size
+
+    @model_validator(mode="after")
+    def _models_make_sense(self) -> Self:
+        if self.adapter is None and self.base != EMBEDDED:
+            raise LLMDiffError(
+                f"An adapter belongs to one base model: name the one for {self.base!r} with --adapter, "
+                "or draw with the base model alone by --adapter none."
+            )
+        if self.adapter == _NONE and (self.llm is not None or self.compare):
+            option = "--llm" if self.llm is not None else "--compare"
+            raise LLMDiffError(f"The option {option} needs an adapter, but --adapter is none: drop one of the two.")
+        return self
+
+    def models(self) -> Models:
+        """The models that this request names."""
+        adapter = None if self.adapter == _NONE else self.adapter or EMBEDDED
+        return Models(base=self.base, adapter=adapter, llm=self.llm)
+
+    def pictures(self, default_size: tuple[int, int]) -> list[PictureSettings]:
+        """Settings of every picture, prompt by prompt."""
+        width, height = self.size or default_size
+        common = self.model_dump(include={"negative", "steps", "guidance", "scale"})
+        return [
+            PictureSettings(prompt=prompt, seed=self.seed + n, width=width, height=height, **common)
+            for prompt in self.prompts
+            for n in range(self.num)
+        ]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, how it was made, and the base model's picture of the same prompt and seed if one was asked for."""
+
+    image: Image.Image
+    metadata: Record
+    base: "Picture | None" = None
+
+    @property
+    def prompt(self) -> str:
+        """The prompt it was drawn from."""
+        return self.metadata.picture.prompt
+
+    @property
+    def seed(self) -> int:
+        """Seed of its own noise."""
+        return self.metadata.picture.seed
+
+    def document(self) -> Document:
+        """What its PNG says about it."""
+        return Document(kind="picture", pictures=(self.metadata,))
+
+
+def generate(request: GenerationRequest, progress: Progress | None = None) -> list[Picture]:
+    """Load the models and draw what is asked for; raises LLMDiffError if a model cannot be loaded."""
+    report = progress or (lambda stage, share: None)
+    report("Loading models", 0.0)
+    renderer = Renderer.load(request.models(), device=request.device)
+    settings = request.pictures(renderer.default_size())
+    return draw_all(renderer, settings, compare=request.compare, progress=report)
+
+
+def draw_all(
+    renderer: Renderer, settings: Sequence[PictureSettings], *, compare: bool, progress: Progress
+) -> list[Picture]:
+    """Draw all pictures; with `compare`, each also by the base model alone."""
+    runs = 2 if compare else 1
+    adapted = _draw(renderer, settings, lambda share: progress("Drawing", share / runs))
+    if not compare:
+        return adapted
+    with renderer.base_alone():
+        alone = _draw(renderer, settings, lambda share: progress("Drawing (base model)", (1 + share) / runs))
+    return [Picture(mine.image, mine.metadata, base) for mine, base in zip(adapted, alone, strict=True)]
+
+
+def comparison_sheet(pictures: Sequence[Picture]) -> Image.Image:
+    """Contact sheet of pictures drawn with `compare`: the base model's beside the adapted one, a row each."""
+    entries = [
+        SheetEntry((picture.base.image, picture.image), f"{picture.prompt} (seed {picture.seed})")
+        for picture in pictures
+        if picture.base is not None
+    ]
+    return contact_sheet(entries, headings=("base", "with LLM"))
+
+
+def _draw(renderer: Renderer, settings: Sequence[PictureSettings], report: Callable[[float], None]) -> list[Picture]:
+    drawn = []
+    for number, one in enumerate(settings):
+
+        def on_step(share: float, number: int = number) -> None:
+            report((number + share) / len(settings))
+
+        drawn.append(Picture(renderer.draw(one, on_step), renderer.record(one)))
+    return drawn
