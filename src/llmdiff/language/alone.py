@@ -1,0 +1,129 @@
+"""A block given each token and nothing else: "alone" of method.md section 1.
+
+Letters in shapes: B batch, S tokens, D LLM width, N the tokens that are read, over all prompts.
+"""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmdiff.errors import LLMDiffError
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """One block's call in a forward pass, with what it was given and what it returned.
+
+    Attributes:
+        block: the block.
+        arguments: what it was called with.
+        input: (B, S, D), the hidden states that it was given.
+        output: (B, S, D), the hidden states that it returned.
+    """
+
+    block: nn.Module
+    arguments: inspect.BoundArguments
+    input: Tensor
+    output: Tensor
+
+    @classmethod
+    def capture(cls, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> "BlockCall":
+        """The call that a forward hook was told of.
+
+        Raises:
+            LLMDiffError: if the hidden states are not one vector per token.
+        """
+        arguments = inspect.signature(block.forward).bind(*args, **kwargs)
+        hidden = next(iter(arguments.arguments.values()))
+        if not isinstance(hidden, Tensor) or hidden.dim() != 3:
+            raise LLMDiffError(
+                f"{type(block).__name__} does not pass one vector per token from block to block; "
+                "choose a language model with a single residual stream."
+            )
+        return cls(block, arguments, hidden, _hidden_states(output))
+
+    def alone(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The block's output for single tokens, each seen by the block without any other.
+
+        Args:
+            rows: (N,) the prompt of each token.
+            columns: (N,) its position in the prompt, which it keeps.
+
+        Returns:
+            (N, D).
+
+        Raises:
+            LLMDiffError: if the block's position biases cannot be taken apart.
+        """
+        if self.arguments.arguments.get("position_bias") is not None:
+            raise LLMDiffError(
+                f"{type(self.block).__name__} adds position biases of its own kind to its attention, "
+                "which the llmdiff extraction cannot read; choose another language model or extraction."
+            )
+        rows, columns = rows.to(self.input.device), columns.to(self.input.device)
+        if self.arguments.arguments.get("alibi") is not None:
+            return self._masked()[rows, columns]
+        return self._folded(rows, columns)[:, 0]
+
+    def _folded(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """The tokens as a batch of one-token sequences: (N, 1, D). Right for every kind of block but ALiBi's."""
+        batch, length = self.input.shape[:2]
+
+        def fold(name: str, value: Any) -> Any:
+            return None if "mask" in name else fold_tokens(value, batch, length, rows, columns)
+
+        return self._run(fold)
+
+    def _masked(self) -> Tensor:
+        """The whole sequence under a diagonal mask: (B, S, D). For ALiBi, whose biases are made for S keys."""
+        length, dtype = self.input.shape[1], self.input.dtype
+        mask = torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=self.input.device)
+        diagonal = mask.fill_diagonal_(0).expand(self.input.shape[0], 1, length, length)
+        return self._run(lambda name, value: diagonal if name == "attention_mask" else value)
+
+    def _run(self, change: Any) -> Tensor:
+        """The block called again with every argument changed, past its hooks."""
+        signature = self.arguments.signature
+        changed = inspect.BoundArguments(signature, self.arguments.arguments.copy())
+        for name, value in self.arguments.arguments.items():
+            if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+                changed.arguments[name] = {key: change(key, inner) for key, inner in value.items()}
+            else:
+                changed.arguments[name] = change(name, value)
+        return _hidden_states(self.block.forward(*changed.args, **changed.kwargs))
+
+
+def fold_tokens(value: Any, batch: int, length: int, rows: Tensor, columns: Tensor) -> Any:
+    """An argument of a block for N one-token sequences instead of a batch of B sequences of S tokens.
+
+    A tensor with neighbouring dimensions (B or 1, S) gets (N, 1) in their place, one of shape (S,) keeps its first
+    entry, and anything without a sequence dimension stays as it is. Containers are folded item by item.
+
+    Args:
+        value: the argument.
+        batch: B.
+        length: S.
+        rows: (N,) the prompt of each token.
+        columns: (N,) the position of each token.
+    """
+    if isinstance(value, dict):
+        return {key: fold_tokens(inner, batch, length, rows, columns) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(fold_tokens(inner, batch, length, rows, columns) for inner in value)
+    if not isinstance(value, Tensor):
+        return value
+    if value.shape == (length,):
+        return value[:1]
+    for first in range(value.dim() - 1):
+        if value.shape[first] in (1, batch) and value.shape[first + 1] == length:
+            tokens = value.movedim((first, first + 1), (0, 1))
+            chosen = tokens[rows if tokens.shape[0] == batch else torch.zeros_like(rows), columns]
+            return chosen.unsqueeze(1).movedim((0, 1), (first, first + 1))
+    return value
+
+
+def _hidden_states(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output[0]

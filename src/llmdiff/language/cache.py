@@ -1,0 +1,59 @@
+"""A small memory of the encodings made last, bounded by their size."""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from threading import Lock
+
+from torch import Tensor
+
+DEFAULT_BYTES = 64 * 2**20
+"""What the encodings kept may weigh together."""
+
+
+class EncodingCache:
+    """Encodings of single prompts by content, the least recently used dropped first.
+
+    A copy or a pickle of it is empty.
+    """
+
+    def __init__(self, limit: int = DEFAULT_BYTES) -> None:
+        self.limit = limit
+        self.size = 0
+        self._entries: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __reduce__(self) -> tuple[type["EncodingCache"], tuple[int]]:
+        return EncodingCache, (self.limit,)
+
+    def get(self, key: Hashable) -> Tensor | None:
+        """The encoding (S, D) kept under a key, which counts as used now."""
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key]
+
+    def put(self, key: Hashable, embeds: Tensor) -> None:
+        """Keep a copy of an encoding (S, D); one that is larger than the limit is not kept."""
+        weight = embeds.nbytes
+        if weight > self.limit:
+            return
+        with self._lock:
+            self._drop(key)
+            self._entries[key] = embeds.clone()
+            self.size += weight
+            while self.size > self.limit:
+                self._drop(next(iter(self._entries)))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self.size = 0
+
+    def _drop(self, key: Hashable) -> None:
+        dropped = self._entries.pop(key, None)
+        self.size -= dropped.nbytes if dropped is not None else 0

@@ -1,0 +1,51 @@
+"""How an LLM is read: everything that an encoding depends on besides the LLM and the learned weights."""
+
+import re
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from llmdiff.errors import LLMDiffError
+
+EXTRACTIONS = ("llmdiff", "last", "penultimate", "layer:k", "mean", "norm-mean", "weighted")
+
+
+class ReadingConfig(BaseModel):
+    """How prompts become encodings (method.md sections 1 and 2). Recorded in every adapter.
+
+    ``extraction`` is what is read of the blocks:
+
+    - ``llmdiff``: the context scores of all blocks, weighted by a learned g (Dong et al. 2024).
+    - ``last``: the output of the model's final norm; ``penultimate``: the output of the block before the last one.
+    - ``layer:k``: the output of the k-th block, 1 being the first one to run.
+    - ``mean``: the mean of all block outputs; ``norm-mean``: the mean of their LayerNorms (Wang et al., CVPR 2025).
+    - ``weighted``: the mean of all block outputs with weights from a learned softmax.
+
+    ``score``, ``normalise``, ``start`` and ``noise`` concern ``llmdiff`` alone.
+
+    Raises:
+        LLMDiffError: if the extraction is unknown or the template has no place for the prompt.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    extraction: str = "llmdiff"
+    score: Literal["residual", "difference"] = "residual"
+    normalise: Literal["none", "rms"] = "rms"
+    start: Literal["embedding", "zeros"] = "embedding"
+    noise: bool = True
+    template: str | None = Field(default=None, description='text around "{prompt}", or "chat" for the LLM\'s own')
+    max_tokens: int = Field(default=256, ge=1, description="prompt tokens kept, after the template's prefix is cut")
+
+    @field_validator("extraction")
+    @classmethod
+    def _known_extraction(cls, name: str) -> str:
+        if name in EXTRACTIONS and name != "layer:k" or re.fullmatch(r"layer:[1-9]\d*", name):
+            return name
+        raise LLMDiffError(f"Unknown extraction {name!r}: choose one of {', '.join(EXTRACTIONS)}, with k from 1.")
+
+    @model_validator(mode="after")
+    def _template_takes_the_prompt(self) -> Self:
+        if self.template not in (None, "chat") and self.template.count("{prompt}") != 1:
+            raise LLMDiffError(f'The template {self.template!r} must be "chat" or contain {{prompt}} exactly once.')
+        return self

@@ -1,0 +1,153 @@
+"""An LLM with its tokenizer, ready to be read block by block."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import embedded
+from llmdiff.language.blocks import find_blocks, find_decoder
+from llmdiff.language.cache import EncodingCache
+
+_SAMPLES = 64
+"""Weights per parameter that the fingerprint looks at."""
+
+
+class LanguageModel:
+    """A decoder-only LLM with its tokenizer: frozen, in eval mode.
+
+    Attributes:
+        name: the name it was loaded by.
+        revision: the Hub revision asked for, if any.
+        model: its decoder, without the LM head.
+        blocks: the decoder's transformer blocks in the order in which they run.
+        tokenizer: its tokenizer.
+        width: D, the width of its hidden states.
+        block_count: T, how many blocks it has.
+        encodings: the encodings it made last.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, revision: str | None = None
+    ) -> None:
+        self.name = name
+        self.revision = revision
+        self.model = find_decoder(model).eval().requires_grad_(False)
+        self.blocks: nn.ModuleList = find_blocks(self.model)
+        self.tokenizer = tokenizer
+        self.width: int = self.model.config.get_text_config().hidden_size
+        self.block_count: int = len(self.blocks)
+        self.encodings = EncodingCache()
+        self._fingerprint: str | None = None
+
+    @classmethod
+    def load(
+        cls,
+        name: str = embedded.NAME,
+        *,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        trust_remote_code: bool = False,
+    ) -> Self:
+        """Load an LLM.
+
+        Args:
+            name: "embedded" for the SmolLM2 of the package index, a local folder, or a Hub id.
+            revision: a Hub branch, tag or commit.
+            dtype: of its weights.
+            device: where it runs.
+            trust_remote_code: run the Python code of the model's repository.
+
+        Raises:
+            LLMDiffError: if it cannot be found, fetched or read.
+        """
+        source = str(embedded.fetch()) if name == embedded.NAME else name
+        if name == embedded.NAME:
+            revision = None
+        elif _is_path(name) and not (Path(name) / "config.json").is_file():
+            raise LLMDiffError(f"{name} is not the folder of a language model: there is no config.json in it.")
+        options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+            raise LLMDiffError(_load_failure(name, error)) from error
+        return cls(model, tokenizer, name, revision).to(device)
+
+    @classmethod
+    def from_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Self:
+        """Take an LLM that is loaded already. It is frozen and put in eval mode."""
+        return cls(model, tokenizer, name)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of its weights."""
+        return self.model.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return self.model.device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move it to a device, in place."""
+        self.model.to(device)
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What an adapter records of its LLM: name, revision, width, blocks, dtype and fingerprint.
+
+        The fingerprint is a hash of the architecture and of a sample of the weights of the first, the middle and the
+        last block. It does not depend on where the LLM was loaded from, nor on the dtype as long as that dtype holds
+        the checkpoint's values.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = self._hash_sample()
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "width": self.width,
+            "blocks": self.block_count,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "fingerprint": self._fingerprint,
+        }
+
+    def _hash_sample(self) -> str:
+        config = self.model.config.get_text_config()
+        digest = hashlib.sha256(repr((config.model_type, self.width, self.block_count, config.vocab_size)).encode())
+        for index in (0, self.block_count // 2, self.block_count - 1):
+            for key, weight in sorted(self.blocks[index].named_parameters()):
+                digest.update(f"{index}.{key}".encode() + _sample(weight))
+        return digest.hexdigest()[:16]
+
+
+def _sample(weight: Tensor) -> bytes:
+    """A few values of a weight, on a grid that is coarser than what float16 loses near zero; none of a meta tensor."""
+    if weight.is_meta:
+        return b""
+    flat = weight.detach().flatten()
+    chosen = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES]
+    return (chosen.float().cpu() * 4096).round().to(torch.int64).numpy().tobytes()
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name means a local folder and not a Hub id (owner/name)."""
+    return Path(name).exists() or name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name
+
+
+def _load_failure(name: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    if "trust_remote_code" in reason:
+        return f"{name} brings its own Python code: read it, then allow it with trust_remote_code=True."
+    if isinstance(error, SafetensorError):
+        return f"The weights of {name} are damaged ({reason}): delete them and fetch them again."
+    if isinstance(error, OSError) and not _is_path(name):
+        return f"{name} is not in the local cache and could not be fetched from the Hugging Face Hub: {reason}"
+    return f"{name} could not be loaded as a decoder-only language model: {reason}"

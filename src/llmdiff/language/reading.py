@@ -1,0 +1,191 @@
+"""Reading an LLM's blocks in one forward pass (method.md section 1).
+
+Every extraction is a weighted sum of one term per block. The term is the context score for ``llmdiff`` and the
+block's output for the others, whose last term is the output of the final norm for ``last`` and each of whose terms is
+normalised for ``norm-mean``. Terms are numbered as the blocks run: term 0 belongs to the block that the paper calls T.
+
+Letters in shapes: B batch, S tokens, D LLM width, T blocks, N the tokens that are read, over all prompts.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmdiff.language.alone import BlockCall
+from llmdiff.language.config import ReadingConfig
+from llmdiff.language.encoding import Tokens
+from llmdiff.language.model import LanguageModel
+
+EPSILON = 1e-6
+"""Added to a score's root mean square before the division by it, so that a score of 0 stays 0."""
+
+
+def read_stack(llm: LanguageModel, tokens: Tokens, config: ReadingConfig) -> tuple[Tensor, Tensor]:
+    """The start and all terms, for training g without running the LLM again.
+
+    Args:
+        llm: the LLM.
+        tokens: (B, S), of which the template's first ``skip`` are cut off.
+        config: how to read.
+
+    Returns:
+        start (B, S - skip, D) and stack (T, B, S - skip, D), float32, exact zeros at padding, without gradients.
+    """
+    terms: list[Tensor] = []
+    start = _walk(llm, tokens, config, lambda index, term: terms.append(term))
+    return start, torch.stack([term.to(start.device) for term in terms])
+
+
+def read_sum(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, weights: Tensor) -> Tensor:
+    """``c^T + Σ_i w_i · term_i`` in the memory of one term, for inference (method.md section 2, without noise).
+
+    Args:
+        llm: the LLM.
+        tokens: (B, S), of which the template's first ``skip`` are cut off.
+        config: how to read.
+        weights: (T,), see `TextEncoding.weights`.
+
+    Returns:
+        (B, S - skip, D), float32, exact zeros at padding, without gradients.
+    """
+    factors = weights.tolist()
+    total = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
+
+    def add(index: int, term: Tensor) -> None:
+        total.add_(term.to(total.device), alpha=factors[index])
+
+    return total + _walk(llm, tokens, config, add)
+
+
+class Terms(Protocol):
+    """From one block's call after the other to its term (B, S - skip, D)."""
+
+    def __call__(self, call: BlockCall) -> Tensor: ...
+
+
+class Scores:
+    """The context scores s_t (method.md section 1), differenced and normalised as the config says.
+
+    Only real tokens after the first of each prompt are computed: the first one's score is 0 by definition.
+    With ``score="difference"`` the first block, which has no neighbour before it, keeps its ``residual`` score
+    **[choice]**: so the T differences still determine the T scores.
+    """
+
+    def __init__(self, tokens: Tokens, config: ReadingConfig) -> None:
+        self.config = config
+        self.shape = tokens.kept.shape
+        self.skip = tokens.skip
+        after_first = tokens.mask.clone()
+        after_first[:, : max(1, tokens.skip)] = False
+        self.rows, self.columns = after_first.nonzero(as_tuple=True)
+        self.before: Tensor | None = None
+
+    def __call__(self, call: BlockCall) -> Tensor:
+        scores = torch.zeros(*self.shape, call.input.shape[-1], device=call.input.device)
+        if len(self.rows):
+            scores[self.rows, self.columns - self.skip] = self._normalise(self._differ(self._context_score(call)))
+        return scores
+
+    def _context_score(self, call: BlockCall) -> Tensor:
+        """together - alone, in which the block's input cancels: (N, D)."""
+        return call.output[self.rows, self.columns].float() - call.alone(self.rows, self.columns).float()
+
+    def _differ(self, score: Tensor) -> Tensor:
+        """s'_t = s_{t+1} - s_t, where t+1 is the block that ran before block t."""
+        if self.config.score == "residual":
+            return score
+        before, self.before = self.before, score
+        return score if before is None else before.to(score.device) - score
+
+    def _normalise(self, score: Tensor) -> Tensor:
+        if self.config.normalise == "none":
+            return score
+        return score / (score.square().mean(-1, keepdim=True).sqrt() + EPSILON)
+
+
+class States:
+    """The blocks' outputs, each LayerNormed without affine parameters for ``norm-mean``."""
+
+    def __init__(self, tokens: Tokens, config: ReadingConfig) -> None:
+        self.tokens = tokens
+        self.normed = config.extraction == "norm-mean"
+
+    def __call__(self, call: BlockCall) -> Tensor:
+        return self.keep(call.output)
+
+    def keep(self, states: Tensor) -> Tensor:
+        """Hidden states (B, S, D) without the template's prefix, in float32 and 0 at padding."""
+        kept = _kept(states, self.tokens)
+        return F.layer_norm(kept, kept.shape[-1:]).masked_fill(_padding(self.tokens, kept), 0) if self.normed else kept
+
+
+@torch.no_grad()
+def _walk(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Callable[[int, Tensor], None]) -> Tensor:
+    """One forward pass that hands every block's term to ``take`` and returns the start (B, S - skip, D)."""
+    tokens = Tokens(tokens.ids.to(llm.device), tokens.mask.to(llm.device), tokens.skip)
+    walk = _Walk(llm, tokens, config, take)
+    handles = [
+        block.register_forward_hook(_Hook(walk, index), with_kwargs=True) for index, block in enumerate(llm.blocks)
+    ]
+    try:
+        final = llm.model(input_ids=tokens.ids, attention_mask=tokens.mask.long(), use_cache=False)[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    walk.finish(final)
+    return walk.start
+
+
+class _Walk:
+    """The state of one pass: the terms so far and the thread that they belong to."""
+
+    def __init__(
+        self, llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Callable[[int, Tensor], None]
+    ) -> None:
+        self.tokens = tokens
+        self.take = take
+        self.llmdiff = config.extraction == "llmdiff"
+        self.embedded = self.llmdiff and config.start == "embedding"
+        self.final = llm.block_count - 1 if config.extraction == "last" else None
+        self.terms: Terms = Scores(tokens, config) if self.llmdiff else States(tokens, config)
+        self.start = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
+        self.thread = threading.get_ident()
+
+    def block(self, index: int, call: BlockCall) -> None:
+        """Take the term of a block that has just run; the first one's input is the token embedding."""
+        if index == 0 and self.embedded:
+            self.start = _kept(call.input, self.tokens)
+        if index != self.final:
+            self.take(index, self.terms(call))
+
+    def finish(self, final: Tensor) -> None:
+        """Take the output (B, S, D) of the final norm as the last term, where the extraction asks for it."""
+        if self.final is not None:
+            self.take(self.final, _kept(final, self.tokens))
+
+
+class _Hook:
+    """A forward hook of one block; calls from other threads are not of this pass."""
+
+    def __init__(self, walk: _Walk, index: int) -> None:
+        self.walk = walk
+        self.index = index
+
+    def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if threading.get_ident() == self.walk.thread:
+            self.walk.block(self.index, BlockCall.capture(block, args, kwargs, output))
+
+
+def _padding(tokens: Tokens, like: Tensor) -> Tensor:
+    """True at padding: (B, S - skip, 1)."""
+    return ~tokens.kept.unsqueeze(-1).to(like.device)
+
+
+def _kept(states: Tensor, tokens: Tokens) -> Tensor:
+    """Hidden states (B, S, D) to (B, S - skip, D) in float32, 0 at padding."""
+    kept = states[:, tokens.skip :].float()
+    return kept.masked_fill(_padding(tokens, kept), 0)

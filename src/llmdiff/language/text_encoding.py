@@ -1,0 +1,126 @@
+"""The learned part of the text encoding: block weights, noise and the LayerNorm (method.md section 2)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language.config import ReadingConfig
+
+RAW_H_START = -10.0
+"""softplus(-10) = 4.5e-5 per block: for 30 blocks the noise has a standard deviation of 0.05, where the sum of 30
+normalised scores has one of 5 to 30."""
+
+
+class TextEncoding(nn.Module):
+    """From the terms of all blocks to the encoding c, for every extraction (method.md section 2).
+
+    Every extraction is ``LayerNorm(start + Σ_i w_i · stack_i)`` over T terms; they differ in what the terms are (see
+    `llmdiff.language.reading`) and in the weights w: learned (``llmdiff``: g; ``weighted``: a softmax of ``logits``)
+    or fixed (the others). Blocks are counted as they run: w_0 belongs to the first one, which the paper calls T.
+
+    The T noises of a Langevin walk are independent and only their sum is used, so one is drawn with the variance of
+    the sum: ``sqrt(2 Σ_t h_t) · ε``.
+
+    Letters in shapes: B batch, S tokens, D LLM width, T blocks.
+
+    Parameters:
+        g: (T,), 1 at the start (``llmdiff``).
+        raw_h: (T,), with h = softplus(raw_h) (``llmdiff`` with noise).
+        logits: (T,), 0 at the start (``weighted``).
+        norm.weight, norm.bias: (D,), the affine LayerNorm.
+
+    Args:
+        config: how the LLM is read.
+        width: D.
+        block_count: T.
+
+    Raises:
+        LLMDiffError: if the extraction reads a block that the LLM does not have.
+    """
+
+    def __init__(self, config: ReadingConfig, width: int, block_count: int) -> None:
+        super().__init__()
+        self.config = config
+        self.norm = nn.LayerNorm(width)
+        if config.extraction == "llmdiff":
+            self.g = nn.Parameter(torch.ones(block_count))
+            if config.noise:
+                self.raw_h = nn.Parameter(torch.full((block_count,), RAW_H_START))
+        elif config.extraction == "weighted":
+            self.logits = nn.Parameter(torch.zeros(block_count))
+        else:
+            self.register_buffer("fixed", fixed_weights(config.extraction, block_count), persistent=False)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the encoding has a noise at all."""
+        return hasattr(self, "raw_h")
+
+    def weights(self) -> Tensor:
+        """The weight of each block's term, in the order in which the blocks run: (T,)."""
+        if self.config.extraction == "llmdiff":
+            return self.g
+        return self.logits.softmax(0) if self.config.extraction == "weighted" else self.get_buffer("fixed")
+
+    def forward(self, start: Tensor, stack: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The encoding from the terms of all blocks; gradients reach every parameter.
+
+        Args:
+            start: (B, S, D), c^T.
+            stack: (T, B, S, D), the terms.
+            mask: (B, S) bool, True at real tokens.
+            generator: of the noise; None uses torch's own, and only in training mode.
+
+        Returns:
+            (B, S, D), exact zeros at padding.
+        """
+        weights = self.weights()
+        total = start.to(weights.dtype) + torch.einsum("t,tbsd->bsd", weights, stack.to(weights.dtype))
+        return self.finish(total, generator).masked_fill(~mask.unsqueeze(-1), 0)
+
+    def finish(self, total: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The encoding from ``start + Σ_i w_i · stack_i``: noise, if any, then the LayerNorm.
+
+        Noise is drawn in training mode, and at inference when a generator is given.
+
+        Args:
+            total: (B, S, D).
+            generator: of the noise, on the device of ``total``.
+
+        Returns:
+            (B, S, D) in the dtype of the parameters.
+        """
+        total = total.float()
+        if self.noisy and (self.training or generator is not None):
+            deviation = (2 * F.softplus(self.raw_h.float()).sum()).sqrt()
+            noise = torch.randn(total.shape, generator=generator, device=total.device, dtype=total.dtype)
+            total = total + deviation * noise
+        normed = F.layer_norm(total, self.norm.normalized_shape, eps=self.norm.eps)
+        return normed.to(self.norm.weight.dtype) * self.norm.weight + self.norm.bias
+
+
+def fixed_weights(extraction: str, block_count: int) -> Tensor:
+    """The weights (T,) of an extraction that learns none.
+
+    Raises:
+        LLMDiffError: if it reads a block that the LLM does not have.
+    """
+    if extraction in ("mean", "norm-mean"):
+        return torch.full((block_count,), 1 / block_count)
+    number = block_number(extraction, block_count)
+    return F.one_hot(torch.tensor(number - 1), block_count).float()
+
+
+def block_number(extraction: str, block_count: int) -> int:
+    """Which block ``last``, ``penultimate`` or ``layer:k`` reads, counted from 1.
+
+    Raises:
+        LLMDiffError: if the LLM has no such block.
+    """
+    if extraction == "last":
+        return block_count
+    number = block_count - 1 if extraction == "penultimate" else int(extraction.removeprefix("layer:"))
+    if not 1 <= number <= block_count:
+        raise LLMDiffError(f"The extraction {extraction} needs block {number}, but the LLM has {block_count} blocks.")
+    return number

@@ -1,0 +1,170 @@
+"""From prompts to token ids: templates, limits and padding.
+
+A prompt is tokenised apart from the text around it, so the template's prefix is the same ids for every prompt, and a
+control token that is spelled out in a prompt (``<|im_end|>``) is plain text, never control. Spaces at the end of the
+prefix are tokenised with the prompt, as BPE vocabularies expect.
+"""
+
+import functools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language.config import ReadingConfig
+from llmdiff.language.encoding import Tokens
+from llmdiff.language.model import LanguageModel
+
+_PROBE = "a"
+_MARK = "llmdiff-prompt-goes-here"
+_WORDS_SHOWN = 8
+
+
+def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig) -> Tokens:
+    """Token ids of prompts in the config's template.
+
+    The template's prefix is counted in ``skip``; what follows the prompt in the template stays in the encoding,
+    because those tokens have seen the whole prompt. Without a template, the tokens that the tokenizer adds by itself
+    (such as a BOS) stay too. A prompt that yields no token at all becomes one BOS token (EOS or pad where the
+    tokenizer has none), so the empty prompt has an encoding **[choice]**.
+
+    Warns, once per prompt, when a prompt is longer than ``max_tokens`` or than the LLM's context.
+
+    Args:
+        llm: whose tokenizer is used.
+        prompts: B texts, or a single one.
+        config: template and token limit.
+
+    Returns:
+        Tokens with ids and mask (B, S), padded on the right.
+
+    Raises:
+        LLMDiffError: if there is no prompt, or the template does not fit the LLM.
+    """
+    texts = as_texts(prompts)
+    frame = make_frame(llm.tokenizer, config.template)
+    limit = _limit(llm, frame, config)
+    rows = [torch.tensor(_row(llm, frame, text, limit)) for text in texts]
+    pad = next(iter(_ids_of(llm.tokenizer, "pad", "eos")), 0)
+    ids = pad_sequence(rows, batch_first=True, padding_value=pad)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
+    return Tokens(ids.to(llm.device), mask.to(llm.device), frame.skip)
+
+
+def as_texts(prompts: Sequence[str]) -> list[str]:
+    """A list of texts that every tokenizer takes: a single prompt is a list of one, lone surrogates become "?".
+
+    Raises:
+        LLMDiffError: if there is none or one is not a text.
+    """
+    texts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not texts:
+        raise LLMDiffError("There is no prompt to encode; give at least one.")
+    for text in texts:
+        if not isinstance(text, str):
+            raise LLMDiffError(f"A prompt must be a text, not {type(text).__name__}.")
+    return [text.encode(errors="replace").decode() for text in texts]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The ids around a prompt, the spaces tokenised with it, and how many ids are cut from the encoding."""
+
+    prefix: list[int]
+    suffix: list[int]
+    spaces: str
+    skip: int
+
+
+def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Frame:
+    """The frame of a template, with the special tokens that the tokenizer puts around a text.
+
+    Raises:
+        LLMDiffError: if the template is "chat" and the tokenizer has no chat template.
+    """
+    head, tail = _specials(tokenizer)
+    if template is None:
+        return Frame(head, tail, "", skip=0)
+    if template == "chat":
+        before, after = _chat_parts(tokenizer)
+        head, tail = [], []
+    else:
+        before, after = template.split("{prompt}")
+    bare = before.rstrip(" ")
+    spaces = before[len(bare) :]
+    if _control(tokenizer, before + _PROBE) == _control(tokenizer, bare) + _control(tokenizer, _PROBE):
+        spaces = ""  # the tokenizer puts a space before every text by itself
+    prefix = head + _control(tokenizer, bare)
+    return Frame(prefix, _control(tokenizer, after) + tail, spaces, skip=len(prefix))
+
+
+def _specials(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What the tokenizer adds before and after a text by itself."""
+    whole = tokenizer(_PROBE)["input_ids"]
+    bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+    at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    return whole[:at], whole[at + len(bare) :]
+
+
+def _chat_parts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """The text of the tokenizer's own chat template before and after what the user says."""
+    if tokenizer.chat_template is None:
+        raise LLMDiffError(
+            'The language model has no chat template; choose a template with {prompt} instead of "chat".'
+        )
+    message = [{"role": "user", "content": _MARK}]
+    before, _, after = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True).partition(
+        _MARK
+    )
+    return before, after
+
+
+def _control(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of the template's own text, whose control tokens are meant."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of a user's text, in which control tokens are spelled out."""
+    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+
+
+def _ids_of(tokenizer: PreTrainedTokenizerBase, *names: str) -> list[int]:
+    """The ids of those of the tokenizer's special tokens (bos, eos, pad) that it has."""
+    ids = [getattr(tokenizer, f"{name}_token_id") for name in names]
+    return [i for i in ids if i is not None]
+
+
+def _limit(llm: LanguageModel, frame: Frame, config: ReadingConfig) -> int:
+    """How many tokens of a prompt are kept."""
+    positions = getattr(llm.model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
+    room = min(config.max_tokens, positions - len(frame.prefix) - len(frame.suffix))
+    if room < 1:
+        raise LLMDiffError(f"The template leaves no room for a prompt in the {positions} tokens that {llm.name} reads.")
+    return int(room)
+
+
+def _row(llm: LanguageModel, frame: Frame, text: str, limit: int) -> list[int]:
+    """All ids of one prompt, at least one of them after the cut prefix."""
+    prompt = _plain(llm.tokenizer, frame.spaces + text)
+    if len(prompt) > limit:
+        _warn_of_cut(text, limit, len(prompt), llm.tokenizer.decode(prompt[limit:]))
+    row = frame.prefix + prompt[:limit] + frame.suffix
+    if len(row) > frame.skip:
+        return row
+    return row + (_ids_of(llm.tokenizer, "bos", "eos", "pad") or [0])[:1]
+
+
+@functools.lru_cache(maxsize=4096)
+def _warn_of_cut(text: str, limit: int, count: int, cut: str) -> None:
+    words = cut.split()
+    shown = " ".join(words[:_WORDS_SHOWN]) + (" …" if len(words) > _WORDS_SHOWN else "")
+    warnings.warn(
+        f"The prompt has {count} tokens and {limit} are read; the last {count - limit} are cut, from: {shown!r}",
+        stacklevel=5,
+    )
