@@ -1,0 +1,6 @@
+"""The adapter: from an LLM's encoding to the cross-attention of an image model (method.md section 3)."""
+
+from llmdiff.adapter.config import AdapterConfig, BaseDescription, LayerShape
+from llmdiff.adapter.model import LLMDiffAdapter
+
+__all__ = ["AdapterConfig", "BaseDescription", "LLMDiffAdapter", "LayerShape"]

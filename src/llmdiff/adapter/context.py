@@ -1,0 +1,129 @@
+"""Which encoding each row of a denoiser call reads: the side channel between a prompt and the layers.
+
+Letters in shapes: R rows of the call, S text tokens, D LLM width, C cross-attention width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import Encoding
+
+KeyValue = tuple[Tensor, Tensor]
+MASKED = -10000.0  # what diffusers itself adds to the scores of masked tokens; fits float16
+
+
+@dataclass
+class Rows:
+    """The encoding of every row of one denoiser call.
+
+    Attributes:
+        embeds: c, (R, S, D), exact zeros at padding.
+        mask: (R, S) bool, True at real tokens.
+        projected: φ(c), (R, S, C), in replace mode.
+    """
+
+    embeds: Tensor
+    mask: Tensor
+    projected: Tensor | None = None
+    _memory: dict[nn.Module, KeyValue] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def attendable(self) -> Tensor:
+        """(R, 1, 1, S) bool for ``scaled_dot_product_attention``.
+
+        A row without any token attends its padding, which is zeros: a softmax over nothing would be NaN.
+        """
+        return (self.mask | ~self.mask.any(1, keepdim=True))[:, None, None]
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """(R, 1, S), what diffusers' attention adds to its scores."""
+        return torch.zeros_like(self.mask, dtype=self.embeds.dtype).masked_fill(~self.mask, MASKED)[:, None]
+
+    def recall(self, branch: nn.Module, compute: Callable[[Tensor], KeyValue]) -> KeyValue:
+        """Keys and values of a branch: the same at all denoising steps, so computed once where no gradient is asked."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return compute(self.embeds)
+        if branch not in self._memory:
+            self._memory[branch] = compute(self.embeds)
+        return self._memory[branch]
+
+
+class Binding:
+    """The encodings of one pipeline call or training step.
+
+    Args:
+        positive: one encoding per image.
+        negative: as many, if there is guidance.
+        project: φ, in replace mode.
+    """
+
+    def __init__(
+        self, positive: Encoding, negative: Encoding | None = None, project: Callable[[Encoding], Tensor] | None = None
+    ) -> None:
+        self.positive = positive
+        self.guided = None if negative is None else Encoding.cat([negative, positive])
+        self._project = project
+        self._views: dict[tuple[int, torch.device, torch.dtype], Rows] = {}
+
+    def rows(self, sample: Tensor) -> Rows:
+        """The rows that a call with this sample reads, on its device and in its dtype.
+
+        Guidance stacks [negative; positive] and can end in mid-run: the batch size tells which of the two it is.
+
+        Raises:
+            LLMDiffError: if the batch size is neither.
+        """
+        if torch.is_grad_enabled():
+            return self._select(sample)
+        wanted = (sample.shape[0], sample.device, sample.dtype)
+        if wanted not in self._views:
+            self._views[wanted] = self._select(sample)
+        return self._views[wanted]
+
+    def _select(self, sample: Tensor) -> Rows:
+        encoding = self._of_size(sample.shape[0])
+        projected = None if self._project is None else self._project(encoding).to(sample)
+        moved = encoding.to(sample.device, sample.dtype)
+        return Rows(moved.embeds.masked_fill(~moved.mask[..., None], 0), moved.mask, projected)
+
+    def _of_size(self, batch: int) -> Encoding:
+        for encoding in (self.positive, self.guided):
+            if encoding is not None and len(encoding) == batch:
+                return encoding
+        known = [str(len(e)) for e in (self.positive, self.guided) if e is not None]
+        raise LLMDiffError(
+            f"The denoiser was called with a batch of {batch}, but the prompts make {' or '.join(known)}: "
+            "call it with one row per prompt and image, or one per negative prompt and one per prompt."
+        )
+
+
+class Context:
+    """What an adapter's hooks share: the dial, the current binding and the rows of the current call.
+
+    The rows outlive their call, since gradient checkpointing runs the layers again in ``backward``. Copies and pickles
+    of a denoiser that is attached carry the dial alone.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+        self.binding: Binding | None = None
+        self.rows: Rows | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"scale": self.scale, "binding": None, "rows": None}
+
+    def start_call(self, sample: Tensor) -> None:
+        """Chooses the rows of a denoiser call from the batch size of its sample, (R, ...)."""
+        if self.binding is None:
+            raise LLMDiffError(
+                "The attached adapter has no encoding for this call: give the pipeline a prompt, or call the denoiser "
+                "inside adapter.conditioned(encoding)."
+            )
+        self.rows = self.binding.rows(sample)

@@ -1,0 +1,132 @@
+"""Finds the cross-attention layers of a denoiser and reads their shapes; nothing here names a base model."""
+
+from typing import Any, cast
+
+from diffusers.models.attention import BasicTransformerBlock
+from torch import nn
+
+from llmdiff.adapter.config import BaseDescription, LayerShape
+from llmdiff.errors import LLMDiffError
+
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
+
+
+def find_denoiser(pipe: Any) -> nn.Module:
+    """The U-Net or transformer of a pipeline, without the wrapper of ``torch.compile``.
+
+    Raises:
+        LLMDiffError: if the pipeline has neither.
+    """
+    for name in ("unet", "transformer"):
+        denoiser = getattr(pipe, name, None)
+        if isinstance(denoiser, nn.Module):
+            return cast(nn.Module, getattr(denoiser, "_orig_mod", denoiser))
+    kind = type(pipe).__name__
+    raise LLMDiffError(f"{kind} has no unet or transformer: give a diffusers text-to-image pipeline.")
+
+
+def find_layers(denoiser: nn.Module) -> dict[str, nn.Module]:
+    """Every cross-attention layer of a denoiser, by module path.
+
+    Raises:
+        LLMDiffError: if there is none, or one whose output is more than its output projection's.
+    """
+    layers = {path: module for path, module in denoiser.named_modules() if _is_cross_attention(module)}
+    if not layers:
+        raise LLMDiffError(
+            f"{type(denoiser).__name__} has no cross-attention layer that an adapter can join: use a base model with "
+            "separate cross-attention, such as Stable Diffusion 1.x and 2.x, SDXL, PixArt or Sana "
+            "(SD3 and Flux have joint attention)."
+        )
+    for path, layer in layers.items():
+        _refuse_wrapped_output(path, layer)
+    return layers
+
+
+def describe_layers(denoiser: nn.Module) -> dict[str, LayerShape]:
+    """The shapes of all cross-attention layers of a denoiser, by module path."""
+    return {path: _shape(denoiser, path, layer) for path, layer in find_layers(denoiser).items()}
+
+
+def describe_base(pipe: Any) -> BaseDescription:
+    """What an adapter records of the pipeline that it is made for."""
+    denoiser = find_denoiser(pipe)
+    name = getattr(pipe, "name_or_path", None)
+    return BaseDescription(denoiser=type(denoiser).__name__, name=name or None, layers=describe_layers(denoiser))
+
+
+def check_fits(recorded: BaseDescription, denoiser: nn.Module) -> None:
+    """Raises LLMDiffError, naming the first difference, if a denoiser is not of the shape that was recorded."""
+    found = describe_layers(denoiser)
+    advice = f"this adapter was made for {recorded.name or recorded.denoiser}; attach it to a model of that family"
+    for path, shape in recorded.layers.items():
+        if path not in found:
+            raise LLMDiffError(f"{type(denoiser).__name__} has no cross-attention layer {path}: {advice}.")
+        for field, expected in shape.model_dump().items():
+            if (actual := getattr(found[path], field)) != expected:
+                raise LLMDiffError(f"Layer {path} has {field} {actual}, not {expected}: {advice}.")
+    if extra := [path for path in found if path not in recorded.layers]:
+        raise LLMDiffError(f"The adapter has no branch for the cross-attention layer {extra[0]}: {advice}.")
+
+
+def check_replaceable(denoiser: nn.Module) -> None:
+    """Raises LLMDiffError unless a denoiser takes nothing of the text but features for its cross-attention."""
+    config: Any = denoiser.config
+    if config.get("addition_embed_type") is not None:
+        raise LLMDiffError(
+            f"This {type(denoiser).__name__} also needs a pooled text vector, which replace mode does not make yet: "
+            'use mode="augment".'
+        )
+    widths = {shape.context for shape in describe_layers(denoiser).values()}
+    projects = config.get("encoder_hid_dim_type") or config.get("caption_channels")
+    if projects or widths != {config.get("cross_attention_dim")}:
+        raise LLMDiffError(
+            f"This {type(denoiser).__name__} projects its text features before the cross-attention, which replace mode "
+            'does not support yet: use mode="augment".'
+        )
+
+
+def base_layer(linear: Any) -> Any:
+    """The layer under the wrapper that PEFT puts around it for a LoRA, or the layer itself."""
+    return getattr(linear, "base_layer", linear)
+
+
+def _is_cross_attention(module: nn.Module) -> bool:
+    own = all(isinstance(getattr(module, name, None), nn.Module) for name in PROJECTIONS)
+    return own and bool(getattr(module, "is_cross_attention", False)) and not getattr(module, "added_kv_proj_dim", None)
+
+
+def _refuse_wrapped_output(path: str, layer: nn.Module) -> None:
+    """A branch adds to the output projection; what diffusers does to the sum afterwards must be nothing."""
+    plain = (
+        not getattr(layer, "residual_connection", False)
+        and getattr(layer, "rescale_output_factor", 1.0) == 1.0
+        and getattr(layer, "group_norm", None) is None
+        and getattr(layer, "spatial_norm", None) is None
+    )
+    if not plain:
+        raise LLMDiffError(
+            f"Cross-attention layer {path} has a residual, a rescaling or a norm inside, which is not supported: "
+            "use a base model with plain cross-attention."
+        )
+
+
+def _shape(denoiser: nn.Module, path: str, layer: Any) -> LayerShape:
+    to_q, to_k = base_layer(layer.to_q), base_layer(layer.to_k)
+    return LayerShape(
+        query=to_q.in_features,
+        inner=to_q.out_features,
+        heads=layer.heads,
+        context=to_k.in_features,
+        bias=to_q.bias is not None,
+        normalise_query=not _normalises(denoiser.get_submodule(path.rpartition(".")[0])),
+    )
+
+
+def _normalises(block: nn.Module) -> bool:
+    """Whether a block normalises the image features before it hands them to its cross-attention.
+
+    diffusers' common block does, save with PixArt's ``ada_norm_single``; Sana's own block does not. Any other block is
+    taken not to: a second LayerNorm costs little, and queries of unbounded size cost the training.
+    """
+    return isinstance(block, BasicTransformerBlock) and block.norm_type != "ada_norm_single"

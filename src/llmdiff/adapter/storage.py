@@ -1,0 +1,144 @@
+"""Adapters on disk and on the Hub: three files, written whole or not at all."""
+
+import os
+import tempfile
+import warnings
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from llmdiff.adapter.card import model_card
+from llmdiff.adapter.config import AdapterConfig
+from llmdiff.errors import LLMDiffError
+
+CONFIG = "config.json"
+WEIGHTS = "adapter.safetensors"
+CARD = "README.md"
+Weights = dict[str, Tensor]
+
+
+def save_adapter(directory: str | PathLike[str], config: AdapterConfig, weights: Weights) -> None:
+    """Writes the three files of an adapter into a folder, which is made if need be."""
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / WEIGHTS, save(_plain(weights), metadata={"format": "pt"}))
+        _replace(folder / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
+        _replace(folder / CARD, model_card(config).encode())
+    except OSError as error:
+        raise LLMDiffError(f"The adapter could not be written to {folder}: {error}.") from error
+
+
+def push(
+    repo_id: str, config: AdapterConfig, weights: Weights, private: bool | None, token: str | None, message: str
+) -> str:
+    """Uploads the three files of an adapter to the Hub and returns the commit's address."""
+    api = HfApi(token=token)
+    try:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            save_adapter(folder, config, weights)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message).commit_url)
+    except (OSError, ValueError) as error:
+        raise LLMDiffError(f"The adapter could not be uploaded to {repo_id}: {_one_line(error)}") from error
+
+
+def locate(name_or_path: str | PathLike[str], revision: str | None) -> Path:
+    """The local folder of an adapter, fetched from the Hub if it is a Hub id.
+
+    Raises:
+        LLMDiffError: if there is no such folder and nothing to fetch.
+    """
+    name = os.fspath(name_or_path)
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
+    except (OSError, ValueError) as error:
+        raise LLMDiffError(
+            f"There is no folder {name}, and no adapter of that name could be fetched from the Hub: {_one_line(error)}"
+        ) from error
+
+
+def read_config(folder: Path) -> AdapterConfig:
+    """The configuration of an adapter, from its folder."""
+    return AdapterConfig.from_json(_existing(folder / CONFIG).read_text(encoding="utf-8", errors="replace"))
+
+
+def read_weights(folder: Path) -> Weights:
+    """The weights of an adapter, from its folder."""
+    path = _existing(folder / WEIGHTS)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise LLMDiffError(f"{path} is damaged or incomplete ({_one_line(error)}): fetch it again.") from error
+
+
+def check_weights(found: Weights, expected: Weights) -> None:
+    """Raises LLMDiffError, naming the first difference, unless names and shapes are those expected."""
+    if missing := sorted(expected.keys() - found.keys()):
+        raise LLMDiffError(f"{WEIGHTS} lacks {missing[0]}: it does not belong to the {CONFIG} beside it.")
+    if unexpected := sorted(found.keys() - expected.keys()):
+        raise LLMDiffError(f"{WEIGHTS} has an unknown {unexpected[0]}: it does not belong to the {CONFIG} beside it.")
+    for name, weight in expected.items():
+        if found[name].shape != weight.shape:
+            shapes = f"{tuple(found[name].shape)}, not {tuple(weight.shape)}"
+            raise LLMDiffError(f"In {WEIGHTS}, {name} has the shape {shapes}: it does not belong to its {CONFIG}.")
+
+
+def check_llm(recorded: dict[str, Any], given: dict[str, Any]) -> None:
+    """Compares the LLM that an adapter was made for with the one given.
+
+    Another shape is an error. Another fingerprint or dtype is a warning; another name alone is a copy, and fine.
+
+    Raises:
+        LLMDiffError: if width or block count differ.
+    """
+    if any(recorded.get(key) != given[key] for key in ("width", "blocks")):
+        raise LLMDiffError(
+            f"The adapter was made for {_shape(recorded)}, and {_shape(given)} does not fit: give the LLM it was made "
+            "for."
+        )
+    for key in ("fingerprint", "dtype"):
+        if recorded.get(key) != given[key]:
+            warnings.warn(
+                f"The adapter was made with {recorded.get('name')} ({key} {recorded.get(key)}), and runs with "
+                f"{given['name']} ({key} {given[key]}): its pictures will differ.",
+                stacklevel=3,
+            )
+
+
+def _shape(llm: dict[str, Any]) -> str:
+    return f"{llm.get('name')} ({llm.get('blocks')} blocks of width {llm.get('width')})"
+
+
+def _plain(weights: Weights) -> Weights:
+    return {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise LLMDiffError(f"{path.parent} is no adapter: there is no {path.name} in it.")
+    return path
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file beside the old one and then puts it in its place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
