@@ -45,13 +45,13 @@ class Model:
 def _llm_folder() -> Path:
     from llmdiff.language import embedded
 
-    return embedded.where()
+    return embedded.folder()
 
 
 def _fetch_llm() -> Path:
     from llmdiff.language import embedded
 
-    return embedded.pull()
+    return embedded.fetch()
 
 
 _MODELS = (

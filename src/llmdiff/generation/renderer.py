@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from PIL import Image
 
+from llmdiff.errors import LLMDiffError
 from llmdiff.generation.pipeline import Pipeline, default_device, load_pipeline
 from llmdiff.generation.provenance import (
     Provenance,
@@ -79,16 +80,15 @@ class Renderer:
             self.adapter.scale = settings.scale
         else:
             self._warn_if_cut(settings.prompt)
-        output = self.pipe(
-            prompt=settings.prompt,
-            negative_prompt=settings.negative or None,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            width=settings.width,
-            height=settings.height,
-            generator=torch.Generator("cpu").manual_seed(settings.seed),
-            callback_on_step_end=self._callback(on_step),
-        )
+        try:
+            output = self._call(settings, on_step)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            size = f"{settings.width}x{settings.height}"
+            raise LLMDiffError(
+                f"There is not enough memory for a picture of {size}: ask for a smaller --size."
+            ) from error
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             warnings.warn("The base model's own safety checker blacked out a picture.", stacklevel=2)
         return output.images[0]
@@ -119,6 +119,18 @@ class Renderer:
         height, width = (sample, sample) if isinstance(sample, int) else sample
         return width * self.pipe.vae_scale_factor, height * self.pipe.vae_scale_factor
 
+    def _call(self, settings: PictureSettings, on_step: StepProgress | None) -> Any:
+        return self.pipe(
+            prompt=settings.prompt,
+            negative_prompt=settings.negative or None,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            width=settings.width,
+            height=settings.height,
+            generator=torch.Generator("cpu").manual_seed(settings.seed),
+            callback_on_step_end=self._callback(on_step),
+        )
+
     def _callback(self, on_step: StepProgress | None) -> Callable[..., dict[str, Any]]:
         def report(pipe: Pipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             if on_step is not None:
@@ -141,6 +153,10 @@ class Renderer:
                 f"it was cut from {' '.join(lost.split())!r} on.",
                 stacklevel=3,
             )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _load_adapter(models: Models, device: str) -> "LLMDiffAdapter | None":

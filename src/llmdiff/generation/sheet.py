@@ -50,7 +50,8 @@ def contact_sheet(entries: Sequence[SheetEntry], *, headings: Sequence[str] = ()
 
 def wrap(text: str, font: Font, width: int) -> list[str]:
     """Break text into lines no wider than `width` pixels, between words where possible; at most 6, then an ellipsis."""
-    lines, rest = [], " ".join(text.replace("\0", " ").split())
+    lines: list[str] = []
+    rest = " ".join(text.replace("\0", " ").split())
     while rest and len(lines) < _MAX_LINES:
         fits = _fitting(rest, font, width)
         cut = rest.rfind(" ", 0, fits + 1) if fits < len(rest) else fits

@@ -1,0 +1,102 @@
+"""The command line's root: its help, its commands, and what becomes of their errors."""
+
+import errno
+from collections.abc import Sequence
+
+import typer
+from typer.exceptions import TyperException
+
+from llmdiff import __version__
+from llmdiff.cli import console
+from llmdiff.cli.demo import demo
+from llmdiff.cli.evaluate import evaluate_app
+from llmdiff.cli.generate import generate
+from llmdiff.cli.models import models_app
+from llmdiff.cli.regenerate import regenerate
+from llmdiff.cli.train import train
+from llmdiff.errors import LLMDiffError
+
+HELP = """Any decoder-only LLM in charge of an existing diffusers text-to-image model.
+
+An LLMDiff adapter joins the two: the prompt goes through the LLM, each of its blocks is read as one denoising step,
+and the encoding made of all of them drives the image model's cross-attention. Without further options everything is
+embedded: SmolLM2-135M as the LLM, and a miniature Stable Diffusion that draws picture-book scenes at 64x64, on a
+laptop and offline once the LLM has been fetched (93 MB, on first use).
+
+**Examples**
+
+    llmdiff generate "a red ball left of a blue box"
+    llmdiff generate "a scarlet boat" --compare --num 4 --seed 7
+    llmdiff generate "a cat" --base ./sd15 --adapter you/adapter
+    llmdiff regenerate out/a-scarlet-boat-s7.png
+    llmdiff train embedded -o steps=2000
+    llmdiff models pull llm
+
+**Output**
+
+Results go to stdout, as JSON with --json; progress, warnings and errors go to stderr. The exit status is 0, 1 for an
+error, 2 for a mistake on the command line, 130 when interrupted.
+
+**Environment**
+
+- LLMDIFF_HOME: where the embedded LLM is kept (default: ~/.cache/llmdiff)
+- HF_HOME: where models from the Hugging Face Hub are kept (default: ~/.cache/huggingface)
+"""
+
+app = typer.Typer(
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(generate)
+app.command()(regenerate)
+app.command()(train)
+app.add_typer(evaluate_app, name="evaluate")
+app.command()(demo)
+app.add_typer(models_app, name="models")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print_line(f"llmdiff {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Hold the options of `llmdiff` itself."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; a user's mistake costs one sentence, never a traceback."""
+    command = typer.main.get_command(app)
+    args = None if arguments is None else list(arguments)
+    with console.one_line_warnings():
+        try:
+            status = command.main(args, prog_name="llmdiff", standalone_mode=False)
+        except LLMDiffError as error:
+            console.report_error(str(error))
+            return 1
+        except TyperException as error:
+            if message := error.format_message():  # empty where the help has been printed instead
+                console.report_error(message)
+            return error.exit_code
+        except OSError as error:
+            console.report_error(_system_fault(error))
+            return 1
+    if status == 130:
+        console.report_error("interrupted")
+    return status if isinstance(status, int) else 0
+
+
+def _system_fault(error: OSError) -> str:
+    place = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full{place}: make room and run the command again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"No permission to use a file or folder{place}: choose another place or change its permissions."
+    return f"The system reports: {error.strerror or error}{place}."

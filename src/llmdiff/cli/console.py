@@ -1,0 +1,82 @@
+"""What the commands print: results on stdout, everything else on stderr, one line per warning or error."""
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+errors = Console(stderr=True)
+results = Console()
+
+
+def print_json(data: Any) -> None:
+    """Print a result as JSON, in ASCII, so that any terminal and any encoding carries it."""
+    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+
+
+def print_line(text: object) -> None:
+    """Print one line of a result, unwrapped and unstyled."""
+    sys.stdout.write(f"{text}\n")
+
+
+def say(label: str, message: str, style: str) -> None:
+    """Print one line on stderr, however many the message has."""
+    errors.print(Text.assemble((f"{label}: ", style), " ".join(message.split())), soft_wrap=True)
+
+
+def report_error(message: str) -> None:
+    """Print an error's sentence."""
+    say("error", message, "bold red")
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Within this context Python's warnings are one line each; those meant for developers are not shown."""
+    with warnings.catch_warnings():
+        for developers in (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning):
+            warnings.simplefilter("ignore", developers)
+        warnings.filterwarnings(
+            "ignore", module=r"(torch\.(cuda|nn|optim|utils\.data)|accelerate|huggingface_hub|tqdm)\b"
+        )
+        warnings.showwarning = _show_warning
+        yield
+
+
+def quiet_hosts() -> None:
+    """Turn off the progress bars and notices of diffusers and transformers; the Hub's download bars stay."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for host in (diffusers_logging, transformers_logging):
+        host.set_verbosity_error()
+        host.disable_progress_bar()
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, float], None]]:
+    """A bar on stderr; yields a function of (stage, finished share 0 … 1)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("Starting", total=1.0)
+
+        def report(stage: str, share: float) -> None:
+            bar.update(task, description=stage, completed=share)
+
+        yield report
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    say("warning", str(message), "yellow")

@@ -1,0 +1,125 @@
+"""`llmdiff generate`: prompts in, PNG files out."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmdiff.cli import console
+from llmdiff.errors import LLMDiffError
+
+if TYPE_CHECKING:
+    from llmdiff.generation import Picture
+
+_SLUG_LENGTH = 40  # characters; four bytes each at most, within any file system's limit
+
+
+def generate(
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; several give several.")],
+    base: Annotated[str, typer.Option(help="Base model: 'embedded', a diffusers folder, or a Hub id.")] = "embedded",
+    adapter: Annotated[
+        str | None,
+        typer.Option(
+            help="Adapter: 'embedded', a folder, a Hub id, or 'none' for the base model alone.",
+            show_default="embedded, with the embedded base",
+        ),
+    ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            help="LLM: 'embedded', a folder or a Hub id.", show_default="the one that the adapter was trained with"
+        ),
+    ] = None,
+    negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 30,
+    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 turns it off.")] = 5.0,
+    scale: Annotated[float, typer.Option(help="Strength of the adapter; 0 is the base model.")] = 1.0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the first picture; the next has the next.", show_default="random")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size in pixels.", show_default="that of the base model")
+    ] = None,
+    num: Annotated[int, typer.Option(help="Pictures per prompt.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder, or a .png file where there is one result.")] = Path("out"),
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Put the base model's picture beside each, same seed, on one sheet.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Draw pictures from prompts.
+
+    Every PNG carries what it was drawn with: in the `parameters` chunk that many tools read, and in a chunk of ours
+    from which `llmdiff regenerate` redraws it pixel for pixel. Files are never overwritten, except one that --out
+    names.
+    """
+    console.quiet_hosts()
+    from llmdiff.generation import GenerationRequest
+    from llmdiff.generation import generate as draw
+
+    options = {"seed": seed} if seed is not None else {}
+    request = GenerationRequest.model_validate(
+        options
+        | dict(prompts=prompts, negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
+        | dict(base=base, adapter=adapter, llm=llm, compare=compare, device=device)
+    )
+    one_result = compare or len(prompts) * num == 1
+    if out.suffix.lower() == ".png" and not out.is_dir() and not one_result:
+        raise LLMDiffError(f"One file, {str(out)!r}, cannot take {len(prompts) * num} pictures: give --out a folder.")
+    with console.progress_bar() as progress:
+        pictures = draw(request, progress)
+    _report(*_write(pictures, out, compare), pictures, as_json)
+
+
+def _write(pictures: Sequence["Picture"], out: Path, compare: bool) -> tuple[list[Path], Path | None]:
+    """Write the files; returns those of the pictures, in order, and the comparison sheet."""
+    from llmdiff.generation import write_png
+
+    to_file = out.suffix.lower() == ".png" and not out.is_dir()
+    if compare and to_file:
+        return [], _write_sheet(pictures, out)
+    paths = []
+    for picture in pictures:
+        path = out if to_file else _free(out, _name(picture))
+        write_png(path, picture.image, picture.document())
+        paths.append(path)
+        if picture.base is not None:
+            write_png(_free(out, f"{path.stem}-base"), picture.base.image, picture.base.document())
+    return paths, _write_sheet(pictures, _free(out, f"{paths[0].stem}-compare")) if compare else None
+
+
+def _write_sheet(pictures: Sequence["Picture"], path: Path) -> Path:
+    from llmdiff.generation import Document, comparison_sheet, write_png
+
+    document = Document(kind="comparison", pictures=tuple(picture.metadata for picture in pictures))
+    write_png(path, comparison_sheet(pictures), document)
+    return path
+
+
+def _report(paths: Sequence[Path], sheet: Path | None, pictures: Sequence["Picture"], as_json: bool) -> None:
+    if not as_json:
+        for path in [*paths, *([sheet] if sheet else [])]:
+            console.print_line(path)
+        return
+    files: list[str | None] = [str(path) for path in paths] or [None] * len(pictures)
+    described = [
+        {"path": file, "metadata": picture.metadata.model_dump(mode="json")}
+        for file, picture in zip(files, pictures, strict=True)
+    ]
+    console.print_json({"pictures": described, "sheet": str(sheet) if sheet else None})
+
+
+def _name(picture: "Picture") -> str:
+    slug = re.sub(r"\W+", "-", picture.prompt.lower()).strip("-")[:_SLUG_LENGTH].rstrip("-")
+    return f"{slug or 'picture'}-s{picture.seed}"
+
+
+def _free(folder: Path, stem: str) -> Path:
+    """The first of stem.png, stem-2.png, … that does not exist yet."""
+    path, number = folder / f"{stem}.png", 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}.png", number + 1
+    return path
