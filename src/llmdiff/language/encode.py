@@ -49,12 +49,13 @@ def encode(
     if text_encoding.noisy and (text_encoding.training or generator is not None):
         return _pad(_encode(llm, texts, config, text_encoding, generator))
     state = _state(llm, config, text_encoding)
-    known = {text: llm.encodings.get((text, state)) for text in dict.fromkeys(texts)}
-    new = [text for text, embeds in known.items() if embeds is None]
+    found = {text: llm.encodings.get((text, state)) for text in texts}
+    known = {text: embeds for text, embeds in found.items() if embeds is not None}
+    new = [text for text in found if text not in known]
     for text, embeds in zip(new, _encode(llm, new, config, text_encoding), strict=True):
         llm.encodings.put((text, state), embeds)
         known[text] = embeds
-    return _pad([embeds for text in texts if (embeds := known[text]) is not None])
+    return _pad([known[text] for text in texts])
 
 
 def _encode(

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import embedded
-from llmdiff.language.blocks import find_blocks, find_decoder
+from llmdiff.language.blocks import check_causal, find_blocks, find_decoder
 from llmdiff.language.cache import EncodingCache
 
 _SAMPLES = 64
@@ -40,6 +40,7 @@ class LanguageModel:
         self.revision = revision
         self.model = find_decoder(model).eval().requires_grad_(False)
         self.blocks: nn.ModuleList = find_blocks(self.model)
+        check_causal(self.model)
         self.tokenizer = tokenizer
         self.width: int = self.model.config.get_text_config().hidden_size
         self.block_count: int = len(self.blocks)
@@ -68,11 +69,7 @@ class LanguageModel:
         Raises:
             LLMDiffError: if it cannot be found, fetched or read.
         """
-        source = str(embedded.fetch()) if name == embedded.NAME else name
-        if name == embedded.NAME:
-            revision = None
-        elif _is_path(name) and not (Path(name) / "config.json").is_file():
-            raise LLMDiffError(f"{name} is not the folder of a language model: there is no config.json in it.")
+        source, revision = _source(name, revision)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
@@ -137,13 +134,25 @@ def _sample(weight: Tensor) -> bytes:
     return (chosen.float().cpu() * 4096).round().to(torch.int64).numpy().tobytes()
 
 
+def _source(name: str, revision: str | None) -> tuple[str, str | None]:
+    """The folder or Hub id to load from, with the revision where it means anything."""
+    if name == embedded.NAME:
+        return str(embedded.fetch()), None
+    if not _is_path(name):
+        return name, revision
+    folder = Path(name).expanduser()
+    if not (folder / "config.json").is_file():
+        raise LLMDiffError(f"{name} is not the folder of a language model: there is no config.json in it.")
+    return str(folder), None
+
+
 def _is_path(name: str) -> bool:
     """Whether a name means a local folder and not a Hub id (owner/name)."""
     return Path(name).exists() or name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name
 
 
 def _load_failure(name: str, error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     if "trust_remote_code" in reason:
         return f"{name} brings its own Python code: read it, then allow it with trust_remote_code=True."
     if isinstance(error, SafetensorError):

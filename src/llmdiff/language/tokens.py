@@ -118,9 +118,8 @@ def _chat_parts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
             'The language model has no chat template; choose a template with {prompt} instead of "chat".'
         )
     message = [{"role": "user", "content": _MARK}]
-    before, _, after = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True).partition(
-        _MARK
-    )
+    text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    before, _, after = text.partition(_MARK)
     return before, after
 
 
@@ -153,7 +152,7 @@ def _row(llm: LanguageModel, frame: Frame, text: str, limit: int) -> list[int]:
     """All ids of one prompt, at least one of them after the cut prefix."""
     prompt = _plain(llm.tokenizer, frame.spaces + text)
     if len(prompt) > limit:
-        _warn_of_cut(text, limit, len(prompt), llm.tokenizer.decode(prompt[limit:]))
+        _warn_of_cut(text, limit, len(prompt), str(llm.tokenizer.decode(prompt[limit:])))
     row = frame.prefix + prompt[:limit] + frame.suffix
     if len(row) > frame.skip:
         return row
