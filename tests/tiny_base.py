@@ -1,11 +1,16 @@
 """A tiny real Stable Diffusion with random weights, for tests: 16x16 pixels, drawn in milliseconds."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.generation import load_pipeline
+from llmdiff.language import LanguageModel
 
 WORDS = ("<end>", "<unk>", "a", "red", "blue", "ball", "box", "house", "on", "the", "and", "word")
 
@@ -77,3 +82,32 @@ def save_base(folder: Path, seed: int = 0) -> Path:
     """Save one in the diffusers layout."""
     build_base(seed).save_pretrained(folder)
     return folder
+
+
+def save_adapter(folder: Path, base: Path, llm: LanguageModel) -> Path:
+    """Save an adapter for `base` and `llm` that visibly changes pictures, without training it."""
+    adapter = LLMDiffAdapter.create(load_pipeline(base), llm)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _, parameter in adapter.trainable_parameters():
+            parameter += torch.randn(parameter.shape, generator=generator)
+    adapter.save_pretrained(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of models that fit each other."""
+
+    base: Path
+    llm: Path
+    adapter: Path
+
+
+def save_models(root: Path, llm: LanguageModel) -> Places:
+    """Save a tiny base model, a copy of `llm`, and an adapter between the two."""
+    places = Places(save_base(root / "base"), root / "llm", root / "adapter")
+    llm.model.save_pretrained(places.llm)
+    llm.tokenizer.save_pretrained(places.llm)
+    save_adapter(places.adapter, places.base, LanguageModel.load(str(places.llm)))
+    return places

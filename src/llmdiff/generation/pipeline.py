@@ -35,7 +35,7 @@ def load_pipeline(
     """
     source = shipped_base() if str(base) == EMBEDDED else _local_folder(str(base))
     try:
-        pipe = DiffusionPipeline.from_pretrained(source or str(base), dtype=dtype, use_safetensors=True)
+        pipe = DiffusionPipeline.from_pretrained(str(source or base), dtype=dtype, use_safetensors=True)
     except _LOADING_FAULTS as error:
         raise LLMDiffError(_explain(str(base), source, error)) from error
     pipe.set_progress_bar_config(disable=True)
