@@ -123,7 +123,7 @@ class Context:
         """Chooses the rows of a denoiser call from the batch size of its sample, (R, ...)."""
         if self.binding is None:
             raise LLMDiffError(
-                "The attached adapter has no encoding for this call: give the pipeline a prompt, or call the denoiser "
-                "inside adapter.conditioned(encoding)."
+                "The attached adapter has no encoding for this call: give the pipeline a prompt while the scale is not 0, "
+                "or call the denoiser inside adapter.conditioned(encoding)."
             )
         self.rows = self.binding.rows(sample)

@@ -26,7 +26,7 @@ class StartCall:
     def __call__(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.mode == "augment" and self.context.scale == 0:
             return
-        sample = args[0] if args else kwargs.get("sample", kwargs.get("hidden_states"))
+        sample: Tensor = args[0] if args else kwargs["sample" if "sample" in kwargs else "hidden_states"]
         self.context.start_call(sample)
 
 

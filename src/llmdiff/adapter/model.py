@@ -184,7 +184,7 @@ class LLMDiffAdapter(nn.Module):
         if self._denoiser and not self._pipes:
             detach_branches(self._denoiser[0], self.named_branches(), self._handles)
             self._denoiser, self._handles = [], []
-            self._context.binding = self._context.rows = None
+            self.release()
 
     @property
     def denoiser(self) -> nn.Module:
@@ -255,6 +255,10 @@ class LLMDiffAdapter(nn.Module):
         """Makes the denoiser calls that follow read these encodings, until others are bound."""
         project = self.context if self.config.mode == "replace" else None
         self._context.binding = Binding(positive, negative, project)
+
+    def release(self) -> None:
+        """Forgets what is bound."""
+        self._context.binding = self._context.rows = None
 
     @contextmanager
     def conditioned(self, encoding: Encoding) -> Iterator[None]:

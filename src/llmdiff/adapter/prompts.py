@@ -24,16 +24,19 @@ class PromptReader:
 
     Args:
         adapter: the adapter that is attached.
-        original: the pipeline's own method.
+        original: the pipeline's own.
+        overridden: whether that was an attribute of the instance already, and not a method of its class.
     """
 
-    def __init__(self, adapter: "LLMDiffAdapter", original: Callable[..., Any]) -> None:
+    def __init__(self, adapter: "LLMDiffAdapter", original: Callable[..., Any], overridden: bool) -> None:
         self.adapter = adapter
         self.original = original
+        self.overridden = overridden
         functools.update_wrapper(self, original)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.adapter.idle:
+            self.adapter.release()
             return self.original(*args, **kwargs)
         call = inspect.signature(self.original).bind(*args, **kwargs)
         call.apply_defaults()
@@ -73,7 +76,7 @@ def install(pipe: Any, adapter: "LLMDiffAdapter") -> None:
     original = getattr(pipe, NAME, None)
     if original is None:
         raise LLMDiffError(f"{type(pipe).__name__} has no encode_prompt, through which an adapter gets its prompts.")
-    setattr(pipe, NAME, PromptReader(adapter, original))
+    setattr(pipe, NAME, PromptReader(adapter, original, NAME in vars(pipe)))
 
 
 def uninstall(pipe: Any) -> None:
@@ -86,7 +89,7 @@ def uninstall(pipe: Any) -> None:
     if not isinstance(reader, PromptReader):
         raise LLMDiffError("The pipeline's encode_prompt was replaced after attach: undo that before detaching.")
     delattr(pipe, NAME)
-    if getattr(pipe, NAME) != reader.original:  # an attribute of this instance before attach
+    if reader.overridden:
         setattr(pipe, NAME, reader.original)
 
 

@@ -1,0 +1,223 @@
+"""Attach and detach: what they change, what they leave, and what they refuse."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusion3Pipeline
+
+from adapter.tiny import CONTEXT_WIDTH, build_sd, build_sdxl, draw, perturb
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import Encoding
+
+
+def fingerprint(pipe) -> tuple:
+    """Everything that attach touches."""
+    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in pipe.unet.modules()]
+    return [name for name, _ in pipe.unet.named_modules()], hooks, sorted(vars(pipe)), sorted(pipe.unet.state_dict())
+
+
+def test_detach_leaves_nothing_behind(sd, make_adapter, mode):
+    before = fingerprint(sd)
+    adapter = make_adapter(sd, mode=mode).attach(sd)
+    assert fingerprint(sd) != before
+    adapter.detach()
+    assert fingerprint(sd) == before
+    adapter.detach()
+    assert fingerprint(sd) == before
+
+
+def test_attaching_twice_is_attaching_once(sd, make_adapter):
+    adapter = perturb(make_adapter(sd)).attach(sd)
+    picture, once = draw(sd), fingerprint(sd)
+    assert adapter.attach(sd) is adapter
+    assert fingerprint(sd) == once
+    assert torch.equal(draw(sd), picture)
+
+
+def test_moving_to_another_pipeline_asks_for_detach(sd, make_adapter):
+    other = build_sd(seed=1)
+    untouched = fingerprint(other)
+    adapter = make_adapter(sd).attach(sd)
+    with pytest.raises(LLMDiffError, match="detach it first"):
+        adapter.attach(other)
+    assert fingerprint(other) == untouched
+    adapter.detach()
+    adapter.attach(other)
+
+
+def test_a_second_adapter_is_refused_and_the_first_still_works(sd, make_adapter):
+    perturb(make_adapter(sd)).attach(sd)
+    picture, second = draw(sd), make_adapter(sd)
+    with pytest.raises(LLMDiffError, match="has an adapter already"):
+        second.attach(sd)
+    assert torch.equal(draw(sd), picture)
+
+
+def test_an_encode_prompt_wrapped_by_someone_else_survives(sd, make_adapter):
+    wrapped = sd.encode_prompt
+    sd.encode_prompt = wrapped
+    adapter = make_adapter(sd).attach(sd)
+    reader = sd.encode_prompt
+    sd.encode_prompt = lambda *args, **kwargs: reader(*args, **kwargs)
+    with pytest.raises(LLMDiffError, match="replaced after attach"):
+        adapter.detach()
+    sd.encode_prompt = reader
+    adapter.detach()
+    assert sd.encode_prompt is wrapped
+
+
+def test_a_pipeline_without_encode_prompt_is_refused_and_left_alone(sd, make_adapter):
+    class Bare:
+        unet = sd.unet
+
+    adapter, before = make_adapter(sd), fingerprint(sd)
+    with pytest.raises(LLMDiffError, match="no encode_prompt"):
+        adapter.attach(Bare())
+    assert fingerprint(sd) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cross_attention_dim": 40}, "down_blocks.0.attentions.0.transformer_blocks.0.attn2 has context 40, not 24"),
+        ({"block_out_channels": (8, 24)}, "Layer mid_block.* has query 24, not 16"),
+        ({"down_block_types": ("DownBlock2D",) * 2}, "no cross-attention layer down_blocks.0"),
+        ({"down_block_types": ("CrossAttnDownBlock2D",) * 2}, "no branch for the cross-attention layer down_blocks.1"),
+        ({"attention_head_dim": 4}, "has heads 4, not 2"),
+    ],
+)
+def test_another_base_model_is_refused_by_its_first_difference(sd, make_adapter, changes, message):
+    other = build_sd(**changes)
+    before = fingerprint(other)
+    with pytest.raises(LLMDiffError, match=message):
+        make_adapter(sd).attach(other)
+    assert fingerprint(other) == before
+
+
+def test_joint_attention_is_refused_by_name(make_adapter):
+    sd3 = SD3Transformer2DModel(
+        sample_size=8, num_layers=1, attention_head_dim=4, num_attention_heads=2, joint_attention_dim=8,
+        caption_projection_dim=8, pooled_projection_dim=8, in_channels=4, out_channels=4,
+    )  # fmt: skip
+    flux = FluxTransformer2DModel(
+        in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=8, pooled_projection_dim=8, axes_dims_rope=(2, 2, 4),
+    )  # fmt: skip
+    nothing = dict.fromkeys(["scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"])
+    third = {"text_encoder_3": None, "tokenizer_3": None}
+    for pipe in (
+        StableDiffusion3Pipeline(transformer=sd3, **nothing, **third),
+        FluxPipeline(transformer=flux, **nothing),
+    ):
+        with pytest.raises(LLMDiffError, match=f"{type(pipe.transformer).__name__} has no cross-attention"):
+            make_adapter(pipe)
+
+
+def test_no_denoiser_is_refused(make_adapter):
+    with pytest.raises(LLMDiffError, match="no unet or transformer"):
+        make_adapter(object())
+
+
+def test_a_pooled_vector_is_refused_in_replace_mode(make_adapter):
+    with pytest.raises(LLMDiffError, match="pooled text vector"):
+        make_adapter(build_sdxl(), mode="replace")
+
+
+def test_an_attention_with_a_residual_inside_is_refused(sd, make_adapter):
+    sd.unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn2").residual_connection = True
+    with pytest.raises(LLMDiffError, match=r"mid_block.*residual"):
+        make_adapter(sd)
+
+
+def test_an_offloaded_model_is_refused(sd, make_adapter):
+    adapter = make_adapter(sd)
+    sd.unet.to("meta")
+    with pytest.raises(LLMDiffError, match="before enabling offloading"):
+        adapter.attach(sd)
+    with pytest.raises(LLMDiffError, match="quantised or offloaded"):
+        make_adapter(sd)
+
+
+def test_text_must_be_given_as_text(sd, make_adapter):
+    embeds = torch.zeros(1, 4, CONTEXT_WIDTH)
+    make_adapter(sd).attach(sd)
+    with pytest.raises(LLMDiffError, match="pass prompt, or detach"):
+        draw(sd, None, prompt_embeds=embeds, negative_prompt_embeds=embeds)
+    with pytest.raises(LLMDiffError, match="pass negative_prompt"):
+        draw(sd, "a cup", negative_prompt_embeds=torch.zeros(1, 16, CONTEXT_WIDTH))
+
+
+def test_negative_prompts_must_match(sd, make_adapter, mode):
+    make_adapter(sd, mode=mode).attach(sd)
+    with pytest.raises(LLMDiffError, match="2 negative prompts for 1 prompts"):
+        draw(sd, ["a cup"], negative_prompt=["a", "b"])
+
+
+def test_embeddings_still_work_with_the_dial_at_zero(sd, make_adapter):
+    embeds = torch.zeros(1, 4, CONTEXT_WIDTH)
+    base = draw(sd, None, prompt_embeds=embeds, negative_prompt_embeds=embeds)
+    adapter = perturb(make_adapter(sd)).attach(sd)
+    adapter.scale = 0
+    assert torch.equal(draw(sd, None, prompt_embeds=embeds, negative_prompt_embeds=embeds), base)
+
+
+def test_a_denoiser_call_that_fits_no_prompt_is_refused(sd, make_adapter, mode):
+    adapter = make_adapter(sd, mode=mode).attach(sd)
+    text = torch.zeros(3, 4, CONTEXT_WIDTH)
+    with pytest.raises(LLMDiffError, match="has no encoding for this call"):
+        sd.unet(torch.zeros(3, 4, 8, 8), 1, text)
+    with adapter.conditioned(adapter.encode(["a", "b"])), pytest.raises(LLMDiffError, match=r"batch of 3.* make 2"):
+        sd.unet(torch.zeros(3, 4, 8, 8), 1, text)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_the_scale_is_finite(sd, make_adapter, scale):
+    with pytest.raises(LLMDiffError, match="finite"):
+        make_adapter(sd).scale = scale
+
+
+def test_values_that_are_not_finite_are_refused(sd, make_adapter):
+    adapter = make_adapter(sd)
+    adapter.text_encoding.g.data[0] = float("inf")
+    with pytest.raises(LLMDiffError, match="not finite"):
+        adapter.encode(["a cup"])
+
+
+def test_conditioned_needs_an_attached_adapter(sd, make_adapter):
+    adapter = make_adapter(sd)
+    with pytest.raises(LLMDiffError, match="not attached"), adapter.conditioned(adapter.encode(["a"])):
+        pass
+
+
+def test_the_adapter_follows_the_denoiser_but_not_where_it_is_precise(sd, make_adapter, mode):
+    sd.unet.to(torch.bfloat16)
+    sd.vae.to(torch.bfloat16)
+    sd.text_encoder.to(torch.bfloat16)
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    assert {p.dtype for p in adapter.branches.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in adapter.text_encoding.parameters()} == {torch.float32}
+    picture = draw(sd)
+    assert picture.dtype == torch.bfloat16
+    assert picture.isfinite().all()
+
+
+def test_a_denoiser_can_be_copied_and_pickled_while_attached(sd, make_adapter, mode):
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    draw(sd)
+    with adapter.conditioned(Encoding(torch.randn(1, 2, 32, requires_grad=True) * 1, torch.ones(1, 2).bool())):
+        sd.unet(torch.zeros(1, 4, 8, 8), 1, torch.zeros(1, 4, CONTEXT_WIDTH))
+        copies = [copy.deepcopy(sd.unet), pickle.loads(pickle.dumps(sd.unet))]
+    for other in copies:
+        state = other.state_dict()
+        assert all(torch.equal(weight, state[name]) for name, weight in sd.unet.state_dict().items())
+        with pytest.raises(LLMDiffError, match="no encoding"):
+            other(torch.zeros(1, 4, 8, 8), 1, torch.zeros(1, 4, CONTEXT_WIDTH))
+
+
+def test_the_base_model_and_the_llm_are_not_the_adapters_own(sd, make_adapter):
+    adapter = make_adapter(sd).attach(sd)
+    own = {id(parameter) for parameter in adapter.parameters()}
+    assert own.isdisjoint(id(p) for p in adapter.llm.model.parameters())
+    assert all(id(p) not in own for name, p in sd.unet.named_parameters() if ".llmdiff." not in name)

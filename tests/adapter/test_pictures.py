@@ -1,0 +1,226 @@
+"""What an adapter does to pictures, through the stock call of real pipelines."""
+
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+)
+from torch import Tensor
+from transformers import T5Config, T5EncoderModel
+
+from adapter.tiny import build_clip_tokenizer, build_sd, build_sdxl, build_vae, draw, perturb
+from llmdiff.errors import LLMDiffError
+
+SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm": DPMSolverMultistepScheduler}
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_an_untrained_adapter_a_dial_at_zero_and_a_detached_one_are_the_base_model(sd, make_adapter, scheduler):
+    sd.scheduler = SCHEDULERS[scheduler].from_config(sd.scheduler.config)
+    base = draw(sd)
+    adapter = make_adapter(sd).attach(sd)
+    assert torch.equal(draw(sd), base)
+    perturb(adapter)
+    assert distance(draw(sd), base) > 1e-2
+    adapter.scale = 0
+    assert torch.equal(draw(sd), base)
+    adapter.scale = 1
+    adapter.detach()
+    assert torch.equal(draw(sd), base)
+
+
+def test_the_scale_multiplies_the_gate(sd, make_adapter, mode):
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    adapter.scale = 0.5
+    halved = draw(sd)
+    adapter.scale = 1
+    assert distance(draw(sd), halved) > 1e-3
+    for branch in adapter.named_branches().values():
+        branch.gate.a2.data *= 0.5
+    assert torch.allclose(draw(sd), halved, atol=1e-5)
+
+
+def test_a_small_turn_of_the_dial_is_a_small_change(sd, make_adapter):
+    adapter = perturb(make_adapter(sd), size=0.1).attach(sd)
+    pictures = []
+    for adapter.scale in (0, 1e-4, 1e-3):
+        pictures.append(draw(sd))
+    assert 0 < distance(pictures[0], pictures[1]) < distance(pictures[0], pictures[2]) < 0.05
+
+
+def test_prompts_of_a_batch_do_not_touch_each_other(sd, make_adapter, mode):
+    """Each picture of a batch is the one that its prompt gives alone, whatever the length of its neighbours."""
+    perturb(make_adapter(sd, mode=mode)).attach(sd)
+    prompts = ["a", "a much longer prompt"]
+    noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    together = draw(sd, prompts, latents=noise)
+    for i, prompt in enumerate(prompts):
+        assert torch.allclose(draw(sd, prompt, latents=noise[i : i + 1])[0], together[i], atol=1e-4)
+
+
+def test_pictures_per_prompt_are_grouped_by_prompt(sd, make_adapter, mode):
+    perturb(make_adapter(sd, mode=mode)).attach(sd)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3)).expand(4, -1, -1, -1)
+    grouped = draw(sd, ["a cup", "blue"], num_images_per_prompt=2, latents=noise)
+    plain = draw(sd, ["a cup", "a cup", "blue", "blue"], latents=noise)
+    assert torch.allclose(grouped, plain, atol=1e-5)
+    assert distance(grouped[0], grouped[2]) > 1e-2
+
+
+def test_guidance_reads_the_negative_prompt_for_the_first_half(sd, make_adapter, mode):
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    assert distance(draw(sd, negative_prompt="blue"), draw(sd)) > 1e-3
+    assert torch.equal(draw(sd, negative_prompt=""), draw(sd))
+    assert torch.equal(draw(sd, guidance_scale=1.0, negative_prompt="blue"), draw(sd, guidance_scale=1.0))
+    seen: list[Tensor] = []
+    layer = next(iter(adapter.named_branches().values()))
+    layer.key.register_forward_hook(lambda _, args, out: seen.append(args[0]))
+    draw(sd, ["a cup", "red"], negative_prompt=["x", "yyyyyyyyyyyy"])
+    expected = adapter.encode(["x", "yyyyyyyyyyyy", "a cup", "red"]).embeds
+    assert torch.allclose(seen[0], expected, atol=1e-6)
+
+
+def test_guidance_can_end_in_mid_run(sd, make_adapter, mode):
+    def stop_guidance(pipe, step, timestep, kwargs):
+        if step == 0:
+            pipe._guidance_scale = 1.0
+            kwargs["prompt_embeds"] = kwargs["prompt_embeds"].chunk(2)[-1]
+        return kwargs
+
+    def run():
+        return draw(
+            sd, callback_on_step_end=stop_guidance, callback_on_step_end_tensor_inputs=["prompt_embeds", "latents"]
+        )
+
+    base = run()
+    sizes: list[int] = []
+    sd.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    perturb(make_adapter(sd, mode=mode)).attach(sd)
+    assert distance(run(), base) > 1e-3
+    assert sizes == [2, 1]
+
+
+def test_replace_mode_needs_no_text_encoder(sd, make_adapter):
+    perturb(make_adapter(sd, mode="replace")).attach(sd)
+    before = draw(sd, "a red cup", negative_prompt="blue")
+    sd.text_encoder = sd.tokenizer = None
+    assert torch.equal(draw(sd, "a red cup", negative_prompt="blue"), before)
+
+
+def test_replace_mode_without_its_new_branch_still_reads_the_prompt_through_phi(sd, make_adapter):
+    adapter = perturb(make_adapter(sd, mode="replace")).attach(sd)
+    adapter.scale = 0
+    assert distance(draw(sd, "a red cup"), draw(sd, "blue")) > 1e-3
+
+
+def test_the_pipeline_gets_the_text_features_of_its_mode(sd, make_adapter, mode):
+    """In augment mode those of the text encoder, untouched; in replace mode φ(c) at one length, zeros at padding."""
+    arguments = {"device": "cpu", "num_images_per_prompt": 2, "do_classifier_free_guidance": True}
+    original = sd.encode_prompt(["a cup"], **arguments)
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    positive, negative = sd.encode_prompt(["a cup"], **arguments)
+    if mode == "augment":
+        assert torch.equal(positive, original[0])
+        assert torch.equal(negative, original[1])
+    else:
+        both = adapter.context(adapter.encode(["a cup", ""]))
+        assert torch.allclose(positive, both[[0, 0]])
+        assert torch.allclose(negative, both[[1, 1]])
+        assert negative[:, -1].abs().max() == 0
+
+
+def test_sdxl_in_augment_mode(make_adapter):
+    pipe = build_sdxl()
+    base = draw(pipe)
+    adapter = make_adapter(pipe).attach(pipe)
+    assert len(adapter.named_branches()) == 8
+    assert torch.equal(draw(pipe), base)
+    perturb(adapter)
+    assert distance(draw(pipe, negative_prompt="blue"), draw(pipe)) > 1e-3
+
+
+def build_pixart() -> PixArtSigmaPipeline:
+    torch.manual_seed(0)
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        cross_attention_dim=16,
+        caption_channels=12,
+        sample_size=8,
+        use_additional_conditions=False,
+    ).eval()
+    t5 = T5Config(vocab_size=64, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    pipe = PixArtSigmaPipeline(
+        build_clip_tokenizer(), T5EncoderModel(t5).eval(), build_vae(), transformer, DDIMScheduler(clip_sample=False)
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_pixart_in_augment_mode(make_adapter):
+    pipe = build_pixart()
+    options = {"use_resolution_binning": False, "max_sequence_length": 8, "clean_caption": False}
+    base = draw(pipe, **options)
+    adapter = make_adapter(pipe).attach(pipe)
+    assert all(shape.normalise_query for shape in adapter.config.base.layers.values())
+    assert torch.equal(draw(pipe, **options), base)
+    perturb(adapter)
+    assert distance(draw(pipe, negative_prompt="blue", **options), draw(pipe, **options)) > 1e-4
+    with pytest.raises(LLMDiffError, match="projects its text features"):
+        make_adapter(pipe, mode="replace")
+
+
+def test_img2img_that_shares_the_denoiser(sd, make_adapter):
+    other = StableDiffusionImg2ImgPipeline(**sd.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+
+    def redraw():
+        generator = torch.Generator().manual_seed(0)
+        options = {"strength": 0.9, "num_inference_steps": 2, "output_type": "latent"}
+        return other("a cup", image=torch.zeros(1, 3, 16, 16), generator=generator, **options).images
+
+    base = redraw()
+    adapter = perturb(make_adapter(sd)).attach(sd).attach(other)
+    assert distance(redraw(), base) > 1e-3
+    adapter.detach()
+    assert torch.equal(redraw(), base)
+
+
+def test_controlnet_beside_it(sd, make_adapter, mode):
+    controlnet = ControlNetModel.from_unet(sd.unet, conditioning_embedding_out_channels=(4, 8)).eval()
+    pipe = StableDiffusionControlNetPipeline(**sd.components, controlnet=controlnet, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    base = draw(pipe, image=torch.zeros(1, 3, 16, 16))
+    perturb(make_adapter(pipe, mode=mode)).attach(pipe)
+    assert distance(draw(pipe, image=torch.zeros(1, 3, 16, 16)), base) > 1e-3
+
+
+def test_attention_slicing_and_the_default_processor_after_attach(sd, make_adapter, mode):
+    perturb(make_adapter(sd, mode=mode)).attach(sd)
+    before = draw(sd)
+    sd.enable_attention_slicing(1)
+    assert torch.allclose(draw(sd), before, atol=1e-4)
+    sd.unet.set_default_attn_processor()
+    assert torch.allclose(draw(sd), before, atol=1e-4)
+
+
+def test_sequential_widths_are_read_off_the_base(make_adapter):
+    pipe = build_sd(cross_attention_dim=10, block_out_channels=(4, 12), attention_head_dim=(2, 3))
+    pipe.text_encoder = None
+    adapter = perturb(make_adapter(pipe, mode="replace")).attach(pipe)
+    assert {shape.context for shape in adapter.config.base.layers.values()} == {10}
+    assert draw(pipe).isfinite().all()
