@@ -1,0 +1,92 @@
+"""Tiny random models of many decoder-only families, and a slow reading of their blocks to compare with."""
+
+import inspect
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedModel
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 265,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+}
+NO_GROUPS: dict[str, Any] = {"num_key_value_heads": None, "head_dim": None}
+EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
+
+# family: what differs from SIZES (None: the config has no such key)
+FAMILIES: dict[str, dict[str, Any]] = {
+    "Llama": {},
+    "Mistral": {"sliding_window": 4},
+    "Qwen2": {},
+    "Qwen3": {},
+    "Gemma": {},
+    "Gemma2": {"sliding_window": 4},
+    "Gemma3Text": {"sliding_window": 4},
+    "GPT2": NO_GROUPS,
+    "GPTNeoX": NO_GROUPS,
+    "GPTJ": NO_GROUPS | {"rotary_dim": 4},
+    "OPT": NO_GROUPS | {"word_embed_proj_dim": 32, "ffn_dim": 48},
+    "Phi": {"head_dim": None},
+    "Phi3": {"head_dim": None},
+    "Cohere": {"head_dim": None},
+    "Falcon": NO_GROUPS | {"alibi": False},
+    "StableLm": {"head_dim": None},
+    "Olmo2": {"head_dim": None},
+    "Granite": {"head_dim": None},
+    "SmolLM3": {"head_dim": None},
+    "Mixtral": EXPERTS,
+    "Qwen3Moe": EXPERTS | {"moe_intermediate_size": 16},
+    "GptOss": EXPERTS | {"sliding_window": 4},
+}
+# No fold: the position biases are made for the whole sequence. Read under eager attention too, because
+# transformers' eager Falcon adds them twice and its SDPA once.
+ALIBI: dict[str, dict[str, Any]] = {"Bloom": NO_GROUPS, "Falcon": NO_GROUPS | {"alibi": True}}
+
+
+def build(family: str, changes: dict[str, Any], dtype: torch.dtype = torch.float64, **options: str) -> PreTrainedModel:
+    """A random model, the same each time."""
+    sizes = {key: value for key, value in (SIZES | changes).items() if value is not None}
+    config = getattr(transformers, f"{family}Config")(**sizes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config, **options)
+    return model.to(dtype).eval()
+
+
+@torch.no_grad()
+def reference_scores(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """together - alone of every block for one prompt, by explicit masks: ids (1, S) to (T, S, D).
+
+    "Alone" runs the block on the whole sequence, at the same positions, under a float mask that lets each token see
+    itself only. The attention must be eager, so that the mask is what it says.
+    """
+    assert model.config.get_text_config()._attn_implementation == "eager"
+    decoder = model.get_decoder()
+    length = ids.shape[1]
+    lists = [m for m in decoder.modules() if isinstance(m, torch.nn.ModuleList)]
+    blocks = next(m for m in lists if len(m) == decoder.config.get_text_config().num_hidden_layers)
+    calls: list[tuple[tuple[Any, ...], dict[str, Any], Any]] = []
+    handles = [b.register_forward_hook(lambda m, a, k, o: calls.append((a, k, o)), with_kwargs=True) for b in blocks]
+    decoder(input_ids=ids, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    diagonal = torch.full((1, 1, length, length), torch.finfo(model.dtype).min, dtype=model.dtype)
+    diagonal[..., range(length), range(length)] = 0
+    scores = []
+    for block, (args, kwargs, output) in zip(blocks, calls, strict=True):
+        names = list(inspect.signature(block.forward).parameters)
+        named = dict(zip(names, args, strict=False)) | kwargs | {"attention_mask": diagonal}
+        alone = block(**named)
+        together = output if isinstance(output, Tensor) else output[0]
+        scores.append(together[0] - (alone if isinstance(alone, Tensor) else alone[0])[0])
+    return torch.stack(scores)

@@ -1,0 +1,223 @@
+"""Block scores against a slow reference, and what they must hold to (method.md section 1)."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from families import ALIBI, FAMILIES, build, reference_scores
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    MptConfig,
+    MptForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, Tokens, read_stack, read_sum, tokenize
+from llmdiff.language.alone import fold_tokens
+
+PLAIN = ReadingConfig(normalise="none")
+PROMPTS = ["a cat sat", "a", "the cat on a mat, at noon"]
+EXTRACTIONS = ["llmdiff", "last", "penultimate", "layer:2", "mean", "norm-mean", "weighted"]
+
+
+def random_ids(length: int = 9) -> Tensor:
+    return torch.randint(1, 200, (1, length), generator=torch.Generator().manual_seed(7))
+
+
+def whole(ids: Tensor) -> Tokens:
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("family", "changes"), [*FAMILIES.items(), *ALIBI.items()])
+def test_scores_equal_the_diagonal_mask(
+    family: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    experts = "num_experts" in changes  # torch's grouped matrix product knows no float64
+    alibi = changes in ALIBI.values()
+    model = build(family, changes, torch.float32 if experts else torch.float64, **(eager if alibi else {}))
+    ids = random_ids()
+    expected = reference_scores(build(family, changes, **eager), ids)
+
+    start, stack = read_stack(LanguageModel.from_model(model, tokenizer, family), whole(ids), PLAIN)
+
+    scale = expected[:, 1:].norm(dim=-1).mean()
+    assert (stack[:, 0] - expected).norm(dim=-1).max() < (1e-4 if experts else 1e-5) * scale
+    assert (expected[:, 0].abs() < 1e-6 * scale).all()
+    assert (stack[:, :, 0] == 0).all()
+    assert (stack[:, 0, 1:].norm(dim=-1) > 1e-3 * scale).all()
+    assert start.shape == stack.shape[1:]
+
+
+def test_start_is_the_embedding(tiny_llm: LanguageModel) -> None:
+    tokens = tokenize(tiny_llm, PROMPTS, PLAIN)
+    start, _ = read_stack(tiny_llm, tokens, PLAIN)
+    embeds = tiny_llm.model.get_input_embeddings()(tokens.ids)
+    assert torch.equal(start, embeds * tokens.mask.unsqueeze(-1))
+    zeros, _ = read_stack(tiny_llm, tokens, PLAIN.model_copy(update={"start": "zeros"}))
+    assert not zeros.any()
+
+
+@pytest.mark.parametrize("score", ["residual", "difference"])
+@pytest.mark.parametrize("normalise", ["none", "rms"])
+def test_a_later_token_changes_no_earlier_score(tiny_llm: LanguageModel, score: Any, normalise: Any) -> None:
+    config = ReadingConfig(score=score, normalise=normalise)
+    ids = random_ids()
+    changed = ids.clone()
+    changed[0, 6] += 1
+    _, before = read_stack(tiny_llm, whole(ids), config)
+    _, after = read_stack(tiny_llm, whole(changed), config)
+    torch.testing.assert_close(after[:, :, :6], before[:, :, :6], rtol=1e-4, atol=1e-5)
+    assert (after[:, :, 6:] - before[:, :, 6:]).abs().amax((0, 1, 3)).min() > 1e-3
+
+
+@pytest.mark.parametrize("extraction", EXTRACTIONS)
+def test_a_prompt_alone_equals_the_prompt_in_a_batch(tiny_llm: LanguageModel, extraction: str) -> None:
+    config = ReadingConfig(extraction=extraction)
+    tokens = tokenize(tiny_llm, PROMPTS, config)
+    start, stack = read_stack(tiny_llm, tokens, config)
+    for row, prompt in enumerate(PROMPTS):
+        own = tokenize(tiny_llm, [prompt], config)
+        length = own.ids.shape[1]
+        own_start, own_stack = read_stack(tiny_llm, own, config)
+        torch.testing.assert_close(start[row, :length], own_start[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(stack[:, row, :length], own_stack[:, 0], rtol=1e-4, atol=1e-4)
+        assert not stack[:, row, length:].any()
+        assert not start[row, length:].any()
+
+
+@pytest.mark.parametrize("score", ["residual", "difference"])
+@pytest.mark.parametrize("extraction", EXTRACTIONS)
+def test_the_sum_equals_the_weighted_stack(tiny_llm: LanguageModel, extraction: str, score: Any) -> None:
+    config = ReadingConfig(extraction=extraction, score=score, template="Say: {prompt}")
+    tokens = tokenize(tiny_llm, PROMPTS, config)
+    weights = torch.randn(tiny_llm.block_count, generator=torch.Generator().manual_seed(1))
+    start, stack = read_stack(tiny_llm, tokens, config)
+    expected = start + sum(weight * term for weight, term in zip(weights, stack, strict=True))
+    torch.testing.assert_close(read_sum(tiny_llm, tokens, config, weights), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_difference_is_the_neighbour_before_minus_the_block(tiny_llm: LanguageModel) -> None:
+    tokens = tokenize(tiny_llm, PROMPTS, PLAIN)
+    _, scores = read_stack(tiny_llm, tokens, PLAIN)
+    _, differences = read_stack(tiny_llm, tokens, ReadingConfig(score="difference", normalise="none"))
+    torch.testing.assert_close(differences[0], scores[0])
+    torch.testing.assert_close(differences[1:], scores[:-1] - scores[1:])
+
+
+def test_rms_normalised_scores_have_unit_size_or_are_zero(tiny_llm: LanguageModel) -> None:
+    tokens = tokenize(tiny_llm, PROMPTS, ReadingConfig())
+    _, stack = read_stack(tiny_llm, tokens, ReadingConfig())
+    sizes = stack.square().mean(-1).sqrt()
+    later = tokens.mask.clone()
+    later[:, 0] = False
+    torch.testing.assert_close(sizes[:, later], torch.ones_like(sizes[:, later]), rtol=1e-3, atol=1e-3)
+    assert not sizes[:, ~later].any()
+
+
+def test_states_are_what_transformers_calls_hidden_states(tiny_llm: LanguageModel) -> None:
+    tokens = tokenize(tiny_llm, ["the cat on a mat"], PLAIN)
+    out = tiny_llm.model(tokens.ids, output_hidden_states=True)
+    states = out.hidden_states
+
+    def read(extraction: str) -> Tensor:
+        config = ReadingConfig(extraction=extraction)
+        weights = TextEncoding(config, tiny_llm.width, tiny_llm.block_count).weights()
+        return read_sum(tiny_llm, tokens, config, weights.detach())
+
+    torch.testing.assert_close(read("last"), out.last_hidden_state)
+    torch.testing.assert_close(read("penultimate"), states[-2])
+    torch.testing.assert_close(read("layer:1"), states[1])
+    torch.testing.assert_close(tiny_llm.model.norm(read("layer:4")), out.last_hidden_state)
+    raw = [*states[1:-1], read("layer:4")]
+    torch.testing.assert_close(read("mean"), torch.stack(raw).mean(0))
+    torch.testing.assert_close(read("weighted"), torch.stack(raw).mean(0))
+    normed = [(x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-5).sqrt() for x in raw]
+    torch.testing.assert_close(read("norm-mean"), torch.stack(normed).mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_cutting_a_prefix_leaves_the_rest_as_it_was(tiny_llm: LanguageModel) -> None:
+    tokens = tokenize(tiny_llm, PROMPTS, ReadingConfig(template="Say: {prompt}"))
+    uncut = Tokens(tokens.ids, tokens.mask)
+    assert tokens.skip == 4
+    for config in (PLAIN, ReadingConfig(extraction="mean")):
+        start, stack = read_stack(tiny_llm, tokens, config)
+        whole_start, whole_stack = read_stack(tiny_llm, uncut, config)
+        torch.testing.assert_close(stack, whole_stack[:, :, 4:])
+        torch.testing.assert_close(start, whole_start[:, 4:])
+        assert stack[:, :, 0].any() or config is not PLAIN
+
+
+def test_half_precision_scores_are_summed_in_float32(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = build("Llama", {})
+    exact = LanguageModel.from_model(copy.deepcopy(model), tokenizer, "exact")
+    coarse = LanguageModel.from_model(model.to(torch.bfloat16), tokenizer, "coarse")
+    tokens, weights = whole(random_ids()), torch.ones(3)
+    total = read_sum(coarse, tokens, PLAIN, weights)
+    expected = read_sum(exact, tokens, PLAIN, weights)
+    assert total.dtype == torch.float32
+    assert (total - expected).norm() < 0.05 * expected.norm()
+
+
+def test_reading_leaves_no_trace_and_survives_an_error(tiny_llm: LanguageModel) -> None:
+    before = [list(block._forward_hooks) for block in tiny_llm.blocks]
+    with pytest.raises(IndexError):
+        read_stack(tiny_llm, whole(torch.tensor([[1, 10_000]])), PLAIN)
+    assert [list(block._forward_hooks) for block in tiny_llm.blocks] == before
+    start, stack = read_stack(tiny_llm, whole(random_ids()), PLAIN)
+    assert not stack.requires_grad
+    assert not stack.is_inference()
+    assert [list(block._forward_hooks) for block in tiny_llm.blocks] == before
+    assert start.dtype == stack.dtype == torch.float32
+
+
+def test_fold_finds_the_sequence_dimension_wherever_it_is() -> None:
+    rows, columns = torch.tensor([0, 1, 1]), torch.tensor([2, 1, 3])
+    per_prompt, shared = torch.randn(2, 5, 3), torch.randn(1, 5, 3)
+    axes = torch.randn(4, 2, 5, 3)
+    folded = fold_tokens({"a": (per_prompt, [shared]), "b": axes, "c": "text"}, 2, 5, rows, columns)
+    torch.testing.assert_close(folded["a"][0], per_prompt[rows, columns].unsqueeze(1))
+    torch.testing.assert_close(folded["a"][1][0], shared[0, columns].unsqueeze(1))
+    torch.testing.assert_close(folded["b"], axes[:, rows, columns].unsqueeze(2))
+    assert folded["c"] == "text"
+    assert fold_tokens(torch.arange(5), 2, 5, rows, columns).tolist() == [0]
+    unrelated = torch.randn(7)
+    assert fold_tokens(unrelated, 2, 5, rows, columns) is unrelated
+
+
+def test_models_that_cannot_be_read_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    bert = BertLMHeadModel(
+        BertConfig(
+            vocab_size=265,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            initializer_range=1.0,
+        )
+    )
+    with pytest.raises(LLMDiffError, match="sees those after it"):
+        LanguageModel.from_model(bert, tokenizer, "bert")
+    t5 = T5ForConditionalGeneration(T5Config(vocab_size=265, d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=2))
+    with pytest.raises(LLMDiffError, match="encoder-decoder"):
+        LanguageModel.from_model(t5, tokenizer, "t5")
+    mpt = MptForCausalLM(MptConfig(vocab_size=265, d_model=32, n_heads=4, n_layers=2, max_seq_len=64))
+    llm = LanguageModel.from_model(mpt, tokenizer, "mpt")
+    with pytest.raises(LLMDiffError, match="position biases"):
+        read_stack(llm, whole(random_ids()), PLAIN)
+    _, states = read_stack(llm, whole(random_ids()), ReadingConfig(extraction="mean"))
+    assert states.any()
+
+
+def test_a_stream_that_is_not_one_vector_per_token_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    gemma = {"vocab_size_per_layer_input": 265, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0}
+    model = build("Gemma3nText", gemma | {"laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 3})
+    llm = LanguageModel.from_model(model, tokenizer, "gemma3n")
+    with pytest.raises(LLMDiffError, match="single residual stream"):
+        read_stack(llm, whole(random_ids()), PLAIN)
