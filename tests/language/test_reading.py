@@ -55,6 +55,21 @@ def test_scores_equal_the_diagonal_mask(
     assert start.shape == stack.shape[1:]
 
 
+@pytest.mark.parametrize(("family", "changes"), [*FAMILIES.items(), *ALIBI.items()])
+def test_padding_changes_nothing_in_any_family(
+    family: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    llm = LanguageModel.from_model(build(family, changes, torch.float32), tokenizer, family)
+    tokens = tokenize(llm, PROMPTS, PLAIN)
+    _, stack = read_stack(llm, tokens, PLAIN)
+    for row, prompt in enumerate(PROMPTS):
+        own = tokenize(llm, [prompt], PLAIN)
+        _, alone = read_stack(llm, own, PLAIN)
+        length = own.ids.shape[1]
+        assert (stack[:, row, :length] - alone[:, 0]).abs().max() <= 1e-4 * stack.abs().max()
+        assert not stack[:, row, length:].any()
+
+
 def test_start_is_the_embedding(tiny_llm: LanguageModel) -> None:
     tokens = tokenize(tiny_llm, PROMPTS, PLAIN)
     start, _ = read_stack(tiny_llm, tokens, PLAIN)

@@ -75,7 +75,7 @@ class LanguageModel:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            raise LLMDiffError(_load_failure(name, error)) from error
+            raise LLMDiffError(_load_failure(source, error)) from error
         return cls(model, tokenizer, name, revision).to(device)
 
     @classmethod
@@ -151,12 +151,13 @@ def _is_path(name: str) -> bool:
     return Path(name).exists() or name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name
 
 
-def _load_failure(name: str, error: Exception) -> str:
+def _load_failure(source: str, error: Exception) -> str:
+    """One sentence on why the folder or Hub id could not be loaded."""
+    if "trust_remote_code" in str(error):
+        return f"{source} brings its own Python code: read it, then allow it with trust_remote_code=True."
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    if "trust_remote_code" in reason:
-        return f"{name} brings its own Python code: read it, then allow it with trust_remote_code=True."
     if isinstance(error, SafetensorError):
-        return f"The weights of {name} are damaged ({reason}): delete them and fetch them again."
-    if isinstance(error, OSError) and not _is_path(name):
-        return f"{name} is not in the local cache and could not be fetched from the Hugging Face Hub: {reason}"
-    return f"{name} could not be loaded as a decoder-only language model: {reason}"
+        return f"The weights in {source} are damaged ({reason}): delete them and fetch them again."
+    if isinstance(error, OSError) and not _is_path(source):
+        return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {reason}"
+    return f"{source} could not be loaded as a decoder-only language model: {reason}"
