@@ -1,9 +1,9 @@
 """Tiny models on disk, saved once for the session."""
 
 import pytest
-from tiny_base import Places, save_models
 
 from llmdiff.language import LanguageModel
+from tiny_base import Places, save_models
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_base import Places
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import load_pipeline
+from tiny_base import Places
 
 
 def fault(base: object) -> str:

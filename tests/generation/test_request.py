@@ -8,10 +8,10 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from tiny_base import Places
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import GenerationRequest, Picture, comparison_sheet, generate
+from tiny_base import Places
 
 
 def request(places: Places, *prompts: str, **options: Any) -> GenerationRequest:

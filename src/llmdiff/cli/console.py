@@ -17,12 +17,13 @@ results = Console()
 
 def print_json(data: Any) -> None:
     """Print a result as JSON, in ASCII, so that any terminal and any encoding carries it."""
-    sys.stdout.write(json.dumps(data, indent=2) + "\n")
+    print_line(json.dumps(data, indent=2))
 
 
 def print_line(text: object) -> None:
     """Print one line of a result, unwrapped and unstyled."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()  # a full disk is reported here, not when Python ends
 
 
 def say(label: str, message: str, style: str) -> None:
@@ -60,9 +61,9 @@ def quiet_hosts() -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr; yields a function of (stage, finished share 0 … 1)."""
+    """A bar on stderr, if that is a terminal; yields a function of (stage, finished share 0 … 1)."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as bar:
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("Starting", total=1.0)
 
         def report(stage: str, share: float) -> None:

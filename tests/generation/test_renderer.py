@@ -1,0 +1,103 @@
+"""A renderer: state between pictures, and faults of a running pipeline."""
+
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation import Models, PictureSettings, Renderer, load_pipeline
+from tiny_base import Places
+
+LONG = "the blue house on a red ball and " * 6
+
+
+def renderer(places: Places, adapter: bool = True) -> Renderer:
+    models = Models(base=str(places.base), adapter=str(places.adapter) if adapter else None)
+    return Renderer.load(models, device="cpu")
+
+
+def settings(prompt: str, **options: object) -> PictureSettings:
+    common = {"steps": 2, "guidance": 5.0, "scale": 1.0, "seed": 3, "width": 16, "height": 16}
+    return PictureSettings.model_validate(common | {"prompt": prompt} | options)
+
+
+def test_a_prompts_encoding_is_the_same_whatever_it_is_drawn_with(places: Places) -> None:
+    """To the last bit, which a batch of texts of different lengths would change."""
+    encodings = []
+    for history in ([], [settings(LONG, negative="a box")], [settings("a box", negative=LONG)]):
+        fresh = renderer(places)
+        for earlier in history:
+            fresh.draw(earlier)
+        fresh.draw(settings("a box", negative=LONG))
+        assert fresh.adapter is not None
+        encodings.append([fresh.adapter.encode([text]).embeds for text in ("a box", LONG)])
+        alone = renderer(places).adapter
+        assert alone is not None
+        assert all(map(torch.equal, encodings[-1], [alone.encode([text]).embeds for text in ("a box", LONG)]))
+
+
+def test_scale_0_and_base_alone_leave_no_trace(places: Places) -> None:
+    one = renderer(places)
+    adapted = one.draw(settings("a box"))
+    with one.base_alone():
+        alone = one.draw(settings("a box"))
+        record = one.record(settings("a box"))
+    assert (record.models.adapter, record.provenance.adapter_hash, record.provenance.llm) == (None, None, None)
+    assert one.draw(settings("a box", scale=0.0)).tobytes() == alone.tobytes() != adapted.tobytes()
+    assert one.draw(settings("a box")).tobytes() == adapted.tobytes()
+    assert one.record(settings("a box")).models.adapter == str(places.adapter)
+
+
+def test_a_base_alone_has_no_adapter_to_take_off(places: Places) -> None:
+    one = renderer(places, adapter=False)
+    before = one.draw(settings("a box")).tobytes()
+    with one.base_alone():
+        assert one.draw(settings("a box")).tobytes() == before
+
+
+def test_the_base_hash_is_of_the_base_alone_and_finds_any_changed_tensor(places: Places) -> None:
+    record = renderer(places).provenance()
+    assert record.base_hash == renderer(places, adapter=False).provenance().base_hash
+    pipe = load_pipeline(places.base)
+    for module in (pipe.unet, pipe.vae, pipe.text_encoder):
+        tensor = list(module.parameters())[-1]
+        with torch.no_grad():
+            tensor.view(-1)[0] += 1
+        assert Renderer(pipe).provenance().base_hash != record.base_hash
+        with torch.no_grad():
+            tensor.view(-1)[0] -= 1
+
+
+def test_a_black_picture_of_the_safety_checker_is_explained(places: Places) -> None:
+    one = renderer(places, adapter=False)
+    black = Image.new("RGB", (16, 16))
+    one._call = lambda *_: SimpleNamespace(images=[black], nsfw_content_detected=[True])  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="safety checker"):
+        assert one.draw(settings("a")) is black
+
+
+def test_too_large_a_picture_is_a_sentence(places: Places) -> None:
+    one = renderer(places, adapter=False)
+
+    def exhaust(*_: object) -> None:
+        torch.empty(2**60)
+
+    one._call = exhaust  # type: ignore[method-assign]
+    with pytest.raises(LLMDiffError, match="not enough memory for a picture of 16x16"):
+        one.draw(settings("a"))
+
+
+def test_other_runtime_errors_are_not_hidden(places: Places) -> None:
+    one = renderer(places, adapter=False)
+    one.pipe.unet.conv_in = torch.nn.Linear(3, 3)
+    with pytest.raises(RuntimeError, match="shapes"):
+        one.draw(settings("a"))
+
+
+def test_the_embedded_size_needs_no_warning(places: Places) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        renderer(places).draw(settings("a red ball"))
