@@ -1,0 +1,26 @@
+# Every target sets up what it needs on first use, in .venv; after that none of them needs the network.
+VENV := .venv
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-all lint
+.DEFAULT_GOAL := help
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## draw the contact sheet out/demo.png, base model beside adapted model, and score it
+	@$(BIN)/llmdiff demo
+
+test: $(READY)  ## run the fast tests
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)  ## run all tests, also those that take minutes
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## check style, formatting and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+$(READY): pyproject.toml constraints.txt tools/setup
+	@tools/setup $(VENV)
+	@touch $@
