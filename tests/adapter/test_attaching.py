@@ -163,6 +163,19 @@ def test_embeddings_still_work_with_the_dial_at_zero(sd, make_adapter):
     assert torch.equal(draw(sd, None, prompt_embeds=embeds, negative_prompt_embeds=embeds), base)
 
 
+def test_turning_the_dial_up_in_mid_run_never_shows_an_older_prompt(sd, make_adapter):
+    adapter = perturb(make_adapter(sd)).attach(sd)
+    draw(sd, "blue")
+    adapter.scale = 0
+
+    def turn_up(pipe, step, timestep, kwargs):
+        adapter.scale = 1
+        return kwargs
+
+    with pytest.raises(LLMDiffError, match="no encoding for this call"):
+        draw(sd, "a cup", callback_on_step_end=turn_up)
+
+
 def test_a_denoiser_call_that_fits_no_prompt_is_refused(sd, make_adapter, mode):
     adapter = make_adapter(sd, mode=mode).attach(sd)
     text = torch.zeros(3, 4, CONTEXT_WIDTH)

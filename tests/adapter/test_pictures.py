@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import (
     ControlNetModel,
     DDIMScheduler,
@@ -15,7 +16,7 @@ from diffusers import (
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel
 
-from adapter.tiny import build_clip_tokenizer, build_sd, build_sdxl, build_vae, draw, perturb
+from adapter.tiny import CONTEXT_WIDTH, build_clip_tokenizer, build_sd, build_sdxl, build_vae, draw, perturb
 from llmdiff.errors import LLMDiffError
 
 SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm": DPMSolverMultistepScheduler}
@@ -218,9 +219,80 @@ def test_attention_slicing_and_the_default_processor_after_attach(sd, make_adapt
     assert torch.allclose(draw(sd), before, atol=1e-4)
 
 
-def test_sequential_widths_are_read_off_the_base(make_adapter):
+def test_widths_are_read_off_the_base(make_adapter):
     pipe = build_sd(cross_attention_dim=10, block_out_channels=(4, 12), attention_head_dim=(2, 3))
     pipe.text_encoder = None
     adapter = perturb(make_adapter(pipe, mode="replace")).attach(pipe)
     assert {shape.context for shape in adapter.config.base.layers.values()} == {10}
     assert draw(pipe).isfinite().all()
+
+
+def ip_adapter_weights(unet) -> dict[str, dict[str, Tensor]]:
+    """An IP-Adapter of four image tokens for every cross-attention layer."""
+    layers = [module for name, module in unet.named_modules() if name.endswith("attn2")]
+    projections = {
+        f"{2 * i + 1}.{name}.weight": torch.randn(layer.inner_dim, CONTEXT_WIDTH)
+        for i, layer in enumerate(sorted(layers, key=lambda layer: layer.inner_dim))
+        for name in ("to_k_ip", "to_v_ip")
+    }
+    image = {"proj.weight": torch.randn(4 * CONTEXT_WIDTH, 6), "proj.bias": torch.zeros(4 * CONTEXT_WIDTH)}
+    norm = {"norm.weight": torch.ones(CONTEXT_WIDTH), "norm.bias": torch.zeros(CONTEXT_WIDTH)}
+    return {"image_proj": image | norm, "ip_adapter": projections}
+
+
+def test_an_ip_adapter_loaded_after_it(make_adapter, mode):
+    pipe = build_sd(block_out_channels=(8, 8))
+    adapter = perturb(make_adapter(pipe, mode=mode)).attach(pipe)
+    plain = draw(pipe)
+    pipe.unet._load_ip_adapter_weights([ip_adapter_weights(pipe.unet)])
+    image = torch.randn(2, 1, 6)
+    pipe.set_ip_adapter_scale(0.0)
+    assert torch.allclose(draw(pipe, ip_adapter_image_embeds=[image]), plain, atol=1e-5)
+    pipe.set_ip_adapter_scale(1.0)
+    with_image = draw(pipe, ip_adapter_image_embeds=[image])
+    assert distance(with_image, plain) > 1e-3
+    assert distance(draw(pipe, "blue", ip_adapter_image_embeds=[image]), with_image) > 1e-3
+    adapter.detach()
+
+
+def test_sequential_offload_after_attach(sd, make_adapter, mode, tmp_path):
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    before = draw(sd)
+    cpu_offload(sd.unet, "cpu")
+    assert all(parameter.is_meta for parameter in adapter.branches.parameters())
+    assert torch.equal(draw(sd), before)
+    with pytest.raises(LLMDiffError, match="save it before enabling offloading"):
+        adapter.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_layerwise_casting_and_group_offload_after_attach(sd, make_adapter, mode):
+    perturb(make_adapter(sd, mode=mode)).attach(sd)
+    before, cpu = draw(sd), torch.device("cpu")
+    sd.unet.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type="leaf_level")
+    assert torch.equal(draw(sd), before)
+    sd.unet.enable_layerwise_casting(storage_dtype=torch.float16, compute_dtype=torch.float32)
+    assert torch.allclose(draw(sd), before, atol=0.05)
+
+
+def test_a_compiled_denoiser_has_no_graph_break_and_settles(make_adapter):
+    """One graph for the first length of prompt, one for any other; none for a new prompt or a step."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    pipe = build_sd(
+        block_out_channels=(8,), down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",)
+    )
+    perturb(make_adapter(pipe)).attach(pipe)
+    prompts = ["a blue cup", "a red ball on a table", "two", "a red ball"]
+    expected = [draw(pipe, prompt) for prompt in prompts]
+    torch._dynamo.reset()
+    pipe.unet = torch.compile(pipe.unet, backend=backend, fullgraph=True)
+    counts = []
+    for prompt, picture in zip(prompts, expected, strict=True):
+        assert torch.allclose(draw(pipe, prompt), picture, atol=1e-5)
+        counts.append(len(graphs))
+    assert counts[1] == counts[2] == counts[3]

@@ -5,7 +5,6 @@ Letters in shapes: R rows of the call, S text tokens, D LLM width, C cross-atten
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +17,12 @@ KeyValue = tuple[Tensor, Tensor]
 MASKED = -10000.0  # what diffusers itself adds to the scores of masked tokens; fits float16
 
 
+def may_remember() -> bool:
+    """Whether tensors may be kept for the next denoising step: not with gradients, nor out of a compiled graph, whose
+    memory is used again."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 @dataclass
 class Rows:
     """The encoding of every row of one denoiser call.
@@ -26,6 +31,9 @@ class Rows:
         embeds: c, (R, S, D), exact zeros at padding.
         mask: (R, S) bool, True at real tokens.
         projected: φ(c), (R, S, C), in replace mode.
+        attendable: (R, 1, 1, S) bool for ``scaled_dot_product_attention``. A row without any token attends its padding,
+            which is zeros: a softmax over nothing would be NaN.
+        bias: (R, 1, S), what diffusers' own attention adds to its scores.
     """
 
     embeds: Tensor
@@ -33,22 +41,13 @@ class Rows:
     projected: Tensor | None = None
     _memory: dict[nn.Module, KeyValue] = field(default_factory=dict, repr=False)
 
-    @cached_property
-    def attendable(self) -> Tensor:
-        """(R, 1, 1, S) bool for ``scaled_dot_product_attention``.
-
-        A row without any token attends its padding, which is zeros: a softmax over nothing would be NaN.
-        """
-        return (self.mask | ~self.mask.any(1, keepdim=True))[:, None, None]
-
-    @cached_property
-    def bias(self) -> Tensor:
-        """(R, 1, S), what diffusers' attention adds to its scores."""
-        return torch.zeros_like(self.mask, dtype=self.embeds.dtype).masked_fill(~self.mask, MASKED)[:, None]
+    def __post_init__(self) -> None:
+        self.attendable = (self.mask | ~self.mask.any(1, keepdim=True))[:, None, None]
+        self.bias = torch.zeros_like(self.mask, dtype=self.embeds.dtype).masked_fill(~self.mask, MASKED)[:, None]
 
     def recall(self, branch: nn.Module, compute: Callable[[Tensor], KeyValue]) -> KeyValue:
         """Keys and values of a branch: the same at all denoising steps, so computed once where no gradient is asked."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not may_remember():
             return compute(self.embeds)
         if branch not in self._memory:
             self._memory[branch] = compute(self.embeds)
@@ -80,7 +79,7 @@ class Binding:
         Raises:
             LLMDiffError: if the batch size is neither.
         """
-        if torch.is_grad_enabled():
+        if not may_remember():
             return self._select(sample)
         wanted = (sample.shape[0], sample.device, sample.dtype)
         if wanted not in self._views:
@@ -123,7 +122,7 @@ class Context:
         """Chooses the rows of a denoiser call from the batch size of its sample, (R, ...)."""
         if self.binding is None:
             raise LLMDiffError(
-                "The attached adapter has no encoding for this call: give the pipeline a prompt while the scale is not 0, "
-                "or call the denoiser inside adapter.conditioned(encoding)."
+                "The attached adapter has no encoding for this call: give the pipeline a prompt while the scale is not "
+                "0, or call the denoiser inside adapter.conditioned(encoding)."
             )
         self.rows = self.binding.rows(sample)

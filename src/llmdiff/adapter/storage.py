@@ -118,6 +118,8 @@ def _shape(llm: dict[str, Any]) -> str:
 
 
 def _plain(weights: Weights) -> Weights:
+    if any(weight.is_meta for weight in weights.values()):
+        raise LLMDiffError("The adapter's weights are offloaded: save it before enabling offloading.")
     return {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
 
 
