@@ -84,6 +84,23 @@ def test_missing_weights_and_broken_configs_are_told(folder: Path) -> None:
         LanguageModel.load(str(folder))
 
 
+def test_a_config_that_fits_no_model_is_told(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 33}))
+    with pytest.raises(LLMDiffError, match="could not be loaded"):
+        LanguageModel.load(str(folder))
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_a_missing_or_broken_tokenizer_is_told(folder: Path, content: str | None) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    if content is not None:
+        (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(LLMDiffError, match=r"tokenizer in .* is missing or damaged"):
+        LanguageModel.load(str(folder))
+
+
 def test_foreign_code_is_not_run_unless_allowed(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}}

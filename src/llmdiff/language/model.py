@@ -2,10 +2,13 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -71,11 +74,10 @@ class LanguageModel:
         """
         source, revision = _source(name, revision)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        with _told(source, "model"):
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            raise LLMDiffError(_load_failure(source, error)) from error
+        with _told(source, "tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
         return cls(model, tokenizer, name, revision).to(device)
 
     @classmethod
@@ -151,8 +153,16 @@ def _is_path(name: str) -> bool:
     return Path(name).exists() or name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name
 
 
-def _load_failure(source: str, error: Exception) -> str:
-    """One sentence on why the folder or Hub id could not be loaded."""
+@contextmanager
+def _told(source: str, part: str) -> Iterator[None]:
+    """Turn what transformers raises while it loads the model or the tokenizer into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise LLMDiffError(_load_failure(source, part, error)) from error
+
+
+def _load_failure(source: str, part: str, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return f"{source} brings its own Python code: read it, then allow it with trust_remote_code=True."
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -160,4 +170,6 @@ def _load_failure(source: str, error: Exception) -> str:
         return f"The weights in {source} are damaged ({reason}): delete them and fetch them again."
     if isinstance(error, OSError) and not _is_path(source):
         return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {reason}"
+    if part == "tokenizer":
+        return f"The tokenizer in {source} is missing or damaged ({reason}); a tokenizer.json belongs there."
     return f"{source} could not be loaded as a decoder-only language model: {reason}"

@@ -92,7 +92,9 @@ class Scores:
 
     def _context_score(self, call: BlockCall) -> Tensor:
         """together - alone, in which the block's input cancels: (N, D)."""
-        return call.output[self.rows, self.columns].float() - call.alone(self.rows, self.columns).float()
+        together, alone = call.output[self.rows, self.columns], call.alone(self.rows, self.columns)
+        precise = torch.promote_types(together.dtype, torch.float32)
+        return (together.to(precise) - alone.to(precise)).float()
 
     def _differ(self, score: Tensor) -> Tensor:
         """s'_t = s_{t+1} - s_t, where t+1 is the block that ran before block t."""
