@@ -86,4 +86,4 @@ def _reason(error: Exception) -> str:
     """The first sentence of a host library's message, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
-    return first.split(". ")[0].rstrip(".:")[:300]
+    return first.split(". ")[0].split(" (")[0].rstrip(".:")[:300]
