@@ -3,6 +3,8 @@
 "a small red ball left of two blue cups at night"
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from llmdiff.scenes.description import Caption, Description, Detail, Mention, describe
@@ -31,7 +33,12 @@ def plain_text(description: Description) -> str:
     if description.relation:
         names[:2] = [f"{names[0]} {description.relation} {names[1]}"]
     place = f" {PLACES[description.background]}" if description.background else ""
-    return " and ".join(names) + place
+    return listed(names) + place
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def plural(kind: str) -> str:

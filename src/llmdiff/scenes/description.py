@@ -78,9 +78,7 @@ def _look(
     return Look(kind, colour if say_colour else None, size if say_size else None)
 
 
-def _relation(
-    scene: Scene, mentions: tuple[Mention, ...], rng: np.random.Generator, detail: Detail
-) -> Relation | None:
+def _relation(scene: Scene, mentions: tuple[Mention, ...], rng: np.random.Generator, detail: Detail) -> Relation | None:
     if len(mentions) < 2 or any(m.n > 1 for m in mentions[:2]) or rng.random() >= detail.relation:
         return None
     return relation(_only(scene, mentions[0].look), _only(scene, mentions[1].look))

@@ -130,7 +130,9 @@ def _house(pen: _Pen) -> None:
 
 
 def _car(pen: _Pen) -> None:
-    pen.polygon([(0.03, 0.72), (0.03, 0.5), (0.22, 0.46), (0.34, 0.22), (0.7, 0.22), (0.82, 0.46), (0.97, 0.52), (0.97, 0.72)])
+    pen.polygon(
+        [(0.03, 0.72), (0.03, 0.5), (0.22, 0.46), (0.34, 0.22), (0.7, 0.22), (0.82, 0.46), (0.97, 0.52), (0.97, 0.72)]
+    )
     pen.polygon([(0.37, 0.3), (0.66, 0.3), (0.74, 0.46), (0.29, 0.46)], fill=_PAPER)
     pen.ellipse(0.13, 0.6, 0.37, 0.84, fill=INK)
     pen.ellipse(0.63, 0.6, 0.87, 0.84, fill=INK)
@@ -150,7 +152,9 @@ def _fish(pen: _Pen) -> None:
 
 def _flower(pen: _Pen) -> None:
     pen.stroke([(0.5, 0.6), (0.5, 0.99)], 0.09)
-    petals = [(0.5 + 0.2 * float(np.cos(a)), 0.34 + 0.2 * float(np.sin(a)), 0.16) for a in np.radians(np.arange(18, 378, 72))]
+    petals = [
+        (0.5 + 0.2 * float(np.cos(a)), 0.34 + 0.2 * float(np.sin(a)), 0.16) for a in np.radians(np.arange(18, 378, 72))
+    ]
     pen.union(*petals)
     pen.ellipse(0.38, 0.22, 0.62, 0.46, fill=INK)
 

@@ -76,29 +76,44 @@ def sample_scene(rng: np.random.Generator, count: int | None = None) -> Scene:
 
 
 def place(looks: Sequence[tuple[str, str, str]], rng: np.random.Generator) -> tuple[Thing, ...]:
-    """Puts (kind, colour, size) looks on the picture so that no two frames touch, anew until they fit."""
-    while True:
+    """Puts up to four (kind, colour, size) looks on the picture so that no two frames touch.
+
+    Every thing goes to a place drawn from all that are free; if a few tries leave one without, each gets a quarter.
+    """
+    for _ in range(6):
         things: list[Thing] = []
-        for kind, colour, size in looks:
-            thing = _try_place(kind, colour, size, things, rng)
-            if thing is None:
+        for look in looks:
+            spots = _free_spots(look[2], things)
+            if not len(spots):
                 break
-            things.append(thing)
+            y, x = rng.choice(spots)
+            things.append(Thing(*look, int(x), int(y)))
         if len(things) == len(looks):
             return tuple(things)
+    return _in_quarters(looks, rng)
 
 
-def _try_place(kind: str, colour: str, size: str, others: Sequence[Thing], rng: np.random.Generator) -> Thing | None:
+def _free_spots(size: str, others: Sequence[Thing]) -> np.ndarray:
+    """Centres (y, x) where a thing of that size fits: int array (n, 2)."""
+    low, high = _range(size, 0, IMAGE_SIZE)
+    y, x = np.mgrid[low:high, low:high]
+    free = np.ones(x.shape, bool)
+    for other in others:
+        reach = (SIZES[size] + other.side) // 2 + _GAP
+        free &= np.maximum(abs(x - other.x), abs(y - other.y)) >= reach
+    return np.stack((y[free], x[free]), axis=1)
+
+
+def _in_quarters(looks: Sequence[tuple[str, str, str]], rng: np.random.Generator) -> tuple[Thing, ...]:
+    half = IMAGE_SIZE // 2
+    quarters = rng.permutation(4)[: len(looks)]
+    return tuple(
+        Thing(*look, *(int(rng.integers(*_range(look[2], half * side, half * side + half))) for side in divmod(q, 2)))
+        for look, q in zip(looks, quarters.tolist(), strict=True)
+    )
+
+
+def _range(size: str, start: int, stop: int) -> tuple[int, int]:
+    """Centres, from inclusive to exclusive, whose frames stay a margin inside start..stop."""
     half = SIZES[size] // 2
-    low, high = half + _MARGIN, IMAGE_SIZE - half - _MARGIN
-    for _ in range(20):
-        x, y = (int(v) for v in rng.integers(low, high + 1, size=2))
-        thing = Thing(kind, colour, size, x, y)
-        if all(_apart(thing, other) for other in others):
-            return thing
-    return None
-
-
-def _apart(a: Thing, b: Thing) -> bool:
-    reach = (a.side + b.side) // 2 + _GAP
-    return max(abs(a.x - b.x), abs(a.y - b.y)) >= reach
+    return start + half + _MARGIN, stop - half - _MARGIN + 1

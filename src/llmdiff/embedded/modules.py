@@ -1,0 +1,102 @@
+"""The parts of the embedded base model, untrained: a miniature Stable Diffusion in the diffusers layout."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+LATENT_CHANNELS = 8
+LATENT_SIZE = 16
+TEXT_WIDTH = 128
+TEXT_TOKENS = 32
+
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+
+
+def autoencoder() -> AutoencoderKL:
+    """64×64 pixels to 16×16 latents of 8 channels."""
+    return AutoencoderKL(
+        sample_size=64,
+        latent_channels=LATENT_CHANNELS,
+        block_out_channels=(24, 48, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+    )
+
+
+def unet() -> UNet2DConditionModel:
+    """4 M parameters; cross-attention at 8×8 only."""
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIZE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=16,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,  # diffusers reads this as the number of heads
+    )
+
+
+def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A CLIP text model of 3 layers for plain captions of up to 32 tokens."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=3 * TEXT_WIDTH,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_TOKENS,
+            projection_dim=TEXT_WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
+    """A byte-pair tokenizer in CLIP's format, in which every word of `captions` is one token."""
+    model = Tokenizer(models.BPE(unk_token=_END, end_of_word_suffix="</w>"))
+    model.normalizer = normalizers.Lowercase()
+    model.pre_tokenizer = pre_tokenizers.Whitespace()
+    letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
+    alone = [" ".join(letters)]  # so that each is a token at a word's end, too
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096, end_of_word_suffix="</w>", initial_alphabet=letters, special_tokens=[_START, _END]
+    )
+    model.train_from_iterator([*captions, *alone], trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        model.model.save(folder)
+        return CLIPTokenizer(
+            vocab=str(Path(folder) / "vocab.json"),
+            merges=str(Path(folder) / "merges.txt"),
+            bos_token=_START,
+            eos_token=_END,
+            unk_token=_END,
+            pad_token=_END,
+            model_max_length=TEXT_TOKENS,
+        )
+
+
+def scheduler() -> DDIMScheduler:
+    """Velocity prediction on a schedule that ends in pure noise."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )

@@ -1,0 +1,163 @@
+"""Trains the embedded base model, text encoder and U-Net together: `python -m llmdiff.embedded.train_base`.
+
+Picture-book scenes with plain captions; velocity target, zero terminal SNR, mid-range timesteps favoured.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
+from rich.progress import track
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the field's own name
+from transformers import CLIPTokenizer
+
+from llmdiff.embedded import data, modules
+from llmdiff.embedded.progress import Progress
+from llmdiff.scenes.captions import plain_caption
+from llmdiff.training.loop import LoopSettings, Trainer
+from llmdiff.training.precision import HAS_BF16, autocast
+
+_SEED = 21
+_DROP = 0.1  # share of captions dropped, for classifier-free guidance
+
+
+class BaseTask:
+    """Denoising of scene latents under plain captions; captions are worded anew each time a scene comes round."""
+
+    def __init__(self, latents: Tensor, tokenizer: CLIPTokenizer, bf16: bool) -> None:
+        self.latents, self.tokenizer, self.bf16 = latents, tokenizer, bf16
+        self.unet = modules.unet().to(memory_format=torch.channels_last)
+        self.text_encoder = modules.text_encoder(tokenizer)
+        self.scheduler = modules.scheduler()
+        self.module: nn.Module = nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder})
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.module.parameters())}]
+
+    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
+        captions = [self._caption(int(i)) for i in indices]
+        z = self.latents[indices % len(self.latents)].float()
+        noise = torch.randn(z.shape, generator=rng)
+        t = mid_range_timesteps(len(z), rng, self.scheduler.config.num_train_timesteps)
+        noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
+        with autocast(self.bf16):
+            context = self.text_encoder(tokens(self.tokenizer, captions)).last_hidden_state
+            velocity = self.unet(noisy, t, context).sample
+        return F.mse_loss(velocity.float(), self.scheduler.get_velocity(z, noise, t))
+
+    def _caption(self, index: int) -> str:
+        rng = np.random.default_rng((_SEED, 1, index))
+        if rng.random() < _DROP:
+            return ""
+        return plain_caption(data.scene(_SEED, index % len(self.latents)), rng).text
+
+
+def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Token ids as Stable Diffusion's pipeline makes them: (B, 32), padded to the limit."""
+    batch = tokenizer(captions, padding="max_length", truncation=True, max_length=modules.TEXT_TOKENS)
+    return torch.tensor(batch["input_ids"])
+
+
+def mid_range_timesteps(n: int, rng: torch.Generator, steps: int) -> Tensor:
+    """Timesteps (n,) in 0..steps-1, logit-normal (Esser et al., 2024, section 3.1)."""
+    return (torch.sigmoid(torch.randn(n, generator=rng)) * steps).long().clamp(0, steps - 1)
+
+
+@torch.no_grad()
+def scene_latents(vae: AutoencoderKL, count: int, cache: Path) -> Tensor:
+    """Scaled latents of the first `count` training scenes, float16 (count, 8, 16, 16); kept in `cache`."""
+    if cache.exists():
+        found = np.load(cache, mmap_mode="r")
+        if len(found) == count:
+            return torch.from_numpy(np.array(found))
+    batches = []
+    for start in track(range(0, count, 100), "latents"):
+        x = data.pixels([data.scene(_SEED, i) for i in range(start, min(start + 100, count))])
+        batches.append((vae.encode(x).latent_dist.mean * vae.config.scaling_factor).half())
+    latents = torch.cat(batches)
+    np.save(cache, latents.numpy())
+    return latents
+
+
+def plain_tokenizer() -> CLIPTokenizer:
+    """The base's tokenizer, learned from plain captions."""
+    rng = np.random.default_rng((_SEED, 2))
+    captions = [plain_caption(data.scene(_SEED, i), rng).text for i in range(5000)]
+    return modules.tokenizer(captions)
+
+
+def pipeline(task: BaseTask, vae: AutoencoderKL) -> StableDiffusionPipeline:
+    """The trained parts as a stock pipeline."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=task.text_encoder,
+        tokenizer=task.tokenizer,
+        unet=task.unet,
+        scheduler=task.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+SAMPLE_PROMPTS = (
+    "a red ball by day", "a yellow sun and a green tree", "two blue cars in the desert", "a white moon at night",
+    "a pink house left of a purple star", "a large brown boat above a small red fish at sunset",
+    "three orange flowers in the snow", "a small white cloud and a large blue umbrella by day",
+)  # fmt: skip
+
+
+@torch.no_grad()
+def sample(pipe: StableDiffusionPipeline, path: Path) -> None:
+    """One row of pictures of `SAMPLE_PROMPTS`."""
+    pipe.set_progress_bar_config(disable=True)
+    rng = torch.Generator().manual_seed(0)
+    pictures = pipe(list(SAMPLE_PROMPTS), num_inference_steps=20, guidance_scale=4.0, generator=rng).images
+    sheet = Image.new("RGB", (64 * len(pictures), 64))
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (64 * i, 0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def main(
+    out: Path = Path("runs/base/unet"),
+    vae_folder: Path = Path("runs/base/vae/model"),
+    steps: int = 12000,
+    batch_size: int = 32,
+    scenes: int = 60000,
+    learning_rate: float = 1e-3,
+    bf16: bool = HAS_BF16,
+    seed: int = 0,
+) -> None:
+    """Trains (or goes on training) the base model and saves it to OUT/model."""
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    vae = AutoencoderKL.from_pretrained(vae_folder).eval()
+    latents = scene_latents(vae, scenes, out / "latents.npy")
+    task = BaseTask(latents, plain_tokenizer(), bf16)
+    settings = LoopSettings(
+        steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=300, decay=0.25, ema=0.9995, seed=seed
+    )
+    trainer = Trainer(task, settings, out)
+    trainer.resume()
+
+    def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
+        progress(trainer, figures)
+        if trainer.step % settings.sample_every == 0:
+            with trainer.averaged():
+                sample(pipeline(task, vae), out / "samples" / f"{trainer.step:06d}.png")
+
+    with Progress("base", steps) as progress:
+        trainer.run(on_step)
+    with trainer.averaged():
+        pipeline(task, vae).save_pretrained(out / "model")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,128 @@
+"""Reads a picture back into a scene, by matching pursuit over the sprites that the domain is drawn with.
+
+No learned parts. The background is the one that most pixels agree with. Then, again and again, the sprite (kind,
+colour, size, place) that explains most of what is not background is taken out, until nothing that looks like a thing
+is left.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - the field's own name
+
+from llmdiff.scenes.drawing import background, sprite
+from llmdiff.scenes.scene import Scene, Thing
+from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, IMAGE_SIZE, KINDS, SIZES
+
+MAX_FOUND = 8
+"""The search ends at this many things, more than any scene has."""
+
+MIN_EXPLAINED = 0.5
+"""A sprite is a thing when it accounts for at least this share of what differs from the background under it."""
+
+_MIN_ENERGY = 0.03  # least mean squared difference from the background under a thing, colours in 0..1
+_NEAR = 0.15  # colour distance within which a pixel agrees with a background
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a picture shows."""
+
+    scene: Scene
+    clutter: float
+    """Share of the picture that is neither background nor any thing found."""
+
+
+def read(image: Image.Image | np.ndarray) -> Reading:
+    """The scene that a 64×64 picture shows.
+
+    Args:
+        image: A picture, or uint8 array (64, 64, 3); other sizes are resampled to 64×64.
+    """
+    pixels = torch.from_numpy(np.array(_normal(image), np.float32) / 255).permute(2, 0, 1)
+    name = _background(pixels)
+    empty = torch.from_numpy(background(name).astype(np.float32) / 255).permute(2, 0, 1)
+    things: list[Thing] = []
+    while len(things) < MAX_FOUND and (found := _best(pixels, empty)) is not None:
+        things.append(found)
+        pixels = _erase(pixels, empty, found)
+    return Reading(Scene(name, tuple(things)), _far(pixels, empty).mean().item())
+
+
+def _normal(image: Image.Image | np.ndarray) -> Image.Image:
+    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    picture = picture.convert("RGB")
+    side = (IMAGE_SIZE, IMAGE_SIZE)
+    return picture if picture.size == side else picture.resize(side, Image.Resampling.BOX)
+
+
+def _far(pixels: Tensor, empty: Tensor) -> Tensor:
+    return ((pixels - empty).norm(dim=0) > _NEAR).float()
+
+
+def _background(pixels: Tensor) -> str:
+    stack = torch.stack([torch.from_numpy(background(n).astype(np.float32) / 255).permute(2, 0, 1) for n in BACKGROUNDS])
+    distance = (stack - pixels).norm(dim=1).clamp(max=2 * _NEAR)
+    return list(BACKGROUNDS)[int(distance.mean((1, 2)).argmin())]
+
+
+@dataclass(frozen=True)
+class _Sprites:
+    """All sprites of one size, as filters: K sprites of P×P pixels."""
+
+    looks: list[tuple[str, str]]
+    alpha: Tensor  # (K, 1, P, P)
+    drawn: Tensor  # (K, 3, P, P), colour times alpha
+    energy: Tensor  # (K, 1, 1), sum of alpha · colour²
+
+
+@cache
+def _sprites(size: str) -> _Sprites:
+    looks = [(kind, colour) for kind in KINDS for colour in COLOURS]
+    pairs = [sprite(kind, colour, size) for kind, colour in looks]
+    colour = torch.stack([torch.from_numpy(c) for c, _ in pairs]).permute(0, 3, 1, 2) / 255
+    alpha = torch.stack([torch.from_numpy(a) for _, a in pairs]).permute(0, 3, 1, 2)
+    energy = (alpha * colour.square()).sum((1, 2, 3))[:, None, None]
+    return _Sprites(looks, alpha, (alpha * colour).contiguous(), energy)
+
+
+def _best(pixels: Tensor, empty: Tensor) -> Thing | None:
+    """The sprite and place that explain most, or None where none explains enough."""
+    best, found = 0.0, None
+    for size in SIZES:
+        gain, here = _gains(pixels, empty, size)
+        index = int(gain.argmax())
+        if gain.flatten()[index] > best:
+            best, found = float(gain.flatten()[index]), _thing(size, index, here)
+    return found
+
+
+def _gains(pixels: Tensor, empty: Tensor, size: str) -> tuple[Tensor, tuple[int, ...]]:
+    """How much squared difference from the background each sprite explains at each place: (K, Y, X), 0 if too little."""
+    s = _sprites(size)
+    before = F.conv2d((pixels - empty).square().sum(0)[None], s.alpha)
+    after = F.conv2d(pixels.square().sum(0)[None], s.alpha) - 2 * F.conv2d(pixels, s.drawn) + s.energy
+    gain = before - after
+    enough = (gain > MIN_EXPLAINED * before) & (before > _MIN_ENERGY * s.alpha.sum((1, 2, 3))[:, None, None])
+    return gain.where(enough, 0), gain.shape
+
+
+def _thing(size: str, index: int, shape: tuple[int, ...]) -> Thing:
+    k, y, x = (int(v) for v in np.unravel_index(index, shape))
+    kind, colour = _sprites(size).looks[k]
+    half = SIZES[size] // 2
+    return Thing(kind, colour, size, x + half, y + half)
+
+
+def _erase(pixels: Tensor, empty: Tensor, thing: Thing) -> Tensor:
+    """The picture without the thing: background wherever its sprite, grown by a pixel, was."""
+    left, top = thing.corner
+    alpha = torch.from_numpy(sprite(thing.kind, thing.colour, thing.size)[1])[..., 0]
+    mask = torch.zeros(IMAGE_SIZE, IMAGE_SIZE)
+    mask[top : top + thing.side, left : left + thing.side] = (alpha > 0.05).float()
+    mask = F.max_pool2d(mask[None], 3, stride=1, padding=1)
+    return torch.where(mask > 0, empty, pixels)

@@ -1,0 +1,110 @@
+"""Checkpoints of a training run: one safetensors file each, whole or absent.
+
+Everything that must come back for a run to go on to the bit is in the file: tensors under readable names, and the
+rest as JSON in the file's metadata. A file appears under its name only once it is complete and on disk.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from llmdiff.errors import LLMDiffError
+
+_NAME = re.compile(r"step-(\d{8})\.safetensors")
+
+
+def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[str, Any], keep: int = 2) -> Path:
+    """Writes the checkpoint of `step` and removes all but the newest `keep`.
+
+    Raises:
+        LLMDiffError: The disk refused it; earlier checkpoints are untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:08d}.safetensors"
+    partial = path.with_suffix(f".partial-{os.getpid()}")
+    try:
+        save_file(_contiguous(tensors), partial, metadata={"state": json.dumps({**info, "step": step})})
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise LLMDiffError(
+            f"The checkpoint {path} could not be written ({error}); free disk space and resume."
+        ) from error
+    for old in sorted(_complete(folder))[:-keep]:
+        old.unlink()
+    return path
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint that loads, or None; damaged ones are passed over."""
+    return next((path for path in sorted(_complete(folder), reverse=True) if _readable(path)), None)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and JSON state of a checkpoint.
+
+    Raises:
+        LLMDiffError: The file is missing, damaged, or not a checkpoint.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            info = json.loads((file.metadata() or {})["state"])
+            return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise LLMDiffError(f"{path} is not a readable checkpoint ({error}); delete it and resume.") from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str]) -> dict[str, Tensor]:
+    """The optimizer's state under `optimizer.<parameter name>.<slot>`."""
+    return {
+        f"optimizer.{names[parameter]}.{slot}": value
+        for parameter, slots in optimizer.state.items()
+        for slot, value in slots.items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str], tensors: Mapping[str, Tensor]
+) -> None:
+    """Puts back what `optimizer_tensors` gave."""
+    parameters = {name: parameter for parameter, name in names.items()}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            name, slot = key.removeprefix("optimizer.").rsplit(".", 1)
+            optimizer.state[parameters[name]][slot] = value.clone()
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every name with `prefix.` before it."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names start with `prefix.`, without it."""
+    return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def _complete(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+
+
+def _readable(path: Path) -> bool:
+    try:
+        load(path)
+    except LLMDiffError:
+        return False
+    return True

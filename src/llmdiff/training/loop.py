@@ -1,0 +1,231 @@
+"""The training loop, one for everything that trains here: the adapter, and the embedded base and its autoencoder.
+
+Randomness is a function of (seed, step), and a checkpoint holds all that a step reads, so a run that was interrupted
+ends in the weights of one that was not, bit for bit.
+"""
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.training import checkpoint
+
+
+class LoopSettings(BaseModel):
+    """How long and how fast to train, and what to keep on the way."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(2000, ge=1, description="optimizer steps in all")
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(3e-4, gt=0)
+    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
+    decay: float = Field(0.3, ge=0, le=1, description="last part of the run over which the rate falls to 0 by a cosine")
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 keeps none")
+    seed: int = 0
+    log_every: int = Field(20, ge=1)
+    save_every: int = Field(500, ge=1)
+    sample_every: int = Field(1000, ge=0, description="steps between sample sheets; 0 draws none")
+
+
+class Task(Protocol):
+    """What a run trains."""
+
+    module: nn.Module
+    """Holds every parameter that may train."""
+
+    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
+        """The mean loss of a batch of samples, named by their running numbers in the run."""
+        ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for AdamW; `rate` in a group multiplies the learning rate."""
+        ...
+
+
+class Trainer:
+    """Runs a task to its end from its newest checkpoint, or from the start where there is none."""
+
+    def __init__(self, task: Task, settings: LoopSettings, folder: Path) -> None:
+        self.task, self.settings, self.folder = task, settings, folder
+        groups = task.groups()
+        self._rates = [group.pop("rate", 1.0) for group in groups]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+        )
+        self._names = {p: name for name, p in task.module.named_parameters()}
+        self.ema = {name: p.detach().clone() for name, p in self._trained()} if settings.ema else {}
+        self.step = 0
+        self.skipped = 0
+        self._stop = False
+
+    def resume(self) -> bool:
+        """Goes back to the newest checkpoint; False where there is none.
+
+        Raises:
+            LLMDiffError: The checkpoint is of another model.
+        """
+        path = checkpoint.newest(self.folder / "checkpoints")
+        if path is None:
+            return False
+        tensors, info = checkpoint.load(path)
+        expected = {name: p.shape for name, p in self._trained()}
+        found = {name: v.shape for name, v in checkpoint.under("module", tensors).items()}
+        if expected != found:
+            raise LLMDiffError(f"{path} belongs to another model or recipe; choose another output folder.")
+        self._restore(tensors)
+        self.step, self.skipped = info["step"], info["skipped"]
+        return True
+
+    def run(self, on_step: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
+        """Trains to the last step; Ctrl-C or SIGTERM ends the current step, saves, and raises KeyboardInterrupt.
+
+        Args:
+            on_step: Called after every step with the figures of it (loss, rate, norm, images/s).
+
+        Raises:
+            LLMDiffError: Ten losses in a row were not finite.
+        """
+        bad_in_a_row = 0
+        with self._interruptible(), _Log(self.folder) as log:
+            while self.step < self.settings.steps:
+                started = time.perf_counter()
+                figures = self._one_step()
+                bad_in_a_row = 0 if math.isfinite(figures["loss"]) else bad_in_a_row + 1
+                if bad_in_a_row == 10:
+                    raise LLMDiffError("The loss was not finite for ten steps in a row; lower the learning rate.")
+                figures["images_per_s"] = self.settings.batch_size / (time.perf_counter() - started)
+                if self.step % self.settings.log_every == 0:
+                    log.write(self.step, figures)
+                if self.step % self.settings.save_every == 0 or self._stop or self.step == self.settings.steps:
+                    self.save()
+                if on_step:
+                    on_step(self, figures)
+                if self._stop:
+                    raise KeyboardInterrupt
+
+    def save(self) -> Path:
+        """Writes a checkpoint of this moment."""
+        tensors = {
+            **checkpoint.prefixed("module", {name: p for name, p in self._trained()}),
+            **checkpoint.prefixed("ema", self.ema),
+            **checkpoint.optimizer_tensors(self.optimizer, self._names),
+        }
+        return checkpoint.save(self.folder / "checkpoints", self.step, tensors, {"skipped": self.skipped})
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the module has the averaged weights."""
+        if not self.ema:
+            yield
+            return
+        own = {name: p.detach().clone() for name, p in self._trained()}
+        self._assign(self.ema)
+        try:
+            yield
+        finally:
+            self._assign(own)
+
+    def _one_step(self) -> dict[str, float]:
+        self._set_rate()
+        indices = self.step * self.settings.batch_size + np.arange(self.settings.batch_size)
+        rng = generator(self.settings.seed, self.step)
+        loss = self.task.loss(indices, self.step, rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_([p for _, p in self._trained()], self.settings.clip)
+        if torch.isfinite(loss) and torch.isfinite(norm):
+            self.optimizer.step()
+            self._average()
+        else:
+            self.skipped += 1
+        self.step += 1
+        rate = self.optimizer.param_groups[0]["lr"]
+        return {"loss": loss.item(), "norm": norm.item(), "rate": rate}
+
+    def _set_rate(self) -> None:
+        factor = rate_factor(self.step, self.settings)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = self.settings.learning_rate * rate * factor
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # A shorter memory at first, so that the average forgets the start: min(decay, (1 + n) / (10 + n)).
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for name, p in self._trained() if self.ema else ():
+            self.ema[name].lerp_(p, 1 - decay)
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, p) for name, p in self.task.module.named_parameters() if p.requires_grad)
+
+    @torch.no_grad()
+    def _assign(self, tensors: dict[str, Tensor]) -> None:
+        for name, p in self._trained():
+            p.copy_(tensors[name])
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        self._assign(checkpoint.under("module", tensors))
+        self.ema = {name: value.clone() for name, value in checkpoint.under("ema", tensors).items()}
+        checkpoint.restore_optimizer(self.optimizer, self._names, tensors)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        def stop(*_: object) -> None:
+            self._stop = True
+
+        old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def rate_factor(step: int, settings: LoopSettings) -> float:
+    """Learning-rate factor in 0..1: linear warm-up, a plateau, a cosine to 0 over the last part."""
+    tail = settings.steps * settings.decay
+    into_tail = max(0.0, step - (settings.steps - tail))
+    fall = 0.5 * (1 + math.cos(math.pi * into_tail / tail)) if tail else 1.0
+    return min(1.0, (step + 1) / (settings.warmup + 1)) * fall
+
+
+def generator(*key: int) -> torch.Generator:
+    """A generator whose stream is a function of the whole key, (seed, step) say."""
+    state = np.random.SeedSequence(key).generate_state(2)
+    return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
+
+
+class _Log:
+    """Figures of a run, as JSON lines and for TensorBoard."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "log.jsonl").open("a")
+        self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def __enter__(self) -> "_Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n")
+        self._file.flush()
+        for name, value in figures.items():
+            self._board.add_scalar(name, value, step)
