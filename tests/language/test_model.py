@@ -1,9 +1,11 @@
 """Loading LLMs, their identity, and what the user is told when that fails."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
+import accelerate
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -56,6 +58,16 @@ def test_fingerprint_is_of_the_weights_and_not_of_a_dtype_that_holds_them(folder
         model.model.layers[2].mlp.up_proj.weight.mul_(1.02)
     model.save_pretrained(folder)
     assert LanguageModel.load(str(folder)).identity()["fingerprint"] not in prints
+
+
+def test_an_offloaded_llm_reads_and_is_recognised(tiny_llm: LanguageModel) -> None:
+    model = accelerate.cpu_offload(copy.deepcopy(tiny_llm.model), torch.device("cpu"))
+    offloaded = LanguageModel.from_model(model, tiny_llm.tokenizer, "tiny-llama")
+    assert next(offloaded.model.parameters()).is_meta
+    assert offloaded.identity() == tiny_llm.identity()
+    config, weights = ReadingConfig(), torch.ones(4)
+    sums = [read_sum(llm, tokenize(llm, ["a cat"], config), config, weights) for llm in (tiny_llm, offloaded)]
+    assert torch.equal(sums[0], sums[1])
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:

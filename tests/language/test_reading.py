@@ -1,6 +1,7 @@
 """Block scores against a slow reference, and what they must hold to (method.md section 1)."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -190,6 +191,18 @@ def test_reading_leaves_no_trace_and_survives_an_error(tiny_llm: LanguageModel) 
     assert not stack.is_inference()
     assert [list(block._forward_hooks) for block in tiny_llm.blocks] == before
     assert start.dtype == stack.dtype == torch.float32
+
+
+def test_two_threads_read_one_llm_at_once(tiny_llm: LanguageModel) -> None:
+    tokens = [tokenize(tiny_llm, [prompt], PLAIN) for prompt in ("a cat sat on a mat", "a dog")]
+    expected = [read_stack(tiny_llm, t, PLAIN)[1] for t in tokens]
+
+    def read(index: int) -> Tensor:
+        return read_stack(tiny_llm, tokens[index % 2], PLAIN)[1]
+
+    with ThreadPoolExecutor(4) as pool:
+        for index, stack in enumerate(pool.map(read, range(40))):
+            assert torch.equal(stack, expected[index % 2])
 
 
 def test_fold_finds_the_sequence_dimension_wherever_it_is() -> None:

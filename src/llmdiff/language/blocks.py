@@ -44,13 +44,13 @@ def find_blocks(decoder: PreTrainedModel) -> nn.ModuleList:
 
 
 @torch.no_grad()
-def check_causal(decoder: PreTrainedModel) -> None:
+def check_causal(decoder: PreTrainedModel, device: torch.device) -> None:
     """Run two texts of two tokens that differ in the second: the first must not know of it.
 
     Raises:
         LLMDiffError: if it does, as in encoder-only models.
     """
-    ids = torch.tensor([[0, 1], [0, 2]], device=decoder.device)
+    ids = torch.tensor([[0, 1], [0, 2]], device=device)
     states = decoder(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0].float()
     one, other = states[:, 0]
     if (one - other).norm() > 1e-2 * one.norm():

@@ -4,10 +4,12 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from accelerate.utils import align_module_device
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ class LanguageModel:
         self.revision = revision
         self.model = find_decoder(model).eval().requires_grad_(False)
         self.blocks: nn.ModuleList = find_blocks(self.model)
-        check_causal(self.model)
+        check_causal(self.model, self.device)
         self.tokenizer = tokenizer
         self.width: int = self.model.config.get_text_config().hidden_size
         self.block_count: int = len(self.blocks)
@@ -92,8 +94,10 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
-        return self.model.device
+        """Where it takes its input: of an LLM that accelerate has offloaded, not where its weights wait."""
+        hooks = (getattr(module, "_hf_hook", None) for module in self.model.modules())
+        placed = (getattr(hook, "execution_device", None) for hook in hooks)
+        return torch.device(next((device for device in placed if device is not None), self.model.device))
 
     def to(self, device: torch.device | str) -> Self:
         """Move it to a device, in place."""
@@ -122,15 +126,15 @@ class LanguageModel:
         config = self.model.config.get_text_config()
         digest = hashlib.sha256(repr((config.model_type, self.width, self.block_count, config.vocab_size)).encode())
         for index in (0, self.block_count // 2, self.block_count - 1):
-            for key, weight in sorted(self.blocks[index].named_parameters()):
-                digest.update(f"{index}.{key}".encode() + _sample(weight))
+            for name, module in sorted(self.blocks[index].named_modules(), key=itemgetter(0)):
+                with align_module_device(module):  # brings back what accelerate has offloaded
+                    for key, weight in sorted(module.named_parameters(recurse=False)):
+                        digest.update(f"{index}.{name}.{key}".encode() + _sample(weight))
         return digest.hexdigest()[:16]
 
 
 def _sample(weight: Tensor) -> bytes:
-    """A few values of a weight, on a grid that is coarser than what float16 loses near zero; none of a meta tensor."""
-    if weight.is_meta:
-        return b""
+    """A few values of a weight, on a grid that is coarser than what float16 loses near zero."""
     flat = weight.detach().flatten()
     chosen = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES]
     return (chosen.float().cpu() * 4096).round().to(torch.int64).numpy().tobytes()

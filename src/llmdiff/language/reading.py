@@ -8,7 +8,8 @@ Letters in shapes: B batch, S tokens, D LLM width, T blocks, N the tokens that a
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +23,9 @@ from llmdiff.language.model import LanguageModel
 
 EPSILON = 1e-6
 """Added to a score's root mean square before the division by it, so that a score of 0 stays 0."""
+
+_ONE_PASS = threading.RLock()
+"""One pass at a time: the hooks of another thread's pass would answer to this one's blocks."""
 
 
 def read_stack(llm: LanguageModel, tokens: Tokens, config: ReadingConfig) -> tuple[Tensor, Tensor]:
@@ -130,20 +134,14 @@ def _walk(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Calla
     """One forward pass that hands every block's term to ``take`` and returns the start (B, S - skip, D)."""
     tokens = Tokens(tokens.ids.to(llm.device), tokens.mask.to(llm.device), tokens.skip)
     walk = _Walk(llm, tokens, config, take)
-    handles = [
-        block.register_forward_hook(_Hook(walk, index), with_kwargs=True) for index, block in enumerate(llm.blocks)
-    ]
-    try:
+    with _ONE_PASS, _hooked(llm.blocks, walk):
         final = llm.model(input_ids=tokens.ids, attention_mask=tokens.mask.long(), use_cache=False)[0]
-    finally:
-        for handle in handles:
-            handle.remove()
     walk.finish(final)
     return walk.start
 
 
 class _Walk:
-    """The state of one pass: the terms so far and the thread that they belong to."""
+    """The state of one pass."""
 
     def __init__(
         self, llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Callable[[int, Tensor], None]
@@ -155,7 +153,6 @@ class _Walk:
         self.final = llm.block_count - 1 if config.extraction == "last" else None
         self.terms: Terms = Scores(tokens, config) if self.llmdiff else States(tokens, config)
         self.start = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
-        self.thread = threading.get_ident()
 
     def block(self, index: int, call: BlockCall) -> None:
         """Take the term of a block that has just run; the first one's input is the token embedding."""
@@ -171,15 +168,25 @@ class _Walk:
 
 
 class _Hook:
-    """A forward hook of one block; calls from other threads are not of this pass."""
+    """A forward hook of one block."""
 
     def __init__(self, walk: _Walk, index: int) -> None:
         self.walk = walk
         self.index = index
 
     def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if threading.get_ident() == self.walk.thread:
-            self.walk.block(self.index, BlockCall.capture(block, args, kwargs, output))
+        self.walk.block(self.index, BlockCall.capture(block, args, kwargs, output))
+
+
+@contextmanager
+def _hooked(blocks: nn.ModuleList, walk: _Walk) -> Iterator[None]:
+    """Every block tells the walk of its calls."""
+    handles = [block.register_forward_hook(_Hook(walk, i), with_kwargs=True) for i, block in enumerate(blocks)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _padding(tokens: Tokens, like: Tensor) -> Tensor:
