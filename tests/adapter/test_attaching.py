@@ -185,6 +185,44 @@ def test_a_denoiser_call_that_fits_no_prompt_is_refused(sd, make_adapter, mode):
         sd.unet(torch.zeros(3, 4, 8, 8), 1, text)
 
 
+@torch.no_grad()
+def test_bindings_nest_and_end(sd, make_adapter, mode):
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    outer, inner = adapter.encode(["a cup"]), adapter.encode(["blue"])
+
+    def predict():
+        return sd.unet(torch.ones(1, 4, 8, 8), 1, torch.zeros(1, 4, CONTEXT_WIDTH)).sample
+
+    with adapter.conditioned(outer):
+        first = predict()
+        with adapter.conditioned(inner):
+            assert not torch.allclose(predict(), first, atol=1e-4)
+        assert torch.equal(predict(), first)
+    with pytest.raises(LLMDiffError, match="no encoding for this call"):
+        predict()
+
+
+@torch.no_grad()
+def test_junk_in_the_padding_of_an_encoding_goes_nowhere(sd, make_adapter, mode):
+    """Not even values that are not finite, which a mask alone would let through: 0 times NaN is NaN."""
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    encoding = adapter.encode(["a", "a longer prompt"])
+    junk = encoding.embeds.masked_fill(~encoding.mask[..., None], float("nan"))
+    outputs = []
+    for embeds in (encoding.embeds, junk):
+        with adapter.conditioned(Encoding(embeds, encoding.mask)):
+            outputs.append(sd.unet(torch.ones(2, 4, 8, 8), 1, torch.zeros(2, 4, CONTEXT_WIDTH)).sample)
+    assert torch.equal(*outputs)
+
+
+def test_queries_start_as_a_copy_and_the_gates_where_the_mode_says(sd, make_adapter, mode):
+    adapter = make_adapter(sd, mode=mode)
+    for path, branch in adapter.named_branches().items():
+        assert torch.equal(branch.query.weight, sd.unet.get_submodule(path).to_q.weight)
+        gates = {name: round(scalar.item(), 6) for name, scalar in branch.gate.named_parameters()}
+        assert gates == ({"a2": 0, "b2": 0} if mode == "augment" else {"a1": 1, "b1": 0, "a2": 0.1, "b2": 0})
+
+
 @pytest.mark.parametrize("scale", [float("nan"), float("inf")])
 def test_the_scale_is_finite(sd, make_adapter, scale):
     with pytest.raises(LLMDiffError, match="finite"):

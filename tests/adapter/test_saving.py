@@ -64,8 +64,8 @@ def test_the_saved_keys_are_module_paths(sd, make_adapter, tmp_path, mode, gate,
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "adapter.safetensors", "README.md"}
 
 
-def test_a_new_process_draws_the_same_picture(sd, make_adapter, mode, tmp_path):
-    adapter = perturb(make_adapter(sd, mode=mode, reading=ReadingConfig(template="Describe: {prompt}"))).attach(sd)
+def test_a_new_process_draws_the_same_picture(sd, make_adapter, tmp_path):
+    adapter = perturb(make_adapter(sd, mode="replace", reading=ReadingConfig(template="Describe: {prompt}"))).attach(sd)
     adapter.save_pretrained(tmp_path / "adapter")
     arguments = [str(Path(__file__).parents[1]), str(tmp_path / "adapter"), str(tmp_path / "picture.safetensors")]
     subprocess.run([sys.executable, "-c", REDRAW, *arguments], check=True, capture_output=True)
