@@ -235,6 +235,16 @@ def test_a_corrupt_adapter(draw: Run, places: Places, tmp_path: Path) -> None:
     assert_one_sentence(draw("a", "--llm", "./nowhere"), "nowhere")
 
 
+def test_a_prompt_in_another_encoding(run: Run) -> None:
+    assert_one_sentence(run("generate", "caf\udce9"), "UTF-8")
+
+
+def test_a_message_cannot_steer_the_terminal(run: Run) -> None:
+    result = run("regenerate", "\x1b[2Jx.png")
+    assert_one_sentence(result, "x.png")
+    assert "\x1b" not in result.stderr
+
+
 def test_pictures_of_other_programs(run: Run, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     assert_one_sentence(run("regenerate", "photo.png"), "photo.png")

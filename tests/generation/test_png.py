@@ -97,6 +97,13 @@ def test_a_name_with_a_comma_does_not_end_its_field(tmp_path: Path) -> None:
     assert not any(key.startswith("LLMDiff") for key in values)
 
 
+def test_names_that_are_not_text_survive(tmp_path: Path) -> None:
+    """A path in another encoding reaches Python as lone surrogates."""
+    written = document(record(base="models/caf\udce9"))
+    write_png(tmp_path / "x.png", IMAGE, written)
+    assert read_png(tmp_path / "x.png")[1] == written
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.png"
     write_png(path, IMAGE, document())

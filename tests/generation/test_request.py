@@ -29,6 +29,7 @@ def pixels(picture: Picture) -> np.ndarray:
         ({"prompts": []}, "empty"),
         ({"prompts": ["a ball", " \n\t"]}, "empty"),
         ({"prompts": ["\ud800"]}, "valid text"),
+        ({"prompts": ["a"], "negative": "b\udc80"}, "valid text"),
         ({"prompts": ["a"], "size": "64"}, "WIDTHxHEIGHT"),
         ({"prompts": ["a"], "size": "64x-8"}, "WIDTHxHEIGHT"),
         ({"prompts": ["a"], "size": "64x60"}, "multiples of 8"),

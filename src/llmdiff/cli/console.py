@@ -27,8 +27,9 @@ def print_line(text: object) -> None:
 
 
 def say(label: str, message: str, style: str) -> None:
-    """Print one line on stderr, however many the message has."""
-    errors.print(Text.assemble((f"{label}: ", style), " ".join(message.split())), soft_wrap=True)
+    """Print one line on stderr, however many the message has, and nothing that would steer the terminal."""
+    line = "".join(character if character.isprintable() else "�" for character in " ".join(message.split()))
+    errors.print(Text.assemble((f"{label}: ", style), line), soft_wrap=True)
 
 
 def report_error(message: str) -> None:

@@ -29,8 +29,7 @@ def demo(
     """
     console.quiet_hosts()
     from llmdiff.evaluation import check, demo_prompts
-    from llmdiff.generation import GenerationRequest
-    from llmdiff.generation.png import save_png
+    from llmdiff.generation import GenerationRequest, save_png
     from llmdiff.generation.showcase import draw_showcase, showcase_sheet
 
     prompts = demo_prompts()

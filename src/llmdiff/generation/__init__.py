@@ -1,7 +1,7 @@
 """From a request to pictures: load the models, draw, write PNG files that can be redrawn, lay out contact sheets."""
 
 from llmdiff.generation.pipeline import load_pipeline
-from llmdiff.generation.png import Document, read_png, write_png
+from llmdiff.generation.png import Document, read_png, save_png, write_png
 from llmdiff.generation.provenance import Provenance
 from llmdiff.generation.record import Models, PictureSettings, Record
 from llmdiff.generation.redraw import Redrawn, regenerate
@@ -26,5 +26,6 @@ __all__ = [
     "load_pipeline",
     "read_png",
     "regenerate",
+    "save_png",
     "write_png",
 ]

@@ -113,7 +113,7 @@ def parameters_text(record: Record) -> str:
     if picture.negative:
         lines.append(f"Negative prompt: {picture.negative}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items()))
-    return "\n".join(lines).replace("\0", "")
+    return "\n".join(lines).replace("\0", "").encode(errors="replace").decode()
 
 
 def _parse(path: Path, text: str | bytes) -> Document:

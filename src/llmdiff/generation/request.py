@@ -66,9 +66,12 @@ class GenerationRequest(BaseModel):
     def _prompts_say_something(cls, prompts: list[str]) -> list[str]:
         if not prompts or any(not prompt.strip() for prompt in prompts):
             raise LLMDiffError("The prompt is empty: say in words what the picture should show.")
-        if any(re.search("[\ud800-\udfff]", prompt) for prompt in prompts):
-            raise LLMDiffError("The prompt is not valid text: it must be encoded as UTF-8.")
-        return prompts
+        return [_valid_text(prompt) for prompt in prompts]
+
+    @field_validator("negative")
+    @classmethod
+    def _negative_is_text(cls, negative: str) -> str:
+        return _valid_text(negative)
 
     @field_validator("size", mode="before")
     @classmethod
@@ -170,6 +173,13 @@ def comparison_sheet(pictures: Sequence[Picture]) -> Image.Image:
         if picture.base is not None
     ]
     return contact_sheet(entries, headings=("base", "with LLM"))
+
+
+def _valid_text(text: str) -> str:
+    """Refuse what a command line in another encoding leaves of its bytes, which no tokenizer takes."""
+    if re.search("[\ud800-\udfff]", text):
+        raise LLMDiffError("The prompt is not valid text: it must be encoded as UTF-8.")
+    return text
 
 
 def _draw(renderer: Renderer, settings: Sequence[PictureSettings], report: Callable[[float], None]) -> list[Picture]:
