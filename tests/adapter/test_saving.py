@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 import llmdiff
 from adapter.tiny import build_sd, draw, perturb
-from conftest import build_llama
 from llmdiff.adapter import AdapterConfig, LLMDiffAdapter, storage
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel, ReadingConfig
@@ -31,11 +30,10 @@ import sys
 sys.path[:0] = [sys.argv[1]]
 import torch
 from adapter.tiny import build_sd, draw
-from conftest import build_llama
 from llmdiff.adapter import LLMDiffAdapter
 from safetensors.torch import save_file
 pipe = build_sd()
-LLMDiffAdapter.from_pretrained(sys.argv[2], llm=build_llama()).attach(pipe)
+LLMDiffAdapter.from_pretrained(sys.argv[2], llm=sys.argv[4]).attach(pipe)
 save_file({"picture": draw(pipe, negative_prompt="blue")}, sys.argv[3])
 """
 
@@ -45,6 +43,19 @@ def saved(sd, make_adapter, tmp_path) -> Path:
     """A folder with a perturbed adapter."""
     perturb(make_adapter(sd, mode="replace")).save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
+
+
+def save_llm(llm: LanguageModel, folder: Path) -> str:
+    llm.model.save_pretrained(folder)
+    llm.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def other_llm(llm: LanguageModel, **changes) -> LanguageModel:
+    """A new random LLM of the same family."""
+    config = type(llm.model.config)(**llm.model.config.to_dict() | changes)
+    torch.manual_seed(1)
+    return LanguageModel.from_model(type(llm.model)(config), llm.tokenizer, name="other")
 
 
 def edit_config(folder: Path, **changes) -> None:
@@ -64,12 +75,13 @@ def test_the_saved_keys_are_module_paths(sd, make_adapter, tmp_path, mode, gate,
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "adapter.safetensors", "README.md"}
 
 
-def test_a_new_process_draws_the_same_picture(sd, make_adapter, tmp_path):
+def test_a_new_process_draws_the_same_picture(sd, make_adapter, tiny_llm, tmp_path):
     adapter = perturb(make_adapter(sd, mode="replace", reading=ReadingConfig(template="Describe: {prompt}"))).attach(sd)
     adapter.save_pretrained(tmp_path / "adapter")
     arguments = [str(Path(__file__).parents[1]), str(tmp_path / "adapter"), str(tmp_path / "picture.safetensors")]
+    arguments.append(save_llm(tiny_llm, tmp_path / "llm"))
     subprocess.run([sys.executable, "-c", REDRAW, *arguments], check=True, capture_output=True)
-    assert torch.equal(load_file(arguments[-1])["picture"], draw(sd, negative_prompt="blue"))
+    assert torch.equal(load_file(arguments[2])["picture"], draw(sd, negative_prompt="blue"))
 
 
 def test_a_round_trip_keeps_every_weight_and_the_config(sd, saved, tiny_llm, make_adapter):
@@ -227,13 +239,13 @@ def test_unknown_keys_of_a_newer_version_are_dropped_with_a_warning(saved, tiny_
 
 
 @pytest.mark.parametrize(("blocks", "width"), [(5, 32), (4, 48)])
-def test_an_llm_of_another_shape_is_refused(saved, blocks, width):
+def test_an_llm_of_another_shape_is_refused(saved, tiny_llm, blocks, width):
     with pytest.raises(LLMDiffError, match=rf"4 blocks of width 32.*{blocks} blocks of width {width}"):
-        LLMDiffAdapter.from_pretrained(saved, llm=build_llama(blocks, width))
+        LLMDiffAdapter.from_pretrained(saved, llm=other_llm(tiny_llm, num_hidden_layers=blocks, hidden_size=width))
 
 
 def test_another_llm_of_the_same_shape_is_warned_of_with_both_values(saved, tiny_llm):
-    other = build_llama(seed=1)
+    other = other_llm(tiny_llm)
     with pytest.warns(UserWarning, match=tiny_llm.identity()["fingerprint"]) as caught:
         LLMDiffAdapter.from_pretrained(saved, llm=other)
     assert other.identity()["fingerprint"] in str(caught[0].message)
@@ -242,10 +254,9 @@ def test_another_llm_of_the_same_shape_is_warned_of_with_both_values(saved, tiny
         LLMDiffAdapter.from_pretrained(saved, llm=tiny_llm)
 
 
-def test_a_copy_under_another_name_is_no_concern(saved, recwarn):
-    llm = build_llama()
-    llm.name = "a local copy"
-    LLMDiffAdapter.from_pretrained(saved, llm=llm)
+def test_a_copy_under_another_name_is_no_concern(saved, tiny_llm, recwarn):
+    copy = LanguageModel.from_model(tiny_llm.model, tiny_llm.tokenizer, name="a local copy")
+    LLMDiffAdapter.from_pretrained(saved, llm=copy)
     assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
 
 
