@@ -47,10 +47,30 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Mixtral": EXPERTS,
     "Qwen3Moe": EXPERTS | {"moe_intermediate_size": 16},
     "GptOss": EXPERTS | {"sliding_window": 4},
+    "Gemma4Text": {
+        "sliding_window": 4,
+        "vocab_size_per_layer_input": 265,
+        "hidden_size_per_layer_input": 8,
+        "global_head_dim": 8,
+        "num_hidden_layers": 4,
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
 }
-# No fold: the position biases are made for the whole sequence. Read under eager attention too, because
-# transformers' eager Falcon adds them twice and its SDPA once.
+# Not folded: what the blocks are given is made for the whole sequence. Read under eager attention too, because
+# transformers' eager Falcon adds the position biases twice and its SDPA once.
 ALIBI: dict[str, dict[str, Any]] = {"Bloom": NO_GROUPS, "Falcon": NO_GROUPS | {"alibi": True}}
+# Only the fold is right: some blocks are recurrent or convolutional and know no mask.
+LINEAR_HEADS: dict[str, Any] = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+RECURRENT: dict[str, dict[str, Any]] = {
+    "Lfm2": {"head_dim": None, "layer_types": ["conv", "full_attention", "conv"]},
+    "Qwen3_5Text": LINEAR_HEADS | {"layer_types": ["linear_attention", "full_attention", "linear_attention"]},
+}
 
 
 def build(family: str, changes: dict[str, Any], dtype: torch.dtype = torch.float64, **options: str) -> PreTrainedModel:
@@ -90,3 +110,43 @@ def reference_scores(model: PreTrainedModel, ids: Tensor) -> Tensor:
         together = output if isinstance(output, Tensor) else output[0]
         scores.append(together[0] - (alone if isinstance(alone, Tensor) else alone[0])[0])
     return torch.stack(scores)
+
+
+@torch.no_grad()
+def recurrent_scores(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """together - alone of every block for one prompt, token by token: ids (1, S) to (T, S, D).
+
+    "Alone" is a pass of the whole decoder over one token whose hidden state is replaced before every block, at the
+    token's own position. Right for any block, and as slow as S passes.
+    """
+    decoder = model.get_decoder()
+    blocks = next(m for m in decoder.modules() if isinstance(m, torch.nn.ModuleList))
+    inputs, outputs = run(decoder, blocks, {"input_ids": ids})
+    scores = torch.stack(outputs)[:, 0]
+    for position in range(ids.shape[1]):
+        handles = [
+            block.register_forward_pre_hook(lambda m, args, x=x[:, position : position + 1]: (x, *args[1:]))
+            for block, x in zip(blocks, inputs, strict=True)
+        ]
+        single = {"input_ids": ids[:, :1], "position_ids": torch.tensor([[position]])}
+        alone = torch.stack(run(decoder, blocks, single)[1])[:, 0, 0]
+        scores[:, position] -= alone
+        for handle in handles:
+            handle.remove()
+    return scores
+
+
+def run(decoder: PreTrainedModel, blocks: torch.nn.ModuleList, given: dict[str, Tensor]) -> tuple[list[Tensor], ...]:
+    """The inputs and the outputs of all blocks in one pass."""
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+
+    def note(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        inputs.append(args[0])
+        outputs.append(output if isinstance(output, Tensor) else output[0])
+
+    handles = [block.register_forward_hook(note) for block in blocks]
+    decoder(**given, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return inputs, outputs

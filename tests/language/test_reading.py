@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import ALIBI, FAMILIES, build, reference_scores
+from families import ALIBI, FAMILIES, NO_GROUPS, RECURRENT, build, recurrent_scores, reference_scores
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -56,7 +56,20 @@ def test_scores_equal_the_diagonal_mask(
     assert start.shape == stack.shape[1:]
 
 
-@pytest.mark.parametrize(("family", "changes"), [*FAMILIES.items(), *ALIBI.items()])
+@pytest.mark.parametrize(("family", "changes"), [*RECURRENT.items(), ("Llama", {}), ("GPTNeoX", NO_GROUPS)])
+def test_scores_equal_those_of_tokens_passed_one_by_one(
+    family: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = build(family, changes)
+    ids = random_ids()
+    expected = recurrent_scores(model, ids)
+    _, stack = read_stack(LanguageModel.from_model(model, tokenizer, family), whole(ids), PLAIN)
+    scale = expected[:, 1:].norm(dim=-1).mean()
+    assert (stack[:, 0] - expected).norm(dim=-1).max() < 1e-5 * scale
+    assert (stack[:, 0, 1:].norm(dim=-1) > 1e-3 * scale).all()
+
+
+@pytest.mark.parametrize(("family", "changes"), [*FAMILIES.items(), *ALIBI.items(), *RECURRENT.items()])
 def test_padding_changes_nothing_in_any_family(
     family: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
 ) -> None:

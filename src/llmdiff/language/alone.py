@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from llmdiff.errors import LLMDiffError
 
+SEQUENCE_BOUND = ("alibi", "shared_kv_states")
+"""Arguments of a block that are made for a whole sequence and cannot be folded: ALiBi's position biases (Bloom,
+Falcon-RW), and keys and values that blocks share (Gemma 4)."""
+
 
 @dataclass(frozen=True)
 class BlockCall:
@@ -64,12 +68,12 @@ class BlockCall:
                 "which the llmdiff extraction cannot read; choose another language model or extraction."
             )
         rows, columns = rows.to(self.input.device), columns.to(self.input.device)
-        if self.arguments.arguments.get("alibi") is not None:
+        if any(self.arguments.arguments.get(name) is not None for name in SEQUENCE_BOUND):
             return self._masked()[rows, columns]
         return self._folded(rows, columns)[:, 0]
 
     def _folded(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """The tokens as a batch of one-token sequences: (N, 1, D). Right for every kind of block but ALiBi's."""
+        """The tokens as a batch of one-token sequences: (N, 1, D). Right for recurrent blocks too."""
         batch, length = self.input.shape[:2]
 
         def fold(name: str, value: Any) -> Any:
@@ -78,7 +82,7 @@ class BlockCall:
         return self._run(fold)
 
     def _masked(self) -> Tensor:
-        """The whole sequence under a diagonal mask: (B, S, D). For ALiBi, whose biases are made for S keys."""
+        """The whole sequence under a diagonal mask: (B, S, D). Right for attention of any kind."""
         length, dtype = self.input.shape[1], self.input.dtype
         mask = torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=self.input.device)
         diagonal = mask.fill_diagonal_(0).expand(self.input.shape[0], 1, length, length)
