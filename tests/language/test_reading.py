@@ -9,8 +9,6 @@ import torch
 from families import ALIBI, FAMILIES, NO_GROUPS, RECURRENT, build, recurrent_scores, reference_scores
 from torch import Tensor
 from transformers import (
-    BertConfig,
-    BertLMHeadModel,
     MptConfig,
     MptForCausalLM,
     PreTrainedTokenizerFast,
@@ -233,16 +231,7 @@ def test_fold_finds_the_sequence_dimension_wherever_it_is() -> None:
 
 
 def test_models_that_cannot_be_read_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    bert = BertLMHeadModel(
-        BertConfig(
-            vocab_size=265,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            initializer_range=1.0,
-        )
-    )
+    bert = build("Bert", NO_GROUPS)
     with pytest.raises(LLMDiffError, match="sees those after it"):
         LanguageModel.from_model(bert, tokenizer, "bert")
     t5 = T5ForConditionalGeneration(T5Config(vocab_size=265, d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=2))

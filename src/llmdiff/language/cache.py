@@ -37,13 +37,13 @@ class EncodingCache:
             return self._entries[key]
 
     def put(self, key: Hashable, embeds: Tensor) -> None:
-        """Keep a copy of an encoding (S, D); one that is larger than the limit is not kept."""
+        """Keep an encoding (S, D), which nobody may change any more; one that is larger than the limit is not kept."""
         weight = embeds.nbytes
         if weight > self.limit:
             return
         with self._lock:
             self._drop(key)
-            self._entries[key] = embeds.clone()
+            self._entries[key] = embeds
             self.size += weight
             while self.size > self.limit:
                 self._drop(next(iter(self._entries)))
