@@ -8,7 +8,7 @@ import torch
 import typer
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the field's own name
+from torch.nn import functional as F
 
 from llmdiff.embedded import data, modules
 from llmdiff.embedded.progress import Progress

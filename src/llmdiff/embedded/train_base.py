@@ -13,13 +13,14 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the field's own name
+from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from llmdiff.embedded import data, modules
 from llmdiff.embedded.progress import Progress
 from llmdiff.scenes.captions import plain_caption
 from llmdiff.training.loop import LoopSettings, Trainer
+from llmdiff.training.noise import draw_timesteps, target
 from llmdiff.training.precision import HAS_BF16, autocast
 
 _SEED = 21
@@ -43,12 +44,12 @@ class BaseTask:
         captions = [self._caption(int(i)) for i in indices]
         z = self.latents[indices % len(self.latents)].float()
         noise = torch.randn(z.shape, generator=rng)
-        t = mid_range_timesteps(len(z), rng, self.scheduler.config.num_train_timesteps)
+        t = draw_timesteps("mid-range", len(z), self.scheduler.config.num_train_timesteps, rng)
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast(self.bf16):
             context = self.text_encoder(tokens(self.tokenizer, captions)).last_hidden_state
             velocity = self.unet(noisy, t, context).sample
-        return F.mse_loss(velocity.float(), self.scheduler.get_velocity(z, noise, t))
+        return F.mse_loss(velocity.float(), target(self.scheduler, z, noise, t))
 
     def _caption(self, index: int) -> str:
         rng = np.random.default_rng((_SEED, 1, index))
@@ -61,11 +62,6 @@ def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """Token ids as Stable Diffusion's pipeline makes them: (B, 32), padded to the limit."""
     batch = tokenizer(captions, padding="max_length", truncation=True, max_length=modules.TEXT_TOKENS)
     return torch.tensor(batch["input_ids"])
-
-
-def mid_range_timesteps(n: int, rng: torch.Generator, steps: int) -> Tensor:
-    """Timesteps (n,) in 0..steps-1, logit-normal (Esser et al., 2024, section 3.1)."""
-    return (torch.sigmoid(torch.randn(n, generator=rng)) * steps).long().clamp(0, steps - 1)
 
 
 @torch.no_grad()

@@ -1,0 +1,6 @@
+"""Evaluation: from pictures to scores, beside the base model and with intervals."""
+
+from llmdiff.evaluation.prompts import ScenePrompt, demo_prompts, scene_prompts
+from llmdiff.evaluation.scenes import check, evaluate_scenes
+
+__all__ = ["ScenePrompt", "check", "demo_prompts", "evaluate_scenes", "scene_prompts"]

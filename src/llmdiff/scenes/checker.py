@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the field's own name
+from torch.nn import functional as F
 
 from llmdiff.scenes.drawing import background, sprite
 from llmdiff.scenes.scene import Scene, Thing
@@ -65,7 +65,9 @@ def _far(pixels: Tensor, empty: Tensor) -> Tensor:
 
 
 def _background(pixels: Tensor) -> str:
-    stack = torch.stack([torch.from_numpy(background(n).astype(np.float32) / 255).permute(2, 0, 1) for n in BACKGROUNDS])
+    stack = torch.stack(
+        [torch.from_numpy(background(n).astype(np.float32) / 255).permute(2, 0, 1) for n in BACKGROUNDS]
+    )
     distance = (stack - pixels).norm(dim=1).clamp(max=2 * _NEAR)
     return list(BACKGROUNDS)[int(distance.mean((1, 2)).argmin())]
 
@@ -102,7 +104,7 @@ def _best(pixels: Tensor, empty: Tensor) -> Thing | None:
 
 
 def _gains(pixels: Tensor, empty: Tensor, size: str) -> tuple[Tensor, tuple[int, ...]]:
-    """How much squared difference from the background each sprite explains at each place: (K, Y, X), 0 if too little."""
+    """The squared difference from the background that each sprite explains at each place: (K, Y, X), 0 if too little."""
     s = _sprites(size)
     before = F.conv2d((pixels - empty).square().sum(0)[None], s.alpha)
     after = F.conv2d(pixels.square().sum(0)[None], s.alpha) - 2 * F.conv2d(pixels, s.drawn) + s.energy

@@ -1,4 +1,4 @@
-"""What a caption will say of a scene, chosen by lot before any word is: the content behind plain and natural wording."""
+"""What a caption will say of a scene, chosen by lot before any word is: the content behind every wording."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,0 +1,49 @@
+"""The scene benchmark's prompts: six groups, each prompt with the facts that its picture must show.
+
+The prompts are fixed: version 1 is `scene_prompts_v1.json`, made once by
+`python -m llmdiff.evaluation.make_prompts` and never changed. A new idea gets a new version.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from llmdiff.scenes.facts import Backdrop, Count, Fact, Look, Related
+
+VERSION = 1
+GROUPS = ("plain", "binding", "relations", "counting", "long", "unseen words")
+
+
+@dataclass(frozen=True)
+class ScenePrompt:
+    """A prompt, its group, and what its picture must show."""
+
+    group: str
+    prompt: str
+    facts: tuple[Fact, ...]
+
+
+def scene_prompts(limit: int | None = None) -> list[ScenePrompt]:
+    """The benchmark's prompts, or the first `limit` of each group."""
+    text = (files("llmdiff.evaluation") / f"scene_prompts_v{VERSION}.json").read_text()
+    prompts = [ScenePrompt(row["group"], row["prompt"], _facts(row["facts"])) for row in json.loads(text)]
+    return [p for group in GROUPS for p in [q for q in prompts if q.group == group][:limit]]
+
+
+def demo_prompts(per_group: int = 4) -> list[ScenePrompt]:
+    """The prompts of the demo: the last few of each group."""
+    prompts = scene_prompts()
+    return [p for group in GROUPS for p in [q for q in prompts if q.group == group][-per_group:]]
+
+
+_FACTS: dict[str, Callable[[dict[str, Any]], Fact]] = {
+    "count": lambda row: Count(Look(**row["look"]), row["n"]),
+    "related": lambda row: Related(Look(**row["a"]), row["relation"], Look(**row["b"])),
+    "backdrop": lambda row: Backdrop(row["name"]),
+}
+
+
+def _facts(rows: list[dict[str, Any]]) -> tuple[Fact, ...]:
+    return tuple(_FACTS[row["fact"]](row) for row in rows)

@@ -1,0 +1,137 @@
+"""The scene benchmark: the share of pictures that show every fact that their prompt states.
+
+"two red balls left of a cup at night" is right when the picture shows exactly two red balls and one cup, a red ball
+left of the cup, and the night: read off the picture by `llmdiff.scenes.checker`, which knows nothing of the prompt.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from llmdiff.evaluation.bootstrap import interval
+from llmdiff.evaluation.prompts import GROUPS, ScenePrompt, scene_prompts
+from llmdiff.generation import Models, Renderer
+from llmdiff.scenes.checker import read
+from llmdiff.scenes.facts import Fact, all_hold
+
+STEPS = 20
+GUIDANCE = 4.0
+_BATCH = 12  # pictures per call of the pipeline
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the finished share of it, 0 … 1."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One picture's result."""
+
+    prompt: ScenePrompt
+    right: bool
+    facts_right: float
+    """Share of its facts that hold."""
+
+
+def check(image: Image.Image, facts: Sequence[Fact]) -> bool:
+    """Whether the picture shows every fact."""
+    return all_hold(facts, read(image).scene)
+
+
+def evaluate_scenes(
+    base: str = "embedded",
+    adapter: str = "embedded",
+    seeds: int = 2,
+    limit: int | None = None,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Draws every prompt with the base model and with the adapted one, from the same noise, and checks the pictures.
+
+    Args:
+        base: Base model.
+        adapter: Adapter on it; "none" evaluates the base alone.
+        seeds: Pictures per prompt.
+        limit: Only so many prompts of each group.
+        steps: Denoising steps.
+        guidance: Classifier-free guidance scale.
+        progress: Shows how far it is.
+
+    Returns:
+        Rows of group (and "all"), model ("base", "adapted", "difference"), prompts, share (of pictures right in every
+        fact; the gain for "difference"), low and high (95 % bootstrap over prompts), and facts (mean share of facts).
+
+    Raises:
+        LLMDiffError: A model cannot be loaded.
+    """
+    prompts = scene_prompts(limit)
+    renderer = Renderer.load(Models(base=base, adapter=None if adapter == "none" else adapter))
+    outcomes: dict[str, list[Outcome]] = {}
+    with renderer.base_alone():
+        outcomes["base"] = _outcomes(renderer.pipe, prompts, seeds, steps, guidance, _stage(progress, "base"))
+    if renderer.adapter is not None:
+        outcomes["adapted"] = _outcomes(renderer.pipe, prompts, seeds, steps, guidance, _stage(progress, "adapted"))
+    return [row for group in (*GROUPS, "all") for row in _rows(group, outcomes)]
+
+
+def _stage(progress: Progress | None, name: str) -> Callable[[float], None]:
+    return lambda share: progress(name, share) if progress else None
+
+
+def _outcomes(
+    pipe: Any, prompts: Sequence[ScenePrompt], seeds: int, steps: int, guidance: float, tell: Callable[[float], None]
+) -> list[Outcome]:
+    jobs = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
+    outcomes: list[Outcome] = []
+    for first in range(0, len(jobs), _BATCH):
+        batch = jobs[first : first + _BATCH]
+        images = pipe(
+            [prompt.prompt for prompt, _ in batch],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
+        ).images
+        outcomes += [_outcome(prompt, image) for (prompt, _), image in zip(batch, images, strict=True)]
+        tell(len(outcomes) / len(jobs))
+    return outcomes
+
+
+def _outcome(prompt: ScenePrompt, image: Image.Image) -> Outcome:
+    scene = read(image).scene
+    held = [fact.holds(scene) for fact in prompt.facts]
+    return Outcome(prompt, all(held), sum(held) / len(held))
+
+
+def _rows(group: str, outcomes: dict[str, list[Outcome]]) -> list[dict[str, Any]]:
+    own = {model: [o for o in found if group in (o.prompt.group, "all")] for model, found in outcomes.items()}
+    right = {model: _per_prompt(found, lambda o: float(o.right)) for model, found in own.items()}
+    facts = {model: _per_prompt(found, lambda o: o.facts_right) for model, found in own.items()}
+    if "adapted" in own:
+        right["difference"] = right["adapted"] - right["base"]
+        facts["difference"] = facts["adapted"] - facts["base"]
+    return [_row(group, model, right[model], facts[model]) for model in right if len(right[model])]
+
+
+def _per_prompt(outcomes: Sequence[Outcome], value: Callable[[Outcome], float]) -> np.ndarray:
+    """The mean of `value` over each prompt's pictures: (P,)."""
+    values: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        values.setdefault(outcome.prompt.prompt, []).append(value(outcome))
+    return np.array([np.mean(v) for v in values.values()])
+
+
+def _row(group: str, model: str, right: np.ndarray, facts: np.ndarray) -> dict[str, Any]:
+    low, high = interval(right)
+    return {
+        "group": group,
+        "model": model,
+        "prompts": len(right),
+        "share": float(right.mean()),
+        "low": low,
+        "high": high,
+        "facts": float(facts.mean()),
+    }

@@ -1,0 +1,172 @@
+"""Natural captions: the same facts in the wordings that people use, with clauses, comparisons and many synonyms.
+
+"Beneath the enormous crimson lodge there is a wee ivory mug, after dark."
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmdiff.scenes.captions import listed, plural
+from llmdiff.scenes.description import Caption, Description, Detail, Mention, describe
+from llmdiff.scenes.lexicon import (
+    BACKGROUND_WORDS,
+    COLOUR_WORDS,
+    KIND_WORDS,
+    NUMBER_WORDS,
+    RELATION_WORDS,
+    SIZE_WORDS,
+    Words,
+)
+from llmdiff.scenes.scene import OPPOSITE, Scene
+
+_OPENINGS = (
+    "{}", "{}", "{}", "A picture of {}", "An illustration showing {}", "There is {}", "I see {}", "We can see {}",
+    "A drawing of {}", "A children's book page with {}", "Please draw {}", "Imagine {}", "Here you find {}", "Paint {}",
+)  # fmt: skip
+_CLOSINGS = (
+    "", "", "", "", ", in a simple style", ", drawn for children", ", flat colours", ", so lovely",
+)  # fmt: skip
+_CLAUSES = ("that is {}", "which is {}", "whose colour is {}", "painted {}", "in {}")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a natural caption is worded."""
+
+    held_out: float = 0.0
+    """Chance of each word being one that training never sees."""
+    plain: float = 0.35
+    """Chance of each word being the plain one."""
+    clause: float = 0.2
+    """Chance that a colour stands in a clause of its own."""
+
+
+def natural_caption(
+    scene: Scene, rng: np.random.Generator, style: Style | None = None, detail: Detail | None = None
+) -> Caption:
+    """A natural caption of `scene`."""
+    description = describe(scene, rng, detail)
+    return Caption(natural_text(description, rng, style), description.facts())
+
+
+def natural_text(description: Description, rng: np.random.Generator, style: Style | None = None) -> str:
+    """A natural wording of a description, drawn by lot."""
+    return _Writer(rng, style or Style()).text(description)
+
+
+class _Writer:
+    def __init__(self, rng: np.random.Generator, style: Style) -> None:
+        self.rng, self.style = rng, style
+
+    def text(self, description: Description) -> str:
+        parts = [self.noun_phrase(mention) for mention in description.mentions]
+        if description.relation:
+            parts[:2] = [self.related(*parts[:2], description)]
+        body = self.joined(parts)
+        where = self.word(BACKGROUND_WORDS, description.background) if description.background else ""
+        return self.finish(self.opened(body, where) + self.pick(_CLOSINGS))
+
+    def noun_phrase(self, mention: Mention) -> str:
+        look, many = mention.look, mention.n > 1
+        noun = self.word(KIND_WORDS, look.kind)
+        noun = plural_phrase(noun, look.kind) if many else noun
+        size = self.word(SIZE_WORDS, look.size) if look.size else ""
+        colour = self.word(COLOUR_WORDS, look.colour) if look.colour else ""
+        number = self.number(mention.n) if many else ""
+        clause = ""
+        if colour and self.chance(self.style.clause):
+            pattern = self.pick(_CLAUSES)
+            clause = (pattern.replace(" is ", " are ") if many and "whose" not in pattern else pattern).format(colour)
+            colour = ""
+        head = " ".join(filter(None, (size, colour, noun)))
+        phrase = f"{number} {head}" if many else article(head)
+        return f"{phrase} {clause}".strip()
+
+    def number(self, n: int) -> str:
+        return self.pick_from(NUMBER_WORDS[n], NUMBER_WORDS[n].taught[0])
+
+    def related(self, a: str, b: str, description: Description) -> str:
+        """`a` in its relation to `b`, said from either side."""
+        assert description.relation
+        forwards = self.word(RELATION_WORDS, description.relation)
+        backwards = self.word(RELATION_WORDS, OPPOSITE[description.relation])
+        patterns = (
+            f"{a} {forwards} {b}",
+            f"{a} {forwards} {b}",
+            f"{b} with {a} {forwards} it",
+            f"{b} {backwards} {a}",
+            f"{a}, and {backwards} it {b}",
+            f"{a} that is {forwards} {b}",
+        )
+        return self.pick(patterns)
+
+    def joined(self, parts: list[str]) -> str:
+        if len(parts) == 1:
+            return parts[0]
+        links = (" and ", " and also ", ", together with ", ", along with ", " as well as ", " plus ")
+        return listed(parts) if self.chance(0.5) else self.pick(links).join(parts)
+
+    def opened(self, body: str, where: str) -> str:
+        if where and self.chance(0.15):
+            return f"{where}, {body}"
+        return self.pick(_OPENINGS).format(f"{body}{self.pick((' ', ', ', ' all '))}{where}" if where else body)
+
+    def finish(self, sentence: str) -> str:
+        if self.chance(0.4):
+            sentence = sentence[0].upper() + sentence[1:]
+        return sentence + self.pick(("", ".", ""))
+
+    def word(self, words: dict[str, Words], name: str) -> str:
+        return self.pick_from(words[name], name if words is not BACKGROUND_WORDS else words[name].taught[0])
+
+    def pick_from(self, words: Words, plain: str) -> str:
+        if self.chance(self.style.held_out):
+            return self.pick(words.held_out)
+        return plain if self.chance(self.style.plain) else self.pick(words.taught)
+
+    def pick(self, options: tuple[str, ...]) -> str:
+        return options[int(self.rng.integers(len(options)))]
+
+    def chance(self, p: float) -> bool:
+        return bool(self.rng.random() < p)
+
+
+def plural_phrase(noun: str, kind: str) -> str:
+    """The plural of a (possibly compound) name of a thing of `kind`."""
+    head, of, rest = noun.partition(" of ")
+    words = head.split(" ")
+    last = words[-1]
+    irregular = {"fish": "fish", "goldfish": "goldfish", "trout": "trout", "carp": "carp", "salmon": "salmon",
+                 "fungus": "fungi", "daisy": "daisies", "dinghy": "dinghies", "brolly": "brollies",
+                 "agaric": "agarics", "fly": "flies", "poppy": "poppies", "herring": "herring"}  # fmt: skip
+    if last == kind:
+        words[-1] = plural(kind)
+    elif last in irregular:
+        words[-1] = irregular[last]
+    else:
+        words[-1] = last + ("es" if last.endswith(("s", "x", "ch", "sh")) else "s")
+    return " ".join(words) + of + rest
+
+
+def article(phrase: str) -> str:
+    """The phrase with "a" or "an" before it."""
+    return (
+        f"an {phrase}" if phrase[0].lower() in "aeiou" and not phrase.startswith(("un", "ul", "eu")) else f"a {phrase}"
+    )
+
+
+def held_out_words() -> list[str]:
+    """Every word or phrase that no training caption contains."""
+    tables: tuple[Iterable[Words], ...] = (
+        COLOUR_WORDS.values(), KIND_WORDS.values(), BACKGROUND_WORDS.values(),
+        SIZE_WORDS.values(), RELATION_WORDS.values(), NUMBER_WORDS.values(),
+    )  # fmt: skip
+    return [phrase for table in tables for words in table for phrase in words.held_out]
+
+
+def contains_held_out(text: str) -> bool:
+    """Whether a held-out word stands in `text`."""
+    return any(re.search(rf"\b{re.escape(phrase)}(s|es)?\b", text, re.IGNORECASE) for phrase in held_out_words())

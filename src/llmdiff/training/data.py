@@ -1,0 +1,113 @@
+"""Captioned pictures to train on: drawn scenes, or a folder of the user's own."""
+
+import json
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.scenes.captions import plain_caption
+from llmdiff.scenes.description import Caption
+from llmdiff.scenes.drawing import draw
+from llmdiff.scenes.phrasing import natural_caption
+from llmdiff.scenes.scene import sample_scene
+from llmdiff.training.recipe import FolderData, SceneData
+
+
+class Captioned(Protocol):
+    """A fixed list of captioned pictures."""
+
+    captions: list[str]
+
+    def __len__(self) -> int: ...
+
+    def pixels(self, index: int) -> Tensor:
+        """Picture number `index`: float (3, H, W) in -1..1."""
+        ...
+
+
+def captioned(data: SceneData | FolderData, resolution: int) -> Captioned:
+    """The recipe's data at the base model's resolution (pixels), unless the recipe says another."""
+    if isinstance(data, SceneData):
+        return Scenes(data)
+    return Folder(data.path, data.resolution or resolution)
+
+
+class Scenes:
+    """Drawn scenes; sample n is a function of (seed, n), its picture is drawn when asked for."""
+
+    def __init__(self, data: SceneData) -> None:
+        self.data = data
+        self.captions = [self._caption(i).text for i in range(data.samples)]
+
+    def __len__(self) -> int:
+        return self.data.samples
+
+    def pixels(self, index: int) -> Tensor:
+        return _normalised(draw(sample_scene(np.random.default_rng((self.data.seed, index)))))
+
+    def _caption(self, index: int) -> Caption:
+        rng = np.random.default_rng((self.data.seed, index))
+        scene = sample_scene(rng)
+        return plain_caption(scene, rng) if rng.random() < self.data.plain else natural_caption(scene, rng)
+
+
+class Folder:
+    """Pictures listed in a folder's `metadata.jsonl`, scaled and centre-cropped to squares of `resolution` pixels.
+
+    Raises:
+        LLMDiffError: The list is missing or wrong, or a picture cannot be read; the message names it.
+    """
+
+    def __init__(self, path: Path, resolution: int) -> None:
+        self.resolution = resolution
+        rows = [_row(path, number, line) for number, line in enumerate(_lines(path), 1)]
+        self.paths = [path / name for name, _ in rows]
+        self.captions = [text for _, text in rows]
+        missing = next((p for p in self.paths if not p.is_file()), None)
+        if missing:
+            raise LLMDiffError(f"{path / 'metadata.jsonl'} lists {missing}, which is not a file; remove the line.")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def pixels(self, index: int) -> Tensor:
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise LLMDiffError(f"The picture {path} cannot be read ({error}); mend it or remove its line.") from error
+        side = (self.resolution, self.resolution)
+        return _normalised(np.asarray(ImageOps.fit(upright, side, Image.Resampling.LANCZOS)))
+
+
+def _lines(path: Path) -> list[str]:
+    listing = path / "metadata.jsonl"
+    try:
+        lines = [line for line in listing.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise LLMDiffError(f"{listing} cannot be read ({error}); it lists the pictures and their captions.") from error
+    if not lines:
+        raise LLMDiffError(f"{listing} lists no pictures.")
+    return lines
+
+
+def _row(path: Path, number: int, line: str) -> tuple[str, str]:
+    try:
+        row = json.loads(line)
+        name, text = row["file_name"], row["text"]
+    except (ValueError, KeyError, TypeError) as error:
+        wanted = '{"file_name": "1.png", "text": "…"}'
+        raise LLMDiffError(f"Line {number} of {path / 'metadata.jsonl'} is not of the form {wanted}.") from error
+    if not isinstance(name, str) or not isinstance(text, str):
+        raise LLMDiffError(f"Line {number} of {path / 'metadata.jsonl'}: file_name and text must be strings.")
+    return name, text
+
+
+def _normalised(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 127.5 - 1

@@ -1,0 +1,118 @@
+"""What the frozen models say of the data, computed once before training: latents and block terms.
+
+Letters: B batch, S tokens, D LLM width, T blocks, N tokens of all captions together.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import LanguageModel, ReadingConfig, read_stack, tokenize
+from llmdiff.training.data import Captioned
+
+Track = Callable[[Sequence[Any], str], Iterable[Any]]
+"""Iterates over a sequence and shows progress under a title."""
+
+_CAPTIONS = 16  # read by the LLM at once
+
+
+@torch.no_grad()
+def latents(vae: Any, data: Captioned, track: Track) -> Tensor:
+    """Scaled latents of every picture, float16: (len(data), channels, height, width).
+
+    Args:
+        vae: An `AutoencoderKL` in eval mode.
+    """
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    batches = []
+    for start in track(range(0, len(data), _CAPTIONS), "pictures"):
+        x = torch.stack([data.pixels(i) for i in range(start, min(start + _CAPTIONS, len(data)))])
+        mean = vae.encode(x.to(vae.device, vae.dtype)).latent_dist.mean
+        batches.append(((mean - shift) * vae.config.scaling_factor).half().cpu())
+    return torch.cat(batches)
+
+
+class BlockTerms:
+    """The LLM's block terms of every caption, unpadded in float16 files that are mapped into memory.
+
+    A folder holds `start.npy` (N, D), `terms.npy` (N, T, D) and `index.json`, which is written last: where it is, the
+    folder is whole. Its name is a hash of all that the terms depend on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        index = json.loads((folder / "index.json").read_text())
+        self.where = {text: slice(begin, end) for text, (begin, end) in index["captions"].items()}
+        self._start = np.load(folder / "start.npy", mmap_mode="r")
+        self._terms = np.load(folder / "terms.npy", mmap_mode="r")
+
+    @classmethod
+    def of(
+        cls, captions: Iterable[str], llm: LanguageModel, reading: ReadingConfig, parent: Path, track: Track
+    ) -> "BlockTerms":
+        """The terms of all different captions, read from a folder of `parent` if they are there already.
+
+        Raises:
+            LLMDiffError: The files cannot be written.
+        """
+        texts = sorted(set(captions))
+        folder = parent / _key(texts, llm, reading)
+        try:
+            if not (folder / "index.json").exists():
+                _write(texts, llm, reading, folder, track)
+            return cls(folder)
+        except OSError as error:
+            raise LLMDiffError(f"The LLM's readings cannot be kept in {folder} ({error}).") from error
+
+    def batch(self, captions: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Start (B, S, D), stack (T, B, S, D) and mask (B, S) of captions, float32, padded with zeros."""
+        places = [self.where[text] for text in captions]
+        start = pad_sequence([_float(self._start[place]) for place in places], batch_first=True)
+        terms = pad_sequence([_float(self._terms[place]) for place in places], batch_first=True)
+        lengths = torch.tensor([place.stop - place.start for place in places])
+        return start, terms.permute(2, 0, 1, 3), torch.arange(start.shape[1]) < lengths[:, None]
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array)).float()
+
+
+def _key(texts: list[str], llm: LanguageModel, reading: ReadingConfig) -> str:
+    content = json.dumps([texts, llm.identity(), reading.model_dump()], sort_keys=True, default=str)
+    return "terms-" + hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _write(texts: list[str], llm: LanguageModel, reading: ReadingConfig, folder: Path, track: Track) -> None:
+    """Reads the captions in order of length, so that little is padded, and writes the index at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lengths = {text: int(tokenize(llm, [text], reading).kept.sum()) for text in texts}
+    order = sorted(texts, key=lambda text: (lengths[text], text))
+    count = sum(lengths.values())
+    start = np.lib.format.open_memmap(folder / "start.npy", "w+", np.float16, (count, llm.width))
+    shape = (count, llm.block_count, llm.width)
+    terms = np.lib.format.open_memmap(folder / "terms.npy", "w+", np.float16, shape)
+    places: dict[str, tuple[int, int]] = {}
+    at = 0
+    for first in track(range(0, len(order), _CAPTIONS), "captions"):
+        batch = order[first : first + _CAPTIONS]
+        tokens = tokenize(llm, batch, reading)
+        begin, stack = read_stack(llm, tokens, reading)
+        mask = tokens.kept.cpu()
+        n = int(mask.sum())
+        start[at : at + n] = begin.cpu()[mask].half().numpy()
+        terms[at : at + n] = stack.cpu()[:, mask].transpose(0, 1).half().numpy()
+        for text in batch:
+            places[text] = (at, at + lengths[text])
+            at += lengths[text]
+    start.flush()
+    terms.flush()
+    partial = folder / "index.partial"
+    partial.write_text(json.dumps({"captions": places}))
+    partial.replace(folder / "index.json")

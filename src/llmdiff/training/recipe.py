@@ -1,0 +1,119 @@
+"""A recipe: everything that a training run depends on, as a validated YAML file."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import ReadingConfig
+from llmdiff.training.loop import LoopSettings
+
+
+class SceneData(BaseModel):
+    """Drawn picture-book scenes with captions: the embedded domain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["scenes"]
+    samples: int = Field(12000, ge=1, description="different captioned scenes")
+    plain: float = Field(0.25, ge=0, le=1, description="share of captions in the base model's own plain wording")
+    seed: int = 31
+
+
+class FolderData(BaseModel):
+    """A folder of pictures with `metadata.jsonl`, lines of {"file_name": …, "text": …}."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["folder"]
+    path: Path
+    resolution: int | None = Field(None, ge=8, description="side in pixels; the base model's own if not given")
+
+
+class Recipe(BaseModel):
+    """What to train, on what, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path = Field(Path("runs/adapter"), description="where checkpoints, logs, sheets and the adapter go")
+    base: str = "embedded"
+    llm: str = "embedded"
+    mode: Literal["augment", "replace"] = "augment"
+    reading: ReadingConfig = ReadingConfig()
+    data: Annotated[SceneData | FolderData, Field(discriminator="kind")]
+    caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
+    timesteps: Literal["uniform", "mid-range"] = "uniform"
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of matrix products in training")
+    scalar_rate: float = Field(10.0, gt=0, description="learning-rate factor of gates and block weights")
+    samples: list[str] = Field(default_factory=list, description="prompts of the periodic sample sheets")
+    loop: LoopSettings = LoopSettings()
+
+
+def load_recipe(source: str, options: list[str] | None = None) -> Recipe:
+    """Reads a recipe file, or a preset by its name, and sets `key.sub=value` options in it.
+
+    Raises:
+        LLMDiffError: There is no such file, it is not YAML, or a key or value is wrong.
+    """
+    values = _read(source)
+    for option in options or []:
+        _set(values, option)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise LLMDiffError(f"The recipe {source} is not valid: {_first(error)}.") from error
+
+
+def presets() -> list[str]:
+    """Names of the recipes that come with llmdiff."""
+    return sorted(path.name.removesuffix(".yaml") for path in _preset_folder().iterdir() if path.name.endswith(".yaml"))
+
+
+def _preset_folder() -> Any:
+    return files("llmdiff.training") / "presets"
+
+
+def _read(source: str) -> dict[str, Any]:
+    if source in presets():
+        text = (_preset_folder() / f"{source}.yaml").read_text()
+    else:
+        try:
+            text = Path(source).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            known = ", ".join(presets())
+            raise LLMDiffError(
+                f"The recipe {source} cannot be read ({error}); give a YAML file or a preset ({known})."
+            ) from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise LLMDiffError(f"The recipe {source} is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise LLMDiffError(f"The recipe {source} holds no keys; see the preset 'embedded' for an example.")
+    return values
+
+
+def _set(values: dict[str, Any], option: str) -> None:
+    path, equals, text = option.partition("=")
+    if not equals or not path:
+        raise LLMDiffError(f"The option {option!r} is not of the form key=value, loop.steps=500 for instance.")
+    *parents, name = path.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise LLMDiffError(f"The option {option!r} goes into {parent!r}, which has no keys of its own.")
+    try:
+        values[name] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise LLMDiffError(f"The value of the option {option!r} is not YAML.") from error
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"there is no key {where!r}"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"

@@ -1,0 +1,136 @@
+"""A training run from a recipe to a saved adapter."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_png
+from llmdiff.language import LanguageModel
+from llmdiff.training import checkpoint, precision, precompute
+from llmdiff.training.data import captioned
+from llmdiff.training.loop import Trainer
+from llmdiff.training.recipe import Recipe, load_recipe
+from llmdiff.training.task import AdapterTask
+
+_SAMPLE_STEPS = 20
+_SAMPLE_GUIDANCE = 4.0
+
+
+class Progress(Protocol):
+    """How a run tells of itself: `rich.progress.Progress` is one."""
+
+    track: precompute.Track
+
+    def add_task(self, description: str, total: float) -> Any: ...
+    def update(self, task_id: Any, *, completed: float, description: str) -> None: ...
+
+
+def train(
+    source: str, options: list[str] | None = None, resume: bool = False, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Trains an adapter by a recipe and saves it.
+
+    Args:
+        source: A recipe file or a preset's name.
+        options: `key.sub=value` settings over those of the recipe.
+        resume: Go on from the newest checkpoint of an interrupted run.
+        progress: Shows how far it is.
+
+    Returns:
+        folder, adapter (its folder), steps, skipped steps, and the number of trained parameters.
+
+    Raises:
+        LLMDiffError: The recipe, the data, the models or the disk do not allow it; the sentence says which.
+        KeyboardInterrupt: After Ctrl-C, when a checkpoint is saved.
+    """
+    recipe = load_recipe(source, options)
+    _claim(recipe, resume)
+    task = _prepare(recipe, progress)
+    trainer = Trainer(task, recipe.loop, recipe.folder)
+    trainer.resume()
+    trainer.run(_on_step(task, progress))
+    with trainer.averaged():
+        task.adapter.save_pretrained(recipe.folder / "adapter")
+    count = sum(p.numel() for p in task.adapter.parameters())
+    return {
+        "folder": str(recipe.folder),
+        "adapter": str(recipe.folder / "adapter"),
+        "steps": trainer.step,
+        "skipped": trainer.skipped,
+        "parameters": count,
+    }
+
+
+def _claim(recipe: Recipe, resume: bool) -> None:
+    """Notes the recipe in its folder; an interrupted run there must be of the same recipe."""
+    note = recipe.folder / "recipe.json"
+    mine = json.loads(recipe.model_dump_json())
+    if resume and not note.is_file():
+        raise LLMDiffError(f"There is no run in {recipe.folder} to resume; start one without --resume.")
+    if note.is_file() and checkpoint.newest(recipe.folder / "checkpoints"):
+        if not resume:
+            raise LLMDiffError(f"{recipe.folder} already holds a run; add --resume, or set folder to another path.")
+        theirs = json.loads(note.read_text())
+        changed = [key for key in mine if mine[key] != theirs.get(key)]
+        if changed:
+            raise LLMDiffError(f"The run in {recipe.folder} has another {changed[0]!r}; resume it with its own recipe.")
+    try:
+        recipe.folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(mine, indent=2))
+    except OSError as error:
+        raise LLMDiffError(f"The folder {recipe.folder} cannot be written ({error}).") from error
+
+
+def _prepare(recipe: Recipe, progress: Progress | None) -> AdapterTask:
+    track = progress.track if progress else _silent
+    pipe = load_pipeline(recipe.base)
+    data = captioned(recipe.data, pipe.unet.config.sample_size * pipe.vae_scale_factor)
+    llm = LanguageModel.load(recipe.llm)
+    texts = [*data.captions, ""]
+    terms = precompute.BlockTerms.of(texts, llm, recipe.reading, recipe.folder, track)
+    latents = precompute.latents(pipe.vae.eval(), data, track)
+    adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
+    adapter.attach(pipe)
+    bf16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and precision.HAS_BF16)
+    return AdapterTask(adapter, pipe, latents, data.captions, terms, recipe, bf16)
+
+
+def _silent(items: Any, title: str) -> Any:
+    return items
+
+
+def _on_step(task: AdapterTask, progress: Progress | None) -> Callable[[Trainer, dict[str, float]], None]:
+    every = task.recipe.loop.sample_every if task.recipe.samples else 0
+    bar = progress.add_task("training", total=task.recipe.loop.steps) if progress else None
+
+    def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
+        if progress:
+            progress.update(bar, completed=trainer.step, description=f"training, loss {figures['loss']:.4f}")
+        if every and trainer.step % every == 0:
+            with trainer.averaged():
+                sample_sheet(task, task.recipe.folder / "samples" / f"{trainer.step:06d}.png")
+
+    return on_step
+
+
+@torch.no_grad()
+def sample_sheet(task: AdapterTask, path: Path) -> None:
+    """Draws the recipe's sample prompts with the adapter as it is now."""
+    task.adapter.eval()
+    try:
+        images = task.pipe(
+            task.recipe.samples,
+            num_inference_steps=_SAMPLE_STEPS,
+            guidance_scale=_SAMPLE_GUIDANCE,
+            generator=torch.Generator().manual_seed(0),
+        ).images
+    finally:
+        task.adapter.train()
+        task.adapter.release()
+    entries = [SheetEntry((image,), text) for image, text in zip(images, task.recipe.samples, strict=True)]
+    save_png(path, contact_sheet(entries, across=4))
