@@ -10,21 +10,25 @@ import llmdiff.training
 from llmdiff.cli import main
 from llmdiff.errors import LLMDiffError
 
-ROWS = [{"group": "plain", "model": "base", "prompts": 50, "share": 0.72, "low": 0.6, "high": 0.815}]
+ROWS = [
+    {"group": "plain", "model": "base", "prompts": 50, "share": 0.72, "low": 0.6, "high": 0.815, "facts": 0.9},
+    {"group": "plain", "model": "difference", "prompts": 50, "share": -0.02, "low": -0.1, "high": 0.06, "facts": 0.01},
+]
 
 
 def test_train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     calls: list[tuple[Any, ...]] = []
 
-    def train(recipe: str, *, options: list[str], resume: bool) -> dict[str, Any]:
+    def train(recipe: str, *, options: list[str], resume: bool, progress: Any) -> dict[str, Any]:
+        progress("Training", 0.5)
         calls.append((recipe, options, resume))
-        return {"folder": "runs/x", "steps": 5}
+        return {"adapter": "runs/x/adapter", "steps": 5}
 
     monkeypatch.setattr(llmdiff.training, "train", train, raising=False)
     assert main(["train", "embedded"]) == 0
-    assert capsys.readouterr().out == "runs/x\n"
+    assert capsys.readouterr().out == "runs/x/adapter\n"
     assert main(["train", "my.yaml", "-o", "steps=5", "-o", "seed=1", "--resume", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"folder": "runs/x", "steps": 5}
+    assert json.loads(capsys.readouterr().out) == {"adapter": "runs/x/adapter", "steps": 5}
     assert calls == [("embedded", [], False), ("my.yaml", ["steps=5", "seed=1"], True)]
 
 
@@ -38,20 +42,20 @@ def test_a_bad_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 def test_evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    calls: list[dict[str, Any]] = []
+    calls: list[tuple[Any, ...]] = []
 
-    def evaluate(*, progress: Any, **options: Any) -> list[dict[str, Any]]:
-        calls.append(options)
+    def evaluate(*options: Any) -> list[dict[str, Any]]:
+        *options, progress = options
+        calls.append(tuple(options))
         progress("Drawing", 0.5)
         return ROWS
 
-    monkeypatch.setattr(llmdiff.evaluation, "evaluate_scenes", evaluate, raising=False)
+    monkeypatch.setattr(llmdiff.evaluation, "evaluate_scenes", evaluate)
     assert main(["evaluate", "scenes", "--limit", "3"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split() == ["plain", "base", "50", "72.0%", "60.0%", "–", "81.5%"]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == ["plain", "base", "50", "72.0%", "60.0%", "–", "81.5%", "90.0%"]
+    assert lines[2] == ["plain", "difference", "50", "-2.0", "-10.0", "–", "+6.0", "+1.0"]
     assert main(["evaluate", "scenes", "--base", "b", "--adapter", "a", "--seeds", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == ROWS
-    assert calls == [
-        {"base": "embedded", "adapter": "embedded", "seeds": 2, "limit": 3},
-        {"base": "b", "adapter": "a", "seeds": 1, "limit": None},
-    ]
+    assert calls == [("embedded", "embedded", 2, 3, 20, 4.0), ("b", "a", 1, None, 20, 4.0)]
     assert main(["evaluate", "scenes", "--seeds", "0"]) == 2

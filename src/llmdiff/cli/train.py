@@ -17,11 +17,16 @@ def train(
 ) -> None:
     """Train an adapter by a recipe.
 
-    Writes the adapter, sample sheets, and logs (JSONL and TensorBoard) to the recipe's folder. An interrupted run
-    continues with --resume and ends with the same weights, bit for bit.
+    Writes the adapter, sample sheets, and logs (JSONL and TensorBoard) to the recipe's folder. Ctrl-C saves; an
+    interrupted run continues with --resume and ends with the same weights, bit for bit.
     """
     console.quiet_hosts()
     from llmdiff.training import train as run
 
-    summary = run(recipe, options=option or [], resume=resume)
-    console.print_json(summary) if as_json else console.print_line(summary["folder"])
+    with console.progress_bar() as progress:
+        try:
+            summary = run(recipe, options=option or [], resume=resume, progress=progress)
+        except KeyboardInterrupt:
+            console.say("note", "Stopped; the same command with --resume goes on from here.", "bold")
+            raise
+    console.print_json(summary) if as_json else console.print_line(summary["adapter"])

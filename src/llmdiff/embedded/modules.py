@@ -1,8 +1,12 @@
-"""The parts of the embedded base model, untrained: a miniature Stable Diffusion in the diffusers layout."""
+"""The parts of the embedded base model, untrained: a miniature Stable Diffusion in the diffusers layout.
+
+The return types say Any where diffusers declares no types for what its classes can do.
+"""
 
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -16,7 +20,7 @@ TEXT_TOKENS = 32
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def autoencoder() -> AutoencoderKL:
+def autoencoder() -> Any:
     """64×64 pixels to 16×16 latents of 8 channels."""
     return AutoencoderKL(
         sample_size=64,
@@ -30,7 +34,7 @@ def autoencoder() -> AutoencoderKL:
     )
 
 
-def unet() -> UNet2DConditionModel:
+def unet() -> Any:
     """4 M parameters; cross-attention at 8×8 only."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
@@ -88,7 +92,7 @@ def tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
         )
 
 
-def scheduler() -> DDIMScheduler:
+def scheduler() -> Any:
     """Velocity prediction on a schedule that ends in pure noise."""
     return DDIMScheduler(
         beta_schedule="scaled_linear",

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 import typer
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +22,7 @@ _SEED = 11
 class AutoencoderTask:
     """Reconstruction of 32×32 crops (the network is convolutional, so crops are four times cheaper), and a light KL."""
 
-    def __init__(self, vae: AutoencoderKL, bf16: bool) -> None:
+    def __init__(self, vae: Any, bf16: bool) -> None:
         self.bf16 = bf16
         self.vae = vae.to(memory_format=torch.channels_last)
         self.module: nn.Module = vae
@@ -50,7 +49,7 @@ def _crops(x: Tensor, rng: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def latent_scale(vae: AutoencoderKL) -> float:
+def latent_scale(vae: Any) -> float:
     """1 / standard deviation of the latents of 256 scenes: `scaling_factor` of the saved configuration."""
     x = data.pixels([data.scene(_SEED + 1, i) for i in range(256)])
     return 1 / vae.encode(x).latent_dist.mean.std().item()

@@ -65,7 +65,7 @@ def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 @torch.no_grad()
-def scene_latents(vae: AutoencoderKL, count: int, cache: Path) -> Tensor:
+def scene_latents(vae: Any, count: int, cache: Path) -> Tensor:
     """Scaled latents of the first `count` training scenes, float16 (count, 8, 16, 16); kept in `cache`."""
     if cache.exists():
         found = np.load(cache, mmap_mode="r")
@@ -87,7 +87,7 @@ def plain_tokenizer() -> CLIPTokenizer:
     return modules.tokenizer(captions)
 
 
-def pipeline(task: BaseTask, vae: AutoencoderKL) -> StableDiffusionPipeline:
+def pipeline(task: BaseTask, vae: Any) -> Any:
     """The trained parts as a stock pipeline."""
     return StableDiffusionPipeline(
         vae=vae,
@@ -109,7 +109,7 @@ SAMPLE_PROMPTS = (
 
 
 @torch.no_grad()
-def sample(pipe: StableDiffusionPipeline, path: Path) -> None:
+def sample(pipe: Any, path: Path) -> None:
     """One row of pictures of `SAMPLE_PROMPTS`."""
     pipe.set_progress_bar_config(disable=True)
     rng = torch.Generator().manual_seed(0)

@@ -62,7 +62,7 @@ def _belongs(group: str, caption: Caption) -> bool:
 
 
 def _make(seed: int) -> list[ScenePrompt]:
-    prompts = []
+    prompts: list[ScenePrompt] = []
     for number, (group, draw) in enumerate(_DRAWS.items()):
         rng = np.random.default_rng((seed, number))
         found: dict[str, ScenePrompt] = {}

@@ -73,51 +73,76 @@ def _background(pixels: Tensor) -> str:
 
 
 @dataclass(frozen=True)
-class _Sprites:
-    """All sprites of one size, as filters: K sprites of P×P pixels."""
+class _Filters:
+    """All sprites of one size as correlation filters: K kinds, C colours, P×P pixels.
 
-    looks: list[tuple[str, str]]
-    alpha: Tensor  # (K, 1, P, P)
-    drawn: Tensor  # (K, 3, P, P), colour times alpha
-    energy: Tensor  # (K, 1, 1), sum of alpha · colour²
+    A sprite's colours times its opacity are `body · colour + details`, with details (ink, paper) of no other colour.
+    All but `energy` and `area` are spectra of the filters in a 64×64 frame.
+    """
+
+    alpha: Tensor  # (K, 64, 33)
+    body: Tensor  # (K, 64, 33)
+    details: Tensor  # (K, 3, 64, 33)
+    energy: Tensor  # (K, C, 1, 1), sum of alpha · colour² over a sprite
+    area: Tensor  # (K, 1, 1, 1), sum of alpha
+
+
+_PALETTE = torch.tensor(list(COLOURS.values())) / 255  # (C, 3)
 
 
 @cache
-def _sprites(size: str) -> _Sprites:
-    looks = [(kind, colour) for kind in KINDS for colour in COLOURS]
-    pairs = [sprite(kind, colour, size) for kind, colour in looks]
-    colour = torch.stack([torch.from_numpy(c) for c, _ in pairs]).permute(0, 3, 1, 2) / 255
-    alpha = torch.stack([torch.from_numpy(a) for _, a in pairs]).permute(0, 3, 1, 2)
-    energy = (alpha * colour.square()).sum((1, 2, 3))[:, None, None]
-    return _Sprites(looks, alpha, (alpha * colour).contiguous(), energy)
+def _filters(size: str) -> _Filters:
+    pairs = [[sprite(kind, colour, size) for colour in COLOURS] for kind in KINDS]
+    alpha = torch.from_numpy(np.stack([row[0][1] for row in pairs]))[..., 0]  # (K, P, P)
+    colour = torch.from_numpy(np.stack([[c for c, _ in row] for row in pairs])) / 255  # (K, C, P, P, 3)
+    drawn = colour * alpha[:, None, ..., None]
+    step = _PALETTE[0] - _PALETTE[-1]
+    body = ((drawn[:, 0] - drawn[:, -1]) @ step) / step.square().sum()
+    details = (drawn[:, 0] - body[..., None] * _PALETTE[0]).permute(0, 3, 1, 2)
+    energy = (drawn * colour).sum((2, 3, 4))[..., None, None]
+    area = alpha.sum((1, 2))[:, None, None, None]
+    return _Filters(_spectrum(alpha), _spectrum(body), _spectrum(details), energy, area)
+
+
+def _spectrum(x: Tensor) -> Tensor:
+    return torch.fft.rfft2(x, s=(IMAGE_SIZE, IMAGE_SIZE))
+
+
+def _correlate(image: Tensor, filters: Tensor, size: str) -> Tensor:
+    """Correlation of an image's spectrum with filters' at every place where a P×P frame fits: (..., 65-P, 65-P)."""
+    full = torch.fft.irfft2(image * filters.conj(), s=(IMAGE_SIZE, IMAGE_SIZE))
+    places = IMAGE_SIZE - SIZES[size] + 1
+    return full[..., :places, :places]
 
 
 def _best(pixels: Tensor, empty: Tensor) -> Thing | None:
     """The sprite and place that explain most, or None where none explains enough."""
     best, found = 0.0, None
     for size in SIZES:
-        gain, here = _gains(pixels, empty, size)
+        gain = _gains(pixels, empty, size)
         index = int(gain.argmax())
         if gain.flatten()[index] > best:
-            best, found = float(gain.flatten()[index]), _thing(size, index, here)
+            best, found = float(gain.flatten()[index]), _thing(size, index, gain.shape)
     return found
 
 
-def _gains(pixels: Tensor, empty: Tensor, size: str) -> tuple[Tensor, tuple[int, ...]]:
-    """The squared difference from the background that each sprite explains at each place: (K, Y, X), 0 if too little."""
-    s = _sprites(size)
-    before = F.conv2d((pixels - empty).square().sum(0)[None], s.alpha)
-    after = F.conv2d(pixels.square().sum(0)[None], s.alpha) - 2 * F.conv2d(pixels, s.drawn) + s.energy
-    gain = before - after
-    enough = (gain > MIN_EXPLAINED * before) & (before > _MIN_ENERGY * s.alpha.sum((1, 2, 3))[:, None, None])
-    return gain.where(enough, 0), gain.shape
+def _gains(pixels: Tensor, empty: Tensor, size: str) -> Tensor:
+    """The squared difference from the background that each sprite explains at each place: (K, C, Y, X), else 0."""
+    f = _filters(size)
+    image = _spectrum(pixels)
+    before = _correlate(_spectrum((pixels - empty).square().sum(0)), f.alpha, size)[:, None]
+    power = _correlate(_spectrum(pixels.square().sum(0)), f.alpha, size)[:, None]
+    details = _correlate((image * f.details.conj()).sum(1), torch.ones(()), size)[:, None]
+    body = torch.einsum("kayx,ca->kcyx", _correlate(image, f.body[:, None], size), _PALETTE)
+    gain = before - (power - 2 * (body + details) + f.energy)
+    enough = (gain > MIN_EXPLAINED * before) & (before > _MIN_ENERGY * f.area)
+    return gain.where(enough, 0)
 
 
 def _thing(size: str, index: int, shape: tuple[int, ...]) -> Thing:
-    k, y, x = (int(v) for v in np.unravel_index(index, shape))
-    kind, colour = _sprites(size).looks[k]
+    kind, colour, y, x = (int(v) for v in np.unravel_index(index, shape))
     half = SIZES[size] // 2
-    return Thing(kind, colour, size, x + half, y + half)
+    return Thing(KINDS[kind], list(COLOURS)[colour], size, x + half, y + half)
 
 
 def _erase(pixels: Tensor, empty: Tensor, thing: Thing) -> Tensor:

@@ -64,7 +64,7 @@ class _Writer:
     def text(self, description: Description) -> str:
         parts = [self.noun_phrase(mention) for mention in description.mentions]
         if description.relation:
-            parts[:2] = [self.related(*parts[:2], description)]
+            parts[:2] = [self.related(parts[0], parts[1], description)]
         body = self.joined(parts)
         where = self.word(BACKGROUND_WORDS, description.background) if description.background else ""
         return self.finish(self.opened(body, where) + self.pick(_CLOSINGS))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
 
@@ -64,7 +64,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise LLMDiffError(f"{path} is not a readable checkpoint ({error}); delete it and resume.") from error
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str]) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
     """The optimizer's state under `optimizer.<parameter name>.<slot>`."""
     return {
         f"optimizer.{names[parameter]}.{slot}": value
@@ -74,7 +74,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[nn.Parame
 
 
 def restore_optimizer(
-    optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str], tensors: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
 ) -> None:
     """Puts back what `optimizer_tensors` gave."""
     parameters = {name: parameter for parameter, name in names.items()}

@@ -67,7 +67,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             groups, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
-        self._names = {p: name for name, p in task.module.named_parameters()}
+        self._names: dict[Tensor, str] = {p: name for name, p in task.module.named_parameters()}
         self.ema = {name: p.detach().clone() for name, p in self._trained()} if settings.ema else {}
         self.step = 0
         self.skipped = 0

@@ -5,7 +5,7 @@ Letters: B batch, S tokens, D LLM width, T blocks, N tokens of all captions toge
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,14 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel, ReadingConfig, read_stack, tokenize
 from llmdiff.training.data import Captioned
 
-Track = Callable[[Sequence[Any], str], Iterable[Any]]
-"""Iterates over a sequence and shows progress under a title."""
+Report = Callable[[str, float], None]
+"""Told what is being done and the finished share of it, 0 … 1."""
 
 _CAPTIONS = 16  # read by the LLM at once
 
 
 @torch.no_grad()
-def latents(vae: Any, data: Captioned, track: Track) -> Tensor:
+def latents(vae: Any, data: Captioned, report: Report) -> Tensor:
     """Scaled latents of every picture, float16: (len(data), channels, height, width).
 
     Args:
@@ -33,7 +33,7 @@ def latents(vae: Any, data: Captioned, track: Track) -> Tensor:
     """
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     batches = []
-    for start in track(range(0, len(data), _CAPTIONS), "pictures"):
+    for start in _tracked(range(0, len(data), _CAPTIONS), "Encoding pictures", report):
         x = torch.stack([data.pixels(i) for i in range(start, min(start + _CAPTIONS, len(data)))])
         mean = vae.encode(x.to(vae.device, vae.dtype)).latent_dist.mean
         batches.append(((mean - shift) * vae.config.scaling_factor).half().cpu())
@@ -55,7 +55,7 @@ class BlockTerms:
 
     @classmethod
     def of(
-        cls, captions: Iterable[str], llm: LanguageModel, reading: ReadingConfig, parent: Path, track: Track
+        cls, captions: Iterable[str], llm: LanguageModel, reading: ReadingConfig, parent: Path, report: Report
     ) -> "BlockTerms":
         """The terms of all different captions, read from a folder of `parent` if they are there already.
 
@@ -66,7 +66,7 @@ class BlockTerms:
         folder = parent / _key(texts, llm, reading)
         try:
             if not (folder / "index.json").exists():
-                _write(texts, llm, reading, folder, track)
+                _write(texts, llm, reading, folder, report)
             return cls(folder)
         except OSError as error:
             raise LLMDiffError(f"The LLM's readings cannot be kept in {folder} ({error}).") from error
@@ -80,6 +80,12 @@ class BlockTerms:
         return start, terms.permute(2, 0, 1, 3), torch.arange(start.shape[1]) < lengths[:, None]
 
 
+def _tracked(items: Sequence[int], title: str, report: Report) -> Iterator[int]:
+    for number, item in enumerate(items):
+        report(title, number / len(items))
+        yield item
+
+
 def _float(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array)).float()
 
@@ -89,7 +95,7 @@ def _key(texts: list[str], llm: LanguageModel, reading: ReadingConfig) -> str:
     return "terms-" + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _write(texts: list[str], llm: LanguageModel, reading: ReadingConfig, folder: Path, track: Track) -> None:
+def _write(texts: list[str], llm: LanguageModel, reading: ReadingConfig, folder: Path, report: Report) -> None:
     """Reads the captions in order of length, so that little is padded, and writes the index at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     lengths = {text: int(tokenize(llm, [text], reading).kept.sum()) for text in texts}
@@ -100,7 +106,7 @@ def _write(texts: list[str], llm: LanguageModel, reading: ReadingConfig, folder:
     terms = np.lib.format.open_memmap(folder / "terms.npy", "w+", np.float16, shape)
     places: dict[str, tuple[int, int]] = {}
     at = 0
-    for first in track(range(0, len(order), _CAPTIONS), "captions"):
+    for first in _tracked(range(0, len(order), _CAPTIONS), "Reading captions", report):
         batch = order[first : first + _CAPTIONS]
         tokens = tokenize(llm, batch, reading)
         begin, stack = read_stack(llm, tokens, reading)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -14,6 +14,7 @@ from llmdiff.language import LanguageModel
 from llmdiff.training import checkpoint, precision, precompute
 from llmdiff.training.data import captioned
 from llmdiff.training.loop import Trainer
+from llmdiff.training.precompute import Report
 from llmdiff.training.recipe import Recipe, load_recipe
 from llmdiff.training.task import AdapterTask
 
@@ -21,17 +22,8 @@ _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
 
 
-class Progress(Protocol):
-    """How a run tells of itself: `rich.progress.Progress` is one."""
-
-    track: precompute.Track
-
-    def add_task(self, description: str, total: float) -> Any: ...
-    def update(self, task_id: Any, *, completed: float, description: str) -> None: ...
-
-
 def train(
-    source: str, options: list[str] | None = None, resume: bool = False, progress: Progress | None = None
+    source: str, options: list[str] | None = None, resume: bool = False, progress: Report | None = None
 ) -> dict[str, Any]:
     """Trains an adapter by a recipe and saves it.
 
@@ -39,7 +31,7 @@ def train(
         source: A recipe file or a preset's name.
         options: `key.sub=value` settings over those of the recipe.
         resume: Go on from the newest checkpoint of an interrupted run.
-        progress: Shows how far it is.
+        progress: Told what is being done and the finished share of it, 0 … 1.
 
     Returns:
         folder, adapter (its folder), steps, skipped steps, and the number of trained parameters.
@@ -50,10 +42,11 @@ def train(
     """
     recipe = load_recipe(source, options)
     _claim(recipe, resume)
-    task = _prepare(recipe, progress)
+    report = progress or _silent
+    task = _prepare(recipe, report)
     trainer = Trainer(task, recipe.loop, recipe.folder)
     trainer.resume()
-    trainer.run(_on_step(task, progress))
+    trainer.run(_on_step(task, report))
     with trainer.averaged():
         task.adapter.save_pretrained(recipe.folder / "adapter")
     count = sum(p.numel() for p in task.adapter.parameters())
@@ -86,31 +79,30 @@ def _claim(recipe: Recipe, resume: bool) -> None:
         raise LLMDiffError(f"The folder {recipe.folder} cannot be written ({error}).") from error
 
 
-def _prepare(recipe: Recipe, progress: Progress | None) -> AdapterTask:
-    track = progress.track if progress else _silent
+def _prepare(recipe: Recipe, report: Report) -> AdapterTask:
+    report("Loading the models", 0.0)
     pipe = load_pipeline(recipe.base)
     data = captioned(recipe.data, pipe.unet.config.sample_size * pipe.vae_scale_factor)
     llm = LanguageModel.load(recipe.llm)
     texts = [*data.captions, ""]
-    terms = precompute.BlockTerms.of(texts, llm, recipe.reading, recipe.folder, track)
-    latents = precompute.latents(pipe.vae.eval(), data, track)
+    terms = precompute.BlockTerms.of(texts, llm, recipe.reading, recipe.folder, report)
+    latents = precompute.latents(pipe.vae.eval(), data, report)
     adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
     adapter.attach(pipe)
     bf16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and precision.HAS_BF16)
     return AdapterTask(adapter, pipe, latents, data.captions, terms, recipe, bf16)
 
 
-def _silent(items: Any, title: str) -> Any:
-    return items
+def _silent(stage: str, share: float) -> None:
+    """Tells nobody."""
 
 
-def _on_step(task: AdapterTask, progress: Progress | None) -> Callable[[Trainer, dict[str, float]], None]:
+def _on_step(task: AdapterTask, report: Report) -> Callable[[Trainer, dict[str, float]], None]:
     every = task.recipe.loop.sample_every if task.recipe.samples else 0
-    bar = progress.add_task("training", total=task.recipe.loop.steps) if progress else None
 
     def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
-        if progress:
-            progress.update(bar, completed=trainer.step, description=f"training, loss {figures['loss']:.4f}")
+        title = f"Training, loss {figures['loss']:.4f}, {figures['images_per_s']:.0f} images/s"
+        report(title, trainer.step / task.recipe.loop.steps)
         if every and trainer.step % every == 0:
             with trainer.averaged():
                 sample_sheet(task, task.recipe.folder / "samples" / f"{trainer.step:06d}.png")
