@@ -4,10 +4,13 @@
 `Count(Look("ball", "red"), 2)`, `Count(Look("cup"), 1)`, `Related(...)` and `Backdrop("night")`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from llmdiff.scenes.scene import Relation, Scene, Thing, relation
+import numpy as np
+
+from llmdiff.scenes.scene import Relation, Scene, Thing, place, relation
+from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, SIZES
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,18 @@ Fact = Count | Related | Backdrop
 def all_hold(facts: Iterable[Fact], scene: Scene) -> bool:
     """Whether every fact holds of `scene`."""
     return all(fact.holds(scene) for fact in facts)
+
+
+def scene_with(facts: Sequence[Fact], rng: np.random.Generator) -> Scene:
+    """A scene of just the things that consistent facts count; what they leave open is drawn by lot."""
+    backdrop = next((fact.name for fact in facts if isinstance(fact, Backdrop)), None)
+    background = backdrop or str(rng.choice(list(BACKGROUNDS)))
+    while True:
+        looks = [_look(fact.look, rng) for fact in facts if isinstance(fact, Count) for _ in range(fact.n)]
+        scene = Scene(background, place(looks, rng))
+        if all_hold(facts, scene):
+            return scene
+
+
+def _look(look: Look, rng: np.random.Generator) -> tuple[str, str, str]:
+    return look.kind, look.colour or str(rng.choice(list(COLOURS))), look.size or str(rng.choice(list(SIZES)))

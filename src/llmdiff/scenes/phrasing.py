@@ -139,13 +139,14 @@ def plural_phrase(noun: str, kind: str) -> str:
     head, of, rest = noun.partition(" of ")
     words = head.split(" ")
     last = words[-1]
-    irregular = {"fish": "fish", "goldfish": "goldfish", "trout": "trout", "carp": "carp", "salmon": "salmon",
-                 "fungus": "fungi", "daisy": "daisies", "dinghy": "dinghies", "brolly": "brollies",
-                 "agaric": "agarics", "fly": "flies", "poppy": "poppies", "herring": "herring"}  # fmt: skip
+    irregular = {"goldfish": "goldfish", "trout": "trout", "carp": "carp", "salmon": "salmon", "herring": "herring",
+                 "fungus": "fungi"}  # fmt: skip
     if last == kind:
         words[-1] = plural(kind)
     elif last in irregular:
         words[-1] = irregular[last]
+    elif last.endswith("y"):  # none of the domain's names ends in a vowel and y
+        words[-1] = last[:-1] + "ies"
     else:
         words[-1] = last + ("es" if last.endswith(("s", "x", "ch", "sh")) else "s")
     return " ".join(words) + of + rest
@@ -153,9 +154,7 @@ def plural_phrase(noun: str, kind: str) -> str:
 
 def article(phrase: str) -> str:
     """The phrase with "a" or "an" before it."""
-    return (
-        f"an {phrase}" if phrase[0].lower() in "aeiou" and not phrase.startswith(("un", "ul", "eu")) else f"a {phrase}"
-    )
+    return f"an {phrase}" if phrase[0].lower() in "aeiou" else f"a {phrase}"
 
 
 def held_out_words() -> list[str]:
@@ -169,4 +168,5 @@ def held_out_words() -> list[str]:
 
 def contains_held_out(text: str) -> bool:
     """Whether a held-out word stands in `text`."""
-    return any(re.search(rf"\b{re.escape(phrase)}(s|es)?\b", text, re.IGNORECASE) for phrase in held_out_words())
+    forms = (form for phrase in held_out_words() for form in (phrase, plural_phrase(phrase, "")))
+    return any(re.search(rf"\b{re.escape(form)}\b", text, re.IGNORECASE) for form in forms)

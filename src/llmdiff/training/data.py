@@ -14,6 +14,7 @@ from llmdiff.scenes.captions import plain_caption
 from llmdiff.scenes.description import Caption
 from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.phrasing import natural_caption
+from llmdiff.scenes.facts import scene_with
 from llmdiff.scenes.scene import sample_scene
 from llmdiff.training.recipe import FolderData, SceneData
 
@@ -38,20 +39,25 @@ def captioned(data: SceneData | FolderData, resolution: int) -> Captioned:
 
 
 class Scenes:
-    """Drawn scenes; sample n is a function of (seed, n), its picture is drawn when asked for."""
+    """Drawn scenes; everything about sample n is a function of (seed, n).
+
+    Caption k belongs to samples k, k + captions, k + 2 · captions …, whose pictures differ in what it leaves open.
+    """
 
     def __init__(self, data: SceneData) -> None:
         self.data = data
-        self.captions = [self._caption(i).text for i in range(data.samples)]
+        self._captions = [self._caption(i) for i in range(data.captions)]
+        self.captions = [caption.text for caption in self._captions] * data.pictures
 
     def __len__(self) -> int:
-        return self.data.samples
+        return len(self.captions)
 
     def pixels(self, index: int) -> Tensor:
-        return _normalised(draw(sample_scene(np.random.default_rng((self.data.seed, index)))))
+        facts = self._captions[index % self.data.captions].facts
+        return _normalised(draw(scene_with(facts, np.random.default_rng((self.data.seed, 1, index)))))
 
     def _caption(self, index: int) -> Caption:
-        rng = np.random.default_rng((self.data.seed, index))
+        rng = np.random.default_rng((self.data.seed, 0, index))
         scene = sample_scene(rng)
         return plain_caption(scene, rng) if rng.random() < self.data.plain else natural_caption(scene, rng)
 

@@ -18,7 +18,8 @@ class SceneData(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["scenes"]
-    samples: int = Field(12000, ge=1, description="different captioned scenes")
+    captions: int = Field(7000, ge=1, description="captions, each read by the LLM once")
+    pictures: int = Field(4, ge=1, description="pictures of each caption: what it leaves open is drawn by lot")
     plain: float = Field(0.25, ge=0, le=1, description="share of captions in the base model's own plain wording")
     seed: int = 31
 
