@@ -19,7 +19,7 @@ from llmdiff.scenes.scene import Scene, Thing
 from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, IMAGE_SIZE, KINDS, SIZES
 
 MAX_FOUND = 8
-"""The search ends at this many things, more than any scene has."""
+"""The search ends at this many places, more than any scene has things."""
 
 MIN_EXPLAINED = 0.5
 """A sprite is a thing when it accounts for at least this share of what differs from the background under it."""
@@ -47,10 +47,18 @@ def read(image: Image.Image | np.ndarray) -> Reading:
     name = _background(pixels)
     empty = torch.from_numpy(background(name).astype(np.float32) / 255).permute(2, 0, 1)
     things: list[Thing] = []
-    while len(things) < MAX_FOUND and (found := _best(pixels, empty)) is not None:
-        things.append(found)
-        pixels = _erase(pixels, empty, found)
-    return Reading(Scene(name, tuple(things)), _far(pixels, empty).mean().item())
+    smears = 0.0
+    for _ in range(MAX_FOUND):
+        found = _best(pixels, empty)
+        if found is None:
+            break
+        rest = _erase(pixels, empty, found)
+        if _is_drawn(pixels, empty, found):
+            things.append(found)
+        else:
+            smears += (_far(pixels, empty) - _far(rest, empty)).mean().item()
+        pixels = rest
+    return Reading(Scene(name, tuple(things)), smears + _far(pixels, empty).mean().item())
 
 
 def _normal(image: Image.Image | np.ndarray) -> Image.Image:
@@ -143,6 +151,16 @@ def _thing(size: str, index: int, shape: tuple[int, ...]) -> Thing:
     kind, colour, y, x = (int(v) for v in np.unravel_index(index, shape))
     half = SIZES[size] // 2
     return Thing(KINDS[kind], list(COLOURS)[colour], size, x + half, y + half)
+
+
+def _is_drawn(pixels: Tensor, empty: Tensor, thing: Thing) -> bool:
+    """Whether the sprite, with its outline and details, fits better than its silhouette in plain colour: a smear."""
+    left, top = thing.corner
+    frame = (slice(None), slice(top, top + thing.side), slice(left, left + thing.side))
+    colour, alpha = (torch.from_numpy(part).permute(2, 0, 1) for part in sprite(thing.kind, thing.colour, thing.size))
+    plain = (torch.tensor(COLOURS[thing.colour]) / 255)[:, None, None]
+    drawn, smear = (empty[frame].lerp(main, alpha) for main in (colour / 255, plain.expand_as(colour)))
+    return bool((pixels[frame] - drawn).square().sum() < (pixels[frame] - smear).square().sum())
 
 
 def _erase(pixels: Tensor, empty: Tensor, thing: Thing) -> Tensor:

@@ -61,7 +61,7 @@ KIND_WORDS: dict[str, Words] = {
     "sun": _words("sun, daystar, blazing sun, shining sun, bright sun", "solar body, sunburst"),
     "moon": _words("moon, crescent, crescent moon, half moon, new moon", "lunar sickle, lunar arc"),
     "tree": _words("tree, pine, fir, fir tree, evergreen, conifer, Christmas tree", "spruce, larch"),
-    "house": _words("house, home, cottage, hut, cabin, dwelling, little building, lodge", "bungalow, chalet"),
+    "house": _words("house, home, cottage, hut, cabin, dwelling, building, lodge", "bungalow, chalet"),
     "car": _words("car, automobile, taxi, motorcar, sedan, vehicle, cab", "hatchback, limousine"),
     "boat": _words("boat, sailboat, ship, yacht, sailing boat, vessel, dinghy", "schooner, sloop"),
     "fish": _words("fish, trout, goldfish, carp, salmon, swimming fish", "herring, minnow"),
