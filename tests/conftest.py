@@ -1,4 +1,4 @@
-"""Fixtures that several test packages share: a tiny real LLM with a byte-level tokenizer, built offline."""
+"""Fixtures that several test packages share: a tiny real LLM with a byte-level tokenizer, and models on disk."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from llmdiff.language import LanguageModel
+from tiny_base import Places, save_models
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -53,6 +54,12 @@ def build_llama(blocks: int = 4, width: int = 32, seed: int = 0) -> LanguageMode
 def tiny_llm() -> LanguageModel:
     """A random Llama of 4 blocks and width 32 (frozen, float32, CPU). Do not change it: the session shares it."""
     return build_llama()
+
+
+@pytest.fixture(scope="session")
+def places(tmp_path_factory: pytest.TempPathFactory, tiny_llm: LanguageModel) -> Places:
+    """Folders of a tiny base model, LLM and adapter. Do not change them: the session shares them."""
+    return save_models(tmp_path_factory.mktemp("models"), tiny_llm)
 
 
 @pytest.fixture

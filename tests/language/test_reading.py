@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from families import ALIBI, FAMILIES, NO_GROUPS, RECURRENT, build, recurrent_scores, reference_scores
 from torch import Tensor
 from transformers import (
     MptConfig,
@@ -16,6 +15,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from language.families import ALIBI, FAMILIES, NO_GROUPS, RECURRENT, build, recurrent_scores, reference_scores
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, Tokens, read_stack, read_sum, tokenize
 from llmdiff.language.alone import fold_tokens

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from families import reference_scores
 
+from language.families import reference_scores
 from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, embedded, encode, read_stack, tokenize
 
 pytestmark = pytest.mark.skipif(not embedded.is_present(), reason="the embedded LLM has not been fetched")
