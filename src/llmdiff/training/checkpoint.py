@@ -22,25 +22,25 @@ _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[str, Any], keep: int = 2) -> Path:
-    """Writes the checkpoint of `step` and removes all but the newest `keep`.
+    """Writes the checkpoint of `step`; of it and those before it the newest `keep` stay.
+
+    What a killed run left half written goes too. Later checkpoints stay: a run is past them only if they are damaged.
 
     Raises:
         LLMDiffError: The disk refused it; earlier checkpoints are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:08d}.safetensors"
     partial = path.with_suffix(f".partial-{os.getpid()}")
     try:
-        save_file(_contiguous(tensors), partial, metadata={"state": json.dumps({**info, "step": step})})
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(partial, tensors, {"state": json.dumps({**info, "step": step})})
         partial.replace(path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise LLMDiffError(
             f"The checkpoint {path} could not be written ({error}); free disk space and resume."
         ) from error
-    for old in sorted(_complete(folder))[:-keep]:
+    older = sorted(old for old in _complete(folder) if old < path)
+    for old in [*older[: max(0, len(older) + 1 - keep)], *folder.glob("*.partial-*")]:
         old.unlink()
     return path
 
@@ -92,6 +92,17 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with `prefix.`, without it."""
     return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes a file down to the disk, or leaves none."""
+    try:
+        save_file(_contiguous(tensors), path, metadata=metadata)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except (OSError, SafetensorError):
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.scenes.captions import plain_caption
 from llmdiff.scenes.description import Caption
 from llmdiff.scenes.drawing import draw
-from llmdiff.scenes.phrasing import natural_caption
 from llmdiff.scenes.facts import scene_with
+from llmdiff.scenes.phrasing import natural_caption
 from llmdiff.scenes.scene import sample_scene
 from llmdiff.training.recipe import FolderData, SceneData
 
@@ -95,7 +95,7 @@ class Folder:
 def _lines(path: Path) -> list[str]:
     listing = path / "metadata.jsonl"
     try:
-        lines = [line for line in listing.read_text().splitlines() if line.strip()]
+        lines = [line for line in listing.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise LLMDiffError(f"{listing} cannot be read ({error}); it lists the pictures and their captions.") from error
     if not lines:

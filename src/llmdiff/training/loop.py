@@ -111,11 +111,12 @@ class Trainer:
                 figures["images_per_s"] = self.settings.batch_size / (time.perf_counter() - started)
                 if self.step % self.settings.log_every == 0:
                     log.write(self.step, figures)
-                if self.step % self.settings.save_every == 0 or self._stop or self.step == self.settings.steps:
+                if self.step % self.settings.save_every == 0 or self.step == self.settings.steps:
                     self.save()
                 if on_step:
                     on_step(self, figures)
                 if self._stop:
+                    self.save()
                     raise KeyboardInterrupt
 
     def save(self) -> Path:

@@ -79,10 +79,10 @@ def _preset_folder() -> Any:
 
 def _read(source: str) -> dict[str, Any]:
     if source in presets():
-        text = (_preset_folder() / f"{source}.yaml").read_text()
+        text = (_preset_folder() / f"{source}.yaml").read_text(encoding="utf-8")
     else:
         try:
-            text = Path(source).read_text()
+            text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             known = ", ".join(presets())
             raise LLMDiffError(

@@ -65,18 +65,28 @@ def _claim(recipe: Recipe, resume: bool) -> None:
     mine = json.loads(recipe.model_dump_json())
     if resume and not note.is_file():
         raise LLMDiffError(f"There is no run in {recipe.folder} to resume; start one without --resume.")
-    if note.is_file() and checkpoint.newest(recipe.folder / "checkpoints"):
-        if not resume:
-            raise LLMDiffError(f"{recipe.folder} already holds a run; add --resume, or set folder to another path.")
-        theirs = json.loads(note.read_text())
-        changed = [key for key in mine if mine[key] != theirs.get(key)]
-        if changed:
-            raise LLMDiffError(f"The run in {recipe.folder} has another {changed[0]!r}; resume it with its own recipe.")
+    begun = checkpoint.newest(recipe.folder / "checkpoints") is not None
+    if begun and not resume:
+        raise LLMDiffError(f"{recipe.folder} already holds a run; add --resume, or set folder to another path.")
+    if begun:
+        _check_same(note, mine)
+        return
     try:
         recipe.folder.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(mine, indent=2))
     except OSError as error:
         raise LLMDiffError(f"The folder {recipe.folder} cannot be written ({error}).") from error
+
+
+def _check_same(note: Path, mine: dict[str, Any]) -> None:
+    """Raises LLMDiffError unless the noted recipe is this one; the folder may have been moved."""
+    try:
+        theirs = json.loads(note.read_text())
+    except (OSError, ValueError) as error:
+        raise LLMDiffError(f"{note} is damaged ({error}); set folder to another path and train anew.") from error
+    changed = [key for key in mine if key != "folder" and mine[key] != theirs.get(key)]
+    if changed:
+        raise LLMDiffError(f"The run in {note.parent} has another {changed[0]!r}; resume it with its own recipe.")
 
 
 def _prepare(recipe: Recipe, report: Report) -> AdapterTask:

@@ -1,0 +1,52 @@
+"""A task that a loop trains in microseconds, and a script that runs it: `python regression.py FOLDER STEPS [PAUSE]`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from llmdiff.training.loop import LoopSettings, Trainer
+
+
+class Regression:
+    """Fits a noisy line; noise and samples are functions of what the loop hands in. `bad` steps have no finite loss,
+    and in the step `interrupt` names, a signal comes."""
+
+    def __init__(self, bad: set[int] | None = None, pause: float = 0.0, seed: int = 0) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
+        self.module[0].bias = nn.Parameter(torch.ones(5), requires_grad=False)
+        self.bad, self.pause = bad or set(), pause
+        self.seen: list[int] = []
+        self.interrupt: tuple[int, int] | None = None
+
+    def groups(self) -> list[dict[str, Any]]:
+        matrices = [p for p in self.module.parameters() if p.ndim > 1]
+        return [{"params": matrices}, {"params": [self.module[2].bias], "weight_decay": 0.0, "rate": 10.0}]
+
+    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
+        time.sleep(self.pause)
+        if self.interrupt and self.interrupt[0] == step:
+            os.kill(os.getpid(), self.interrupt[1])
+        self.seen += indices.tolist()
+        x = torch.stack([torch.sin(torch.arange(1.0, 4.0) * (1 + n % 97)) for n in indices])
+        y = x.sum(1, keepdim=True) + 0.1 * torch.randn(len(x), 1, generator=rng)
+        loss = (self.module(x) - y).square().mean()
+        return loss * float("nan") if step in self.bad else loss
+
+
+def settings(steps: int, **changes: Any) -> LoopSettings:
+    values: dict[str, Any] = {"steps": steps, "batch_size": 4, "learning_rate": 1e-2, "warmup": 2, "log_every": 1}
+    return LoopSettings(**values | {"ema": 0.9, "save_every": 5} | changes)
+
+
+if __name__ == "__main__":
+    trainer = Trainer(Regression(pause=float(sys.argv[3])), settings(int(sys.argv[2]), save_every=1), Path(sys.argv[1]))
+    trainer.resume()
+    trainer.run()

@@ -1,0 +1,135 @@
+"""Checkpoints are whole or absent, and bring everything back."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.training import checkpoint
+from training.regression import Regression
+
+TENSORS = {"module.a": torch.arange(6.0).reshape(2, 3), "ema.a": torch.ones(2, 3, dtype=torch.float16)}
+
+
+def save(folder: Path, *steps: int) -> list[Path]:
+    return [checkpoint.save(folder, step, TENSORS, {"skipped": step}) for step in steps]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    (path,) = save(tmp_path / "new" / "folder", 7)
+    tensors, info = checkpoint.load(path)
+    assert info == {"skipped": 7, "step": 7}
+    assert tensors.keys() == TENSORS.keys()
+    assert all(
+        torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype for name, value in TENSORS.items()
+    )
+
+
+def test_tensors_that_share_memory_or_lie_strided_are_saved(tmp_path):
+    whole = torch.arange(12.0).reshape(3, 4)
+    path = checkpoint.save(tmp_path, 1, {"whole": whole, "part": whole[:2], "turned": whole.T}, {})
+    assert torch.equal(checkpoint.load(path)[0]["turned"], whole.T)
+
+
+def test_the_newest_two_are_kept(tmp_path):
+    save(tmp_path, 5, 10, 15)
+    assert names(tmp_path) == ["step-00000010.safetensors", "step-00000015.safetensors"]
+    checkpoint.save(tmp_path, 20, TENSORS, {}, keep=1)
+    assert names(tmp_path) == ["step-00000020.safetensors"]
+    checkpoint.save(tmp_path, 25, TENSORS, {}, keep=9)
+    assert len(names(tmp_path)) == 2
+
+
+def test_there_is_none_in_an_empty_or_missing_folder(tmp_path):
+    assert checkpoint.newest(tmp_path) is None
+    assert checkpoint.newest(tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "garbage", "other"])
+def test_a_damaged_newest_one_is_passed_over(tmp_path, damage):
+    older, newer = save(tmp_path, 5, 10)
+    if damage == "other":
+        save_file({"x": torch.ones(2)}, newer)
+    else:
+        content = {"truncated": newer.read_bytes()[:-9], "empty": b"", "garbage": bytes(range(256)) * 9}
+        newer.write_bytes(content[damage])
+    assert checkpoint.newest(tmp_path) == older
+    with pytest.raises(LLMDiffError, match=r"step-00000010\.safetensors is not a readable checkpoint"):
+        checkpoint.load(newer)
+
+
+def test_what_follows_damaged_ones_is_not_thrown_away_for_them(tmp_path):
+    """Three checkpoints, the newer two spoilt: the run goes back to the first, and what it saves then stays."""
+    (good,) = save(tmp_path, 5)
+    for step in (10, 15):
+        (tmp_path / f"step-{step:08d}.safetensors").write_bytes(b"spoilt")
+    assert checkpoint.newest(tmp_path) == good
+    (path,) = save(tmp_path, 7)
+    assert checkpoint.newest(tmp_path) == path
+
+
+def test_a_half_written_one_is_never_chosen_and_is_cleared_away(tmp_path):
+    (good,) = save(tmp_path, 5)
+    half = tmp_path / "step-00000010.partial-123"
+    half.write_bytes(good.read_bytes()[:50])
+    assert checkpoint.newest(tmp_path) == good
+    save(tmp_path, 10)
+    assert not half.exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: no space")])
+def test_a_full_disk_leaves_the_earlier_ones_and_nothing_else(tmp_path, monkeypatch, error):
+    (good,) = save(tmp_path, 5)
+
+    def fill(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half of it")
+        raise error
+
+    monkeypatch.setattr(checkpoint, "save_file", fill)
+    with pytest.raises(LLMDiffError, match=r"step-00000010\.safetensors could not be written \(.*space"):
+        save(tmp_path, 10)
+    assert names(tmp_path) == [good.name]
+    assert checkpoint.newest(tmp_path) == good
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LLMDiffError, match="could not be written"):
+        save(tmp_path / "file" / "checkpoints", 1)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(LLMDiffError, match="Permission denied"):
+        save(tmp_path / "read-only", 1)
+
+
+def test_the_optimizer_comes_back_to_the_bit(tmp_path):
+    task = Regression()
+    names_of = {p: name for name, p in task.module.named_parameters()}
+    optimizer = torch.optim.AdamW(task.module.parameters(), fused=True)
+    for step in range(3):
+        optimizer.zero_grad()
+        task.loss(torch.arange(4).numpy(), step, torch.Generator()).backward()
+        optimizer.step()
+    path = checkpoint.save(tmp_path, 3, checkpoint.optimizer_tensors(optimizer, names_of), {})
+    fresh = torch.optim.AdamW(task.module.parameters(), fused=True)
+    checkpoint.restore_optimizer(fresh, names_of, checkpoint.load(path)[0])
+    trained = [p for p in task.module.parameters() if p.requires_grad]
+    assert set(fresh.state) == set(trained)
+    for p in trained:
+        assert fresh.state[p].keys() == optimizer.state[p].keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(fresh.state[p][slot], value) for slot, value in optimizer.state[p].items())
+
+
+def test_names_are_told_apart_by_their_prefix():
+    tensors = {**checkpoint.prefixed("ema", {"a.b": TENSORS["ema.a"]}), "emanate.c": TENSORS["ema.a"]}
+    assert set(checkpoint.under("ema", tensors)) == {"a.b"}
