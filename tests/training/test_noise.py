@@ -1,0 +1,84 @@
+"""What the denoiser is asked for, against the formulas."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.training.noise import draw_timesteps, target
+from llmdiff.training.precision import autocast
+
+T = torch.tensor([0, 500, 999])
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    return torch.randn(3, 2, 4, 4, generator=rng), torch.randn(3, 2, 4, 4, generator=rng)
+
+
+def schedule(kind: str) -> DDPMScheduler:
+    return DDPMScheduler(beta_schedule="scaled_linear", prediction_type=kind, rescale_betas_zero_snr=True)
+
+
+def signal_and_noise() -> tuple[torch.Tensor, torch.Tensor]:
+    """sqrt(alpha-bar) and sqrt(1 - alpha-bar) at T, with the schedule shifted and stretched to end in no signal."""
+    betas = torch.linspace(0.0001**0.5, 0.02**0.5, 1000, dtype=torch.float64) ** 2
+    root = (1 - betas).cumprod(0).sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    return root[T].float().view(3, 1, 1, 1), (1 - root[T] ** 2).sqrt().float().view(3, 1, 1, 1)
+
+
+def test_targets_are_the_formulas(batch):
+    z, noise = batch
+    signal, deviation = signal_and_noise()
+    expected = {"epsilon": noise, "v_prediction": signal * noise - deviation * z, "sample": z}
+    for kind, value in expected.items():
+        assert torch.allclose(target(schedule(kind), z, noise, T), value, atol=1e-4), kind
+
+
+def test_a_noised_picture_and_its_velocity_give_picture_and_noise(batch):
+    z, noise = batch
+    signal, deviation = signal_and_noise()
+    scheduler = schedule("v_prediction")
+    noisy, velocity = scheduler.add_noise(z, noise, T), target(scheduler, z, noise, T)
+    assert torch.allclose(signal * noisy - deviation * velocity, z, atol=1e-4)
+    assert torch.allclose(deviation * noisy + signal * velocity, noise, atol=1e-4)
+
+
+def test_other_prediction_types_are_refused(batch):
+    scheduler = schedule("epsilon")
+    scheduler.register_to_config(prediction_type="flow_prediction")
+    with pytest.raises(LLMDiffError, match="predicts 'flow_prediction'; training knows epsilon"):
+        target(scheduler, *batch, T)
+
+
+def test_uniform_timesteps_cover_all_alike():
+    t = draw_timesteps("uniform", 20_000, 100, torch.Generator().manual_seed(0))
+    counts = torch.bincount(t, minlength=100)
+    assert len(counts) == 100
+    assert counts.min() > 120
+    assert counts.max() < 290
+
+
+def test_mid_range_timesteps_are_logit_normal():
+    t = draw_timesteps("mid-range", 20_000, 1000, torch.Generator().manual_seed(0))
+    assert t.min() >= 0
+    assert t.max() <= 999
+    u = (t + 0.5) / 1000
+    logit = torch.log(u / (1 - u))
+    assert abs(logit.mean()) < 0.03
+    assert abs(logit.std() - 1) < 0.03
+
+
+def test_timesteps_are_a_function_of_the_generator():
+    for kind in ("uniform", "mid-range"):
+        a, b = (draw_timesteps(kind, 50, 1000, torch.Generator().manual_seed(3)) for _ in range(2))
+        assert torch.equal(a, b)
+
+
+def test_autocast_is_a_switch():
+    a = torch.ones(4, 4)
+    for enabled, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        with autocast(enabled):
+            assert (a @ a).dtype == dtype

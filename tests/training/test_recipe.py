@@ -1,0 +1,138 @@
+"""Recipes: what is wrong with one is told in one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.training import load_recipe, presets
+from llmdiff.training.recipe import FolderData, SceneData
+
+GOOD = """
+folder: out
+mode: replace
+reading: {extraction: last, max_tokens: 64}
+data: {kind: folder, path: my/pictures}
+loop: {steps: 10, learning_rate: 1.0e-3}
+samples: [a cup]
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+    return str(folder / "recipe.yaml")
+
+
+def complaint(source: str, *options: str) -> str:
+    with pytest.raises(LLMDiffError) as caught:
+        load_recipe(source, list(options))
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    assert "pydantic" not in text
+    return text
+
+
+def test_a_recipe_is_read(tmp_path):
+    recipe = load_recipe(write(tmp_path, GOOD))
+    assert recipe.data == FolderData(kind="folder", path=Path("my/pictures"))
+    assert (recipe.mode, recipe.base, recipe.caption_dropout) == ("replace", "embedded", 0.1)
+    assert (recipe.reading.extraction, recipe.reading.max_tokens) == ("last", 64)
+    assert (recipe.loop.steps, recipe.loop.learning_rate) == (10, 1e-3)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_are_valid(name):
+    recipe = load_recipe(name)
+    assert recipe.samples
+    assert load_recipe(name, ["loop.steps=7"]).loop.steps == 7
+
+
+def test_the_embedded_preset_is_one():
+    assert "embedded" in presets()
+    assert isinstance(load_recipe("embedded").data, SceneData)
+
+
+def test_a_file_in_any_language_is_read(tmp_path):
+    assert load_recipe(write(tmp_path, GOOD.replace("a cup", "une tasse ébréchée 杯"))).samples == [
+        "une tasse ébréchée 杯"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "read"),
+    [
+        ("loop.steps=500", lambda recipe: recipe.loop.steps == 500),
+        ("mode=augment", lambda recipe: recipe.mode == "augment"),
+        ("reading.noise=false", lambda recipe: recipe.reading.noise is False),
+        ("reading.template=Describe: {prompt}", None),
+        ("reading.template='Describe: {prompt}'", lambda recipe: recipe.reading.template == "Describe: {prompt}"),
+        ("samples=[a, b=c]", lambda recipe: recipe.samples == ["a", "b=c"]),
+        ("data={kind: scenes, captions: 5}", lambda recipe: recipe.data == SceneData(kind="scenes", captions=5)),
+        ("loop.learning_rate=3e-4", lambda recipe: recipe.loop.learning_rate == 3e-4),
+        ("base=", None),
+    ],
+)
+def test_options_are_set(tmp_path, option, read):
+    source = write(tmp_path, GOOD)
+    if read is None:
+        complaint(source, option)
+    else:
+        assert read(load_recipe(source, [option]))
+
+
+def test_the_last_option_wins_and_new_branches_grow(tmp_path):
+    source = write(tmp_path, "data: {kind: scenes}")
+    assert load_recipe(source, ["loop.steps=5", "loop.steps=6"]).loop.steps == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD + "speed: 3", "there is no key 'speed'"),
+        (GOOD.replace("steps", "stepps"), "there is no key 'loop.stepps'"),
+        (GOOD.replace("path:", "colour: red, path:"), "colour"),
+        (GOOD.replace("10,", "ten,"), "loop.steps: input should be a valid integer"),
+        (GOOD.replace("10,", "0,"), "loop.steps: input should be greater than or equal to 1, got 0"),
+        (GOOD.replace("replace", "both"), "mode: input should be 'augment' or 'replace', got 'both'"),
+        (GOOD.replace("last", "lost"), "Unknown extraction 'lost'"),
+        (GOOD.replace("max_tokens: 64", "template: hello"), "template 'hello'"),
+        (GOOD.replace("kind: folder", "kind: web"), "web"),
+        (GOOD.replace("kind: folder, ", ""), "kind"),
+        (GOOD.replace("data:", "date:"), "data"),
+        (GOOD.replace("[a cup]", "a cup"), "samples: input should be a valid list"),
+        ("a: [1, 2", "is not YAML"),
+        ("just words", "holds no keys"),
+        ("", "holds no keys"),
+        ("- a\n- b", "holds no keys"),
+    ],
+)
+def test_what_is_wrong_is_told(tmp_path, text, said):
+    assert said in complaint(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("steps", "is not of the form key=value"),
+        ("=5", "is not of the form key=value"),
+        ("loop.steps=[1", "is not YAML"),
+        ("mode.sub=1", "goes into 'mode', which has no keys of its own"),
+        ("loop.steps.more=1", "goes into 'steps', which has no keys of its own"),
+        ("loop.speed=1", "there is no key 'loop.speed'"),
+        ("loop=5", "loop"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_told(tmp_path, option, said):
+    assert said in complaint(write(tmp_path, GOOD), option)
+
+
+def test_a_recipe_that_is_not_there_is_told_with_the_presets(tmp_path):
+    for source in (str(tmp_path / "none.yaml"), str(tmp_path), "embeded"):
+        assert "give a YAML file or a preset (" in complaint(source)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in complaint(str(tmp_path / "binary.yaml"))
+
+
+def test_control_characters_in_a_recipe_are_not_yaml(tmp_path):
+    assert "is not YAML" in complaint(write(tmp_path, "folder: a\0b"))
