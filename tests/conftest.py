@@ -1,53 +1,11 @@
-"""Fixtures that several test packages share: a tiny real LLM with a byte-level tokenizer, and models on disk."""
+"""Fixtures that several test packages share: a tiny real LLM, its tokenizer, and models on disk."""
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmdiff.language import LanguageModel
 from tiny_base import Places, save_models
-
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE with three merges, so that a space joins the letter after it: 262 tokens, any text."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("Ġ", "a"), ("Ġ", "c"), ("a", "t")]
-    symbols = letters + ["".join(pair) for pair in merges]
-    backend = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(symbols)}, merges=merges))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|pad|>",
-        chat_template=CHAT_TEMPLATE,
-    )
-
-
-def build_llama(blocks: int = 4, width: int = 32, seed: int = 0) -> LanguageModel:
-    """A random Llama with the byte-level tokenizer."""
-    tokenizer = build_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=blocks,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = LlamaModel(config)
-    return LanguageModel.from_model(model, tokenizer, name="tiny-llama")
+from tiny_llm import build_llama, build_tokenizer
 
 
 @pytest.fixture(scope="session")

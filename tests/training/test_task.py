@@ -1,0 +1,190 @@
+"""The adapter's task on a tiny real Stable Diffusion: it learns, and nothing else does."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.training import task as tasks
+from llmdiff.training.loop import LoopSettings, Trainer, generator
+from llmdiff.training.precompute import BlockTerms
+from llmdiff.training.recipe import Recipe, SceneData
+from llmdiff.training.task import AdapterTask
+from tiny_base import build_base
+
+CAPTIONS = ["a red cup", "two blue cups", "a cat", "a cat at noon"]
+Make = Callable[..., AdapterTask]
+
+
+@pytest.fixture
+def make(tiny_llm: LanguageModel, tmp_path: Path) -> Make:
+    """Makes a task of four captioned random latents."""
+
+    def make(prediction: str = "v_prediction", reading: ReadingConfig | None = None, **changes: Any) -> AdapterTask:
+        recipe = Recipe(data=SceneData(kind="scenes"), folder=tmp_path, reading=reading or ReadingConfig(), **changes)
+        pipe = build_base()
+        pipe.scheduler.register_to_config(prediction_type=prediction)
+        terms = BlockTerms.of([*CAPTIONS, ""], tiny_llm, recipe.reading, tmp_path, lambda *_: None)
+        latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1)).half()
+        adapter = LLMDiffAdapter.create(pipe, tiny_llm, mode=recipe.mode, reading=recipe.reading, seed=0).attach(pipe)
+        return AdapterTask(adapter, pipe, latents, CAPTIONS, terms, recipe, bf16=False)
+
+    return make
+
+
+class Overfit:
+    """The same batch, timesteps and noise in every step."""
+
+    def __init__(self, task: AdapterTask) -> None:
+        self.task, self.module, self.groups = task, task.module, task.groups
+
+    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
+        return self.task.loss(np.arange(4), 0, generator(0, 0))
+
+
+def overfit(task: AdapterTask, folder: Path, steps: int = 30) -> list[float]:
+    losses: list[float] = []
+    settings = LoopSettings(steps=steps, learning_rate=3e-2, warmup=0, save_every=steps, ema=0)
+    Trainer(Overfit(task), settings, folder).run(lambda trainer, figures: losses.append(figures["loss"]))
+    return losses
+
+
+def base_state(task: AdapterTask) -> dict[str, Tensor]:
+    """Every weight that must stay."""
+    own = {id(p) for p in task.adapter.parameters()}
+    parts = {
+        "unet": task.pipe.unet,
+        "vae": task.pipe.vae,
+        "text": task.pipe.text_encoder,
+        "llm": task.adapter.llm.model,
+    }
+    return {
+        f"{part}.{name}": p.detach().clone()
+        for part, module in parts.items()
+        for name, p in module.named_parameters()
+        if id(p) not in own
+    }
+
+
+@pytest.mark.parametrize("mode", ["augment", "replace"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_an_overfitted_batch_is_learned_by_the_adapter_alone(make, tmp_path, mode, prediction):
+    task = make(prediction, mode=mode, caption_dropout=0.0)
+    frozen, before = base_state(task), {name: p.detach().clone() for name, p in task.adapter.named_parameters()}
+    losses = overfit(task, tmp_path / "run")
+    assert min(losses[-5:]) < 0.97 * losses[0]
+    assert sum(losses[-5:]) < sum(losses[:5])
+    assert [name for name, p in task.adapter.named_parameters() if torch.equal(p, before[name])] == []
+    after = base_state(task)
+    assert [name for name, value in frozen.items() if not torch.equal(value, after[name])] == []
+
+
+@pytest.mark.parametrize("extraction", ["last", "weighted", "norm-mean"])
+def test_other_extractions_train_too(make, tmp_path, extraction):
+    task = make(reading=ReadingConfig(extraction=extraction), mode="replace", caption_dropout=0.0)
+    losses = overfit(task, tmp_path / "run", steps=15)
+    assert losses[-1] < losses[0]
+
+
+def test_every_parameter_has_one_group_and_scalars_learn_faster(make):
+    task = make(mode="replace", scalar_rate=7.0)
+    groups = task.groups()
+    members = [p for group in groups for p in group["params"]]
+    assert {id(p) for p in members} == {id(p) for p in task.adapter.parameters()}
+    assert len(members) == len(list(task.adapter.parameters()))
+    names = {id(p): name for name, p in task.adapter.named_parameters()}
+    fast = {names[id(p)] for p in next(group for group in groups if group.get("rate") == 7.0)["params"]}
+    assert fast == {n for n in names.values() if "gate" in n or n in ("text_encoding.g", "text_encoding.raw_h")}
+    assert all(group.get("weight_decay") == 0 for group in groups if any(p.ndim < 2 for p in group["params"]))
+
+
+@pytest.mark.parametrize("mode", ["augment", "replace"])
+def test_the_loss_is_that_of_the_formula(make, mode):
+    """Section 4, written out: ‖prediction(z_t, c) − target‖², with the encoding read from the LLM itself."""
+    task = make("epsilon", mode=mode, caption_dropout=0.0, reading=ReadingConfig(noise=False))
+    with torch.no_grad():
+        for p in task.adapter.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+    rng = generator(3, 1)
+    loss = task.loss(np.array([0, 1]), 1, rng)
+    order = np.random.default_rng((0, 2, 0)).permutation(4)[:2]
+    z = task.latents[order].float()
+    rng = generator(3, 1)
+    noise = torch.randn(z.shape, generator=rng)
+    t = torch.randint(0, 1000, (2,), generator=rng)
+    abar = task.pipe.scheduler.alphas_cumprod[t].view(2, 1, 1, 1)
+    noisy = abar.sqrt() * z + (1 - abar).sqrt() * noise
+    captions = [CAPTIONS[n] for n in order]
+    ids = task.pipe.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    text = task.pipe.text_encoder(ids)[0]
+    with torch.no_grad(), task.adapter.conditioned(task.adapter.encode(captions)):
+        said = task.pipe.unet(noisy, t, text).sample
+    assert loss.item() == pytest.approx((said - noise).square().mean().item(), rel=1e-3)
+
+
+def test_the_loss_depends_on_sample_and_generator_alone(make):
+    task = make(mode="replace")
+    torch.manual_seed(0)
+    first = task.loss(np.arange(2, 4), 5, generator(0, 5))
+    torch.manual_seed(1)
+    assert torch.equal(first, task.loss(np.arange(2, 4), 5, generator(0, 5)))
+    assert not torch.equal(first, task.loss(np.arange(2, 4), 5, generator(0, 6)))
+    assert not torch.equal(first, task.loss(np.arange(0, 2), 5, generator(0, 5)))
+
+
+def test_bfloat16_products_give_nearly_the_same_loss(make):
+    task = make(mode="replace")
+    exact = task.loss(np.arange(4), 0, generator(0, 0))
+    task.bf16 = True
+    rough = task.loss(np.arange(4), 0, generator(0, 0))
+    assert rough.dtype == torch.float32
+    assert rough.item() == pytest.approx(exact.item(), rel=0.05)
+    rough.backward()
+    assert all(torch.isfinite(p.grad).all() for p in task.adapter.parameters() if p.grad is not None)
+
+
+def samples(task: AdapterTask, count: int) -> list[tuple[str, int]]:
+    """The caption and the picture of each sample of a run."""
+    pictures = [task._picture(n) for n in range(count)]
+    return [(task._caption(n, picture), picture) for n, picture in enumerate(pictures)]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
+def test_the_share_of_dropped_captions(make, share):
+    pairs = samples(make(caption_dropout=share), 3000)
+    dropped = sum(text == "" for text, _ in pairs) / 3000
+    assert dropped == pytest.approx(share, abs=0.03 if share else 0)
+    assert all(text in ("", CAPTIONS[picture]) for text, picture in pairs)
+
+
+def test_every_epoch_has_every_picture_once_in_another_order(make):
+    tasks._orders.clear()
+    pictures = [picture for _, picture in samples(make(), 400)]
+    epochs = [tuple(pictures[i : i + 4]) for i in range(0, 400, 4)]
+    assert all(sorted(epoch) == [0, 1, 2, 3] for epoch in epochs)
+    assert len(set(epochs)) > 15
+
+
+def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatch):
+    task = make(mode="augment", caption_dropout=0.0)
+    asked: list[list[str]] = []
+    batch = task.terms.batch
+    monkeypatch.setattr(task.terms, "batch", lambda captions: asked.append(captions) or batch(captions))
+    encode = type(task.pipe).encode_prompt
+
+    def watched(pipe: Any, prompt: list[str], *rest: Any) -> Any:
+        asked.append(prompt)
+        return encode(pipe, prompt, *rest)
+
+    monkeypatch.setattr(type(task.pipe), "encode_prompt", watched)
+    monkeypatch.setattr(task, "_caption", lambda n, picture: "" if n == 1 else CAPTIONS[picture])
+    task.loss(np.arange(3), 0, generator(0, 0))
+    assert len(asked) == 2
+    assert asked[0] == asked[1]
+    assert [text == "" for text in asked[0]] == [False, True, False]
