@@ -1,0 +1,141 @@
+"""The benchmark on tiny real models: what it draws, what it counts, and how it sums up."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.evaluation import evaluate_scenes, scene_prompts, scenes
+from llmdiff.evaluation.bootstrap import interval
+from llmdiff.evaluation.prompts import GROUPS
+from llmdiff.generation import load_pipeline
+from llmdiff.language import LanguageModel
+from llmdiff.scenes.drawing import draw
+from llmdiff.scenes.facts import scene_with
+from tiny_base import Places
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def run(places: Places, **options: Any) -> list[dict[str, Any]]:
+    settings = {"base": str(places.base), "adapter": str(places.adapter), "limit": 1, "seeds": 1, "steps": 1}
+    return evaluate_scenes(**settings | options)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """All pictures that the benchmark looks at, in order."""
+    found: list[bytes] = []
+    outcome = scenes._outcome
+
+    def watched(prompt: Any, image: Image.Image) -> Any:
+        found.append(image.tobytes())
+        return outcome(prompt, image)
+
+    monkeypatch.setattr(scenes, "_outcome", watched)
+    return found
+
+
+def test_rows(places):
+    rows = run(places)
+    assert [(row["group"], row["model"]) for row in rows] == [
+        (group, model) for group in (*GROUPS, "all") for model in ("base", "adapted", "difference")
+    ]
+    for row in rows:
+        assert row.keys() == {"group", "model", "prompts", "share", "low", "high", "facts"}
+        assert row["prompts"] == (6 if row["group"] == "all" else 1)
+        assert row["low"] <= row["share"] <= row["high"]
+
+
+def test_the_base_can_be_evaluated_alone(places):
+    rows = run(places, adapter="none", base=str(places.base))
+    assert {row["model"] for row in rows} == {"base"}
+
+
+def test_both_models_draw_from_the_same_noise(places, tmp_path, drawn):
+    """An untrained adapter in augment mode is the base model, so its pictures are the base's."""
+    llm = LanguageModel.load(str(places.llm))
+    LLMDiffAdapter.create(load_pipeline(places.base), llm, mode="augment").save_pretrained(tmp_path)
+    rows = run(places, adapter=str(tmp_path), seeds=2)
+    assert len(drawn) == 24
+    assert drawn[:12] == drawn[12:]
+    assert drawn[0] != drawn[1]
+    for row in rows:
+        if row["model"] == "difference":
+            assert (row["share"], row["low"], row["high"], row["facts"]) == (0, 0, 0, 0)
+
+
+def test_an_adapter_that_does_something_is_at_work(places, drawn):
+    run(places)
+    assert len(drawn) == 12
+    assert all(base != adapted for base, adapted in zip(drawn[:6], drawn[6:], strict=True))
+
+
+def test_pictures_do_not_depend_on_how_many_are_drawn(places, drawn):
+    run(places, limit=1)
+    run(places, limit=1)
+    assert drawn[:12] == drawn[12:]
+
+
+def test_progress_goes_from_base_to_adapted(places):
+    told: list[tuple[str, float]] = []
+    run(places, seeds=3, progress=lambda stage, share: told.append((stage, share)))
+    assert [stage for stage, _ in told] == ["base"] * 2 + ["adapted"] * 2
+    assert [share for _, share in told] == [pytest.approx(12 / 18), 1.0] * 2
+
+
+class Painter:
+    """In place of a pipeline: draws what a prompt states, but fails those of `wrong`, and one seed of `half`."""
+
+    def __init__(self, wrong: set[str], half: set[str]) -> None:
+        self.facts = {prompt.prompt: prompt.facts for prompt in scene_prompts()}
+        self.wrong, self.half = wrong, half
+
+    def __call__(self, texts: list[str], generator: list[Any], **_: Any) -> Any:
+        pairs = zip(texts, generator, strict=True)
+        return type("Output", (), {"images": [self.paint(text, rng.initial_seed()) for text, rng in pairs]})
+
+    def paint(self, text: str, seed: int) -> Image.Image:
+        if text in self.wrong or (text in self.half and seed == 1):
+            return Image.new("RGB", (64, 64), "black")
+        return Image.fromarray(draw(scene_with(self.facts[text], np.random.default_rng(0))))
+
+
+def test_shares_are_of_pictures_right_in_every_fact():
+    prompts = scene_prompts(4)
+    names = [prompt.prompt for prompt in prompts]
+    painter = Painter(wrong={names[0], names[5]}, half={names[1]})
+    outcomes = scenes._outcomes(painter, prompts, 2, 1, 1.0, lambda share: None)
+    better = scenes._outcomes(Painter(set(), set()), prompts, 2, 1, 1.0, lambda share: None)
+    rows = {
+        (row["group"], row["model"]): row
+        for group in (*GROUPS, "all")
+        for row in scenes._rows(group, {"base": outcomes, "adapted": better})
+    }
+    assert rows["plain", "base"]["share"] == pytest.approx((0 + 0.5 + 1 + 1) / 4)
+    assert rows["binding", "base"]["share"] == pytest.approx(0.75)
+    assert rows["long", "base"]["share"] == 1
+    assert rows["all", "base"]["share"] == pytest.approx((24 - 2.5) / 24)
+    assert rows["all", "adapted"]["share"] == rows["all", "adapted"]["facts"] == 1
+    assert rows["plain", "difference"]["share"] == pytest.approx(1.5 / 4)
+    expected = interval(np.array([1, 0.5, 0, 0]))
+    assert (rows["plain", "difference"]["low"], rows["plain", "difference"]["high"]) == pytest.approx(expected)
+    assert rows["plain", "base"]["facts"] < 1
+    assert rows["plain", "base"]["prompts"] == 4
+
+
+def test_a_black_picture_gets_what_it_deserves():
+    prompt = scene_prompts(1)[0]
+    outcome = scenes._outcome(prompt, Image.new("RGB", (64, 64), "black"))
+    assert not outcome.right
+    assert outcome.facts_right < 1
+
+
+def test_a_missing_model_is_told(places, tmp_path):
+    from llmdiff.errors import LLMDiffError
+
+    with pytest.raises(LLMDiffError, match="missing"):
+        run(places, base=str(Path(tmp_path) / "missing"))
