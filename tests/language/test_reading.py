@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
     MptConfig,
@@ -89,6 +90,18 @@ def test_start_is_the_embedding(tiny_llm: LanguageModel) -> None:
     assert torch.equal(start, embeds * tokens.mask.unsqueeze(-1))
     zeros, _ = read_stack(tiny_llm, tokens, PLAIN.model_copy(update={"start": "zeros"}))
     assert not zeros.any()
+
+
+def test_rms_scales_the_start_too(tiny_llm: LanguageModel) -> None:
+    tokens = tokenize(tiny_llm, ["a red cat", "dog"], PLAIN)
+    plain, _ = read_stack(tiny_llm, tokens, PLAIN)
+    start, _ = read_stack(tiny_llm, tokens, ReadingConfig())
+    torch.testing.assert_close(
+        start[tokens.mask].square().mean(-1), torch.ones(int(tokens.mask.sum())), rtol=1e-3, atol=0
+    )
+    torch.testing.assert_close(
+        F.cosine_similarity(start, plain, dim=-1)[tokens.mask], torch.ones(int(tokens.mask.sum()))
+    )
 
 
 @pytest.mark.parametrize("score", ["residual", "difference"])

@@ -8,9 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from llmdiff.embedded import data
+from llmdiff.scenes.captions import plain_caption
 
 LATENT_CHANNELS = 8
 LATENT_SIZE = 16
@@ -90,6 +96,18 @@ def tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
             pad_token=_END,
             model_max_length=TEXT_TOKENS,
         )
+
+
+def plain_tokenizer() -> CLIPTokenizer:
+    """The tokenizer learned from 5,000 plain captions."""
+    rng = np.random.default_rng((21, 2))
+    return tokenizer(plain_caption(data.scene(21, i), rng).text for i in range(5000))
+
+
+def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Token ids as Stable Diffusion's pipeline makes them: (B, 32), padded to the limit."""
+    batch = tokenizer(captions, padding="max_length", truncation=True, max_length=TEXT_TOKENS)
+    return torch.tensor(batch["input_ids"])
 
 
 def scheduler() -> Any:

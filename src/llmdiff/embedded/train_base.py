@@ -1,4 +1,4 @@
-"""Trains the embedded base model, text encoder and U-Net together: `python -m llmdiff.embedded.train_base`.
+"""Trains the embedded base's U-Net, and its text encoder further: `python -m llmdiff.embedded.train_base`.
 
 Picture-book scenes with plain captions; velocity target, zero terminal SNR, mid-range timesteps favoured.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from llmdiff.embedded import data, modules
 from llmdiff.embedded.progress import Progress
@@ -30,10 +30,10 @@ _DROP = 0.1  # share of captions dropped, for classifier-free guidance
 class BaseTask:
     """Denoising of scene latents under plain captions; captions are worded anew each time a scene comes round."""
 
-    def __init__(self, latents: Tensor, tokenizer: CLIPTokenizer, bf16: bool) -> None:
+    def __init__(self, latents: Tensor, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, bf16: bool) -> None:
         self.latents, self.tokenizer, self.bf16 = latents, tokenizer, bf16
         self.unet = modules.unet().to(memory_format=torch.channels_last)
-        self.text_encoder = modules.text_encoder(tokenizer)
+        self.text_encoder = text_encoder
         self.scheduler = modules.scheduler()
         self.module: nn.Module = nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder})
 
@@ -47,7 +47,7 @@ class BaseTask:
         t = draw_timesteps("mid-range", len(z), self.scheduler.config.num_train_timesteps, rng)
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast(self.bf16):
-            context = self.text_encoder(tokens(self.tokenizer, captions)).last_hidden_state
+            context = self.text_encoder(modules.token_ids(self.tokenizer, captions)).last_hidden_state
             velocity = self.unet(noisy, t, context).sample
         return F.mse_loss(velocity.float(), target(self.scheduler, z, noise, t))
 
@@ -56,12 +56,6 @@ class BaseTask:
         if rng.random() < _DROP:
             return ""
         return plain_caption(data.scene(_SEED, index % len(self.latents)), rng).text
-
-
-def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Token ids as Stable Diffusion's pipeline makes them: (B, 32), padded to the limit."""
-    batch = tokenizer(captions, padding="max_length", truncation=True, max_length=modules.TEXT_TOKENS)
-    return torch.tensor(batch["input_ids"])
 
 
 @torch.no_grad()
@@ -78,13 +72,6 @@ def scene_latents(vae: Any, count: int, cache: Path) -> Tensor:
     latents = torch.cat(batches)
     np.save(cache, latents.numpy())
     return latents
-
-
-def plain_tokenizer() -> CLIPTokenizer:
-    """The base's tokenizer, learned from plain captions."""
-    rng = np.random.default_rng((_SEED, 2))
-    captions = [plain_caption(data.scene(_SEED, i), rng).text for i in range(5000)]
-    return modules.tokenizer(captions)
 
 
 def pipeline(task: BaseTask, vae: Any) -> Any:
@@ -124,6 +111,7 @@ def sample(pipe: Any, path: Path) -> None:
 def main(
     out: Path = Path("runs/base/unet"),
     vae_folder: Path = Path("runs/base/vae/model"),
+    text_folder: Path = Path("runs/base/text/model"),
     steps: int = 12000,
     batch_size: int = 32,
     scenes: int = 60000,
@@ -136,7 +124,8 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     vae = AutoencoderKL.from_pretrained(vae_folder).eval()
     latents = scene_latents(vae, scenes, out / "latents.npy")
-    task = BaseTask(latents, plain_tokenizer(), bf16)
+    text_encoder = CLIPTextModel.from_pretrained(text_folder)
+    task = BaseTask(latents, modules.plain_tokenizer(), text_encoder, bf16)
     settings = LoopSettings(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=300, decay=0.25, ema=0.9995, seed=seed
     )

@@ -21,7 +21,9 @@ class ReadingConfig(BaseModel):
     - ``mean``: the mean of all block outputs; ``norm-mean``: the mean of their LayerNorms (Wang et al., CVPR 2025).
     - ``weighted``: the mean of all block outputs with weights from a learned softmax.
 
-    ``score``, ``normalise``, ``start`` and ``noise`` concern ``llmdiff`` alone.
+    ``score``, ``normalise``, ``start`` and ``noise`` concern ``llmdiff`` alone. ``normalise="rms"`` scales every score
+    and the token embedding c^T to a root mean square of 1 **[choice]**: unscaled, an embedding (0.11 in SmolLM2) is
+    lost beside the sum of the scores, and with it what a token itself says.
 
     Raises:
         LLMDiffError: if the extraction is unknown or the template has no place for the prompt.

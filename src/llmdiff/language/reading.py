@@ -22,7 +22,7 @@ from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
 
 EPSILON = 1e-6
-"""Added to a score's root mean square before the division by it, so that a score of 0 stays 0."""
+"""Added to a root mean square before the division by it, so that a vector of 0 stays 0."""
 
 _ONE_PASS = threading.RLock()
 """One pass at a time: the hooks of another thread's pass would answer to this one's blocks."""
@@ -108,9 +108,12 @@ class Scores:
         return score if before is None else before.to(score.device) - score
 
     def _normalise(self, score: Tensor) -> Tensor:
-        if self.config.normalise == "none":
-            return score
-        return score / (score.square().mean(-1, keepdim=True).sqrt() + EPSILON)
+        return score if self.config.normalise == "none" else unit_rms(score)
+
+
+def unit_rms(x: Tensor) -> Tensor:
+    """Vectors (..., D) scaled to a root mean square of 1; 0 stays 0."""
+    return x / (x.square().mean(-1, keepdim=True).sqrt() + EPSILON)
 
 
 class States:
@@ -150,6 +153,7 @@ class _Walk:
         self.take = take
         self.llmdiff = config.extraction == "llmdiff"
         self.embedded = self.llmdiff and config.start == "embedding"
+        self.normalised = config.normalise == "rms"
         self.final = llm.block_count - 1 if config.extraction == "last" else None
         self.terms: Terms = Scores(tokens, config) if self.llmdiff else States(tokens, config)
         self.start = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
@@ -157,7 +161,8 @@ class _Walk:
     def block(self, index: int, call: BlockCall) -> None:
         """Take the term of a block that has just run; the first one's input is the token embedding."""
         if index == 0 and self.embedded:
-            self.start = _kept(call.input, self.tokens)
+            embedding = _kept(call.input, self.tokens)
+            self.start = unit_rms(embedding) if self.normalised else embedding
         if index != self.final:
             self.take(index, self.terms(call))
 

@@ -8,8 +8,8 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language.config import ReadingConfig
 
 RAW_H_START = -14.0
-"""softplus(-14) = 8e-7 per block: over 30 blocks the noise has a standard deviation of 0.007. The embedding, all that a
-prompt's first token has, has one of about 0.1, and the sum of 30 normalised scores one of about 8 (SmolLM2)."""
+"""softplus(-14) = 8e-7 per block: over 30 blocks the noise has a standard deviation of 0.007, little even beside an
+embedding that is not normalised (0.11 in SmolLM2), which is all that a prompt's first token has."""
 
 
 class TextEncoding(nn.Module):
