@@ -3,9 +3,8 @@
 The return types say Any where diffusers declares no types for what its classes can do.
 """
 
-import tempfile
+import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ LATENT_SIZE = 16
 TEXT_WIDTH = 128
 TEXT_TOKENS = 32
 
-_START, _END = "<|startoftext|>", "<|endoftext|>"
+_START, _END, _WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
 def autoencoder() -> Any:
@@ -75,27 +74,35 @@ def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
-    """A byte-pair tokenizer in CLIP's format, in which every word of `captions` is one token."""
-    model = Tokenizer(models.BPE(unk_token=_END, end_of_word_suffix="</w>"))
+    """A byte-pair tokenizer in CLIP's format, in which every word of `captions` is one token.
+
+    The trainer finds the merges. The tokens are numbered here, because it numbers letters at a word's end by chance.
+    """
+    letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
+    merges: Any = _merges(captions, letters)  # pairs, which transformers takes, though it declares strings
+    ends = [letter + _WORD_END for letter in letters if not letter.isupper()]  # texts are lower-cased
+    symbols = [_START, _END, *letters, *ends, *("".join(m) for m in merges)]
+    return CLIPTokenizer(
+        vocab={symbol: number for number, symbol in enumerate(dict.fromkeys(symbols))},
+        merges=merges,
+        bos_token=_START,
+        eos_token=_END,
+        unk_token=_END,
+        pad_token=_END,
+        model_max_length=TEXT_TOKENS,
+    )
+
+
+def _merges(texts: Iterable[str], letters: list[str]) -> list[tuple[str, str]]:
+    """The byte-pair merges of lower-cased texts, most frequent first, until every word is one token."""
+    model = Tokenizer(models.BPE(unk_token=_END, end_of_word_suffix=_WORD_END))
     model.normalizer = normalizers.Lowercase()
     model.pre_tokenizer = pre_tokenizers.Whitespace()
-    letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
-    alone = [" ".join(letters)]  # so that each is a token at a word's end, too
     trainer = trainers.BpeTrainer(
-        vocab_size=4096, end_of_word_suffix="</w>", initial_alphabet=letters, special_tokens=[_START, _END]
+        vocab_size=4096, end_of_word_suffix=_WORD_END, initial_alphabet=letters, special_tokens=[_START, _END]
     )
-    model.train_from_iterator([*captions, *alone], trainer)
-    with tempfile.TemporaryDirectory() as folder:
-        model.model.save(folder)
-        return CLIPTokenizer(
-            vocab=str(Path(folder) / "vocab.json"),
-            merges=str(Path(folder) / "merges.txt"),
-            bos_token=_START,
-            eos_token=_END,
-            unk_token=_END,
-            pad_token=_END,
-            model_max_length=TEXT_TOKENS,
-        )
+    model.train_from_iterator(texts, trainer)
+    return [(left, right) for left, right in json.loads(model.to_str())["model"]["merges"]]
 
 
 def plain_tokenizer() -> CLIPTokenizer:
