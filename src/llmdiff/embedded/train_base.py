@@ -1,6 +1,6 @@
 """Trains the embedded base's U-Net, and its text encoder further: `python -m llmdiff.embedded.train_base`.
 
-Picture-book scenes with plain captions; velocity target, zero terminal SNR, mid-range timesteps favoured.
+Picture-book scenes with plain captions; velocity target, zero terminal SNR, high-noise timesteps favoured.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ class BaseTask:
         captions = [self._caption(int(i)) for i in indices]
         z = self.latents[indices % len(self.latents)].float()
         noise = torch.randn(z.shape, generator=rng)
-        t = draw_timesteps("mid-range", len(z), self.scheduler.config.num_train_timesteps, rng)
+        t = draw_timesteps("high", len(z), self.scheduler.config.num_train_timesteps, rng)
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast(self.bf16):
             context = self.text_encoder(modules.token_ids(self.tokenizer, captions)).last_hidden_state

@@ -7,14 +7,16 @@ from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
 
-Timesteps = Literal["uniform", "mid-range"]
+Timesteps = Literal["uniform", "mid-range", "high"]
+
+_CENTRE = {"mid-range": 0.0, "high": 0.8}  # of the logits; at high noise it is decided what is where, and so by the text
 
 
 def draw_timesteps(kind: Timesteps, n: int, count: int, rng: torch.Generator) -> Tensor:
-    """Timesteps (n,) of 0..count-1: all alike, or logit-normal (Esser et al., 2024, section 3.1)."""
+    """Timesteps (n,) of 0..count-1: all alike, or logit-normal (Esser et al., 2024, section 3.1) around a centre."""
     if kind == "uniform":
         return torch.randint(0, count, (n,), generator=rng)
-    return (torch.sigmoid(torch.randn(n, generator=rng)) * count).long().clamp(0, count - 1)
+    return (torch.sigmoid(torch.randn(n, generator=rng) + _CENTRE[kind]) * count).long().clamp(0, count - 1)
 
 
 def target(scheduler: Any, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:

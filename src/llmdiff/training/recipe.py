@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
 from llmdiff.training.loop import LoopSettings
+from llmdiff.training.noise import Timesteps
 
 
 class SceneData(BaseModel):
@@ -46,7 +47,7 @@ class Recipe(BaseModel):
     reading: ReadingConfig = ReadingConfig()
     data: Annotated[SceneData | FolderData, Field(discriminator="kind")]
     caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
-    timesteps: Literal["uniform", "mid-range"] = "uniform"
+    timesteps: Timesteps = "uniform"
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of matrix products in training")
     scalar_rate: float = Field(10.0, gt=0, description="learning-rate factor of gates and block weights")
     samples: list[str] = Field(default_factory=list, description="prompts of the periodic sample sheets")
