@@ -9,7 +9,8 @@ from llmdiff.errors import LLMDiffError
 
 Timesteps = Literal["uniform", "mid-range", "high"]
 
-_CENTRE = {"mid-range": 0.0, "high": 0.8}  # of the logits; at high noise it is decided what is where, and so by the text
+# Of the logits. At high noise it is decided what is where, and so there the text matters.
+_CENTRE = {"mid-range": 0.0, "high": 0.8}
 
 
 def draw_timesteps(kind: Timesteps, n: int, count: int, rng: torch.Generator) -> Tensor:

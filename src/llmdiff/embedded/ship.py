@@ -1,0 +1,43 @@
+"""Puts trained weights into the package, in half precision: `python -m llmdiff.embedded.ship`."""
+
+import shutil
+from pathlib import Path
+
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+
+_HERE = Path(__file__).parent
+
+
+def ship(source: Path, name: str) -> Path:
+    """Copies a trained folder to the package's `name`, its safetensors in float16; its card stays as it is there.
+
+    Args:
+        source: A pipeline's or an adapter's folder.
+        name: "base" or "adapter".
+
+    Returns:
+        The folder in the package.
+    """
+    target = _HERE / name
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            halves = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
+            save_file(halves, place, metadata={"format": "pt"})
+        elif path.name != "README.md" or not place.exists():
+            shutil.copyfile(path, place)
+    return target
+
+
+def main(base: Path | None = None, adapter: Path | None = None) -> None:
+    """Ships a base model's folder, an adapter's, or both."""
+    for source, name in ((base, "base"), (adapter, "adapter")):
+        if source is not None:
+            typer.echo(ship(source, name))
+
+
+if __name__ == "__main__":
+    typer.run(main)
