@@ -61,18 +61,19 @@ def test_uniform_timesteps_cover_all_alike():
     assert counts.max() < 290
 
 
-def test_mid_range_timesteps_are_logit_normal():
-    t = draw_timesteps("mid-range", 20_000, 1000, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize(("kind", "centre"), [("mid-range", 0.0), ("high", 0.8)])
+def test_other_timesteps_are_logit_normal(kind, centre):
+    t = draw_timesteps(kind, 20_000, 1000, torch.Generator().manual_seed(0))
     assert t.min() >= 0
     assert t.max() <= 999
     u = (t + 0.5) / 1000
     logit = torch.log(u / (1 - u))
-    assert abs(logit.mean()) < 0.03
+    assert abs(logit.mean() - centre) < 0.03
     assert abs(logit.std() - 1) < 0.03
 
 
 def test_timesteps_are_a_function_of_the_generator():
-    for kind in ("uniform", "mid-range"):
+    for kind in ("uniform", "mid-range", "high"):
         a, b = (draw_timesteps(kind, 50, 1000, torch.Generator().manual_seed(3)) for _ in range(2))
         assert torch.equal(a, b)
 
