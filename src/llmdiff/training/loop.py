@@ -7,6 +7,7 @@ ends in the weights of one that was not, bit for bit.
 import json
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -188,6 +189,9 @@ class Trainer:
         def stop(*_: object) -> None:
             self._stop = True
 
+        if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+            yield
+            return
         old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
