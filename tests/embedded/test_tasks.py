@@ -117,8 +117,9 @@ def test_kinds_named_twice_are_counted_together():
 class Half(nn.Module):
     """In place of an autoencoder: halves of the first pixels."""
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float = 0.0) -> None:
         super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
         self.config = type("Config", (), {"scaling_factor": 2.0})
         self.calls = 0
 
@@ -130,13 +131,16 @@ class Half(nn.Module):
 
 def test_latents_of_scenes_are_scaled_and_kept(tmp_path):
     vae = Half()
-    latents = train_base.scene_latents(vae, 3, tmp_path / "latents.npy")
+    latents = train_base.scene_latents(vae, 3, tmp_path)
     expected = data.pixels([data.scene(21, n) for n in range(3)])[:, :1, :16, :16]
     assert torch.allclose(latents.float(), expected, atol=1e-3)
-    assert torch.equal(train_base.scene_latents(vae, 3, tmp_path / "latents.npy"), latents)
+    assert torch.equal(train_base.scene_latents(vae, 3, tmp_path), latents)
     assert vae.calls == 3
-    assert len(train_base.scene_latents(vae, 4, tmp_path / "latents.npy")) == 4
+    assert len(train_base.scene_latents(vae, 4, tmp_path)) == 4
     assert vae.calls == 7
+    other = Half(1.0)
+    train_base.scene_latents(other, 3, tmp_path)
+    assert other.calls == 3
 
 
 def test_pixels_are_the_drawing():

@@ -18,6 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from llmdiff.embedded import data, modules
 from llmdiff.embedded.progress import Progress
+from llmdiff.generation.provenance import content_hash
 from llmdiff.scenes.captions import plain_caption
 from llmdiff.training.loop import LoopSettings, Trainer
 from llmdiff.training.noise import draw_timesteps, target
@@ -59,18 +60,19 @@ class BaseTask:
 
 
 @torch.no_grad()
-def scene_latents(vae: Any, count: int, cache: Path) -> Tensor:
-    """Scaled latents of the first `count` training scenes, float16 (count, 8, 16, 16); kept in `cache`."""
+def scene_latents(vae: Any, count: int, folder: Path) -> Tensor:
+    """Scaled latents of the first `count` training scenes, float16 (count, 8, 16, 16); kept in `folder`, per VAE."""
+    cache = folder / f"latents-{count}-{content_hash(vae.state_dict().items())[:12]}.npy"
     if cache.exists():
-        found = np.load(cache, mmap_mode="r")
-        if len(found) == count:
-            return torch.from_numpy(np.array(found))
+        return torch.from_numpy(np.load(cache))
     batches = []
     for start in track(range(0, count, 100), "latents"):
         x = data.pixels([data.scene(_SEED, i) for i in range(start, min(start + 100, count))])
         batches.append((vae.encode(x).latent_dist.mean * vae.config.scaling_factor).half())
     latents = torch.cat(batches)
-    np.save(cache, latents.numpy())
+    partial = cache.with_suffix(".partial.npy")
+    np.save(partial, latents.numpy())
+    partial.replace(cache)
     return latents
 
 
@@ -123,11 +125,11 @@ def main(
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     vae = AutoencoderKL.from_pretrained(vae_folder).eval()
-    latents = scene_latents(vae, scenes, out / "latents.npy")
+    latents = scene_latents(vae, scenes, out)
     text_encoder = CLIPTextModel.from_pretrained(text_folder)
     task = BaseTask(latents, modules.plain_tokenizer(), text_encoder, bf16)
     settings = LoopSettings(
-        steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=300, decay=0.25, ema=0.9995, seed=seed
+        steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=300, decay=0.3, ema=0.998, seed=seed
     )
     trainer = Trainer(task, settings, out)
     trainer.resume()
