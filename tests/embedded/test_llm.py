@@ -13,9 +13,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from llmdiff.embedded import llm as embedded
 from llmdiff.errors import LLMDiffError
 from llmdiff.home import home
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, embedded, encode
+from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode
 
 WIDTH, HIDDEN, BLOCKS = 32, 64, 2
 
