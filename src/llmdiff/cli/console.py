@@ -3,13 +3,16 @@
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.text import Text
+
+from llmdiff.progress import Progress
 
 errors = Console(stderr=True)
 results = Console()
@@ -61,10 +64,10 @@ def quiet_hosts() -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """A bar on stderr, if that is a terminal; yields a function of (stage, finished share 0 … 1)."""
+def progress_bar() -> Iterator[Progress]:
+    """A bar on stderr, if that is a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    with Bar(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("Starting", total=1.0)
 
         def report(stage: str, share: float) -> None:

@@ -56,9 +56,7 @@ def generate(
     from which `llmdiff regenerate` redraws it pixel for pixel. Files are never overwritten, except one that --out
     names.
     """
-    console.quiet_hosts()
     from llmdiff.generation import GenerationRequest
-    from llmdiff.generation import generate as draw
 
     options = {"seed": seed} if seed is not None else {}
     request = GenerationRequest.model_validate(
@@ -69,6 +67,9 @@ def generate(
     one_result = compare or len(prompts) * num == 1
     if out.suffix.lower() == ".png" and not out.is_dir() and not one_result:
         raise LLMDiffError(f"One file, {str(out)!r}, cannot take {len(prompts) * num} pictures: give --out a folder.")
+    console.quiet_hosts()
+    from llmdiff.generation import generate as draw
+
     with console.progress_bar() as progress:
         pictures = draw(request, progress)
     _report(*_write(pictures, out, compare), pictures, as_json)

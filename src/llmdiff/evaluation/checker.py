@@ -1,10 +1,10 @@
 """How well the scene checker itself reads: on drawn scenes, whose truth is known."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from llmdiff.progress import Progress, silent
 from llmdiff.scenes.checker import read
 from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.scene import Scene, Thing, sample_scene
@@ -13,9 +13,7 @@ _SEED = 977  # of no training set
 _REACH = 6  # pixels within which a found thing is the drawn one
 
 
-def evaluate_checker(
-    count: int = 5000, noise: float = 0.0, progress: Callable[[str, float], None] | None = None
-) -> dict[str, Any]:
+def evaluate_checker(count: int = 5000, noise: float = 0.0, progress: Progress = silent) -> dict[str, Any]:
     """Reads `count` scenes that were drawn for this alone.
 
     Args:
@@ -40,8 +38,7 @@ def evaluate_checker(
         tally["colours"] += sum(other is not None and thing.colour == other.colour for thing, other in pairs)
         tally["sizes"] += sum(other is not None and thing.size == other.size for thing, other in pairs)
         tally["false"] += sum(_at(other, scene) is None for other in found.things)
-        if progress:
-            progress("reading scenes", (i + 1) / count)
+        progress("reading scenes", (i + 1) / count)
     things = tally["things"]
     return {
         "scenes": count,

@@ -15,15 +15,13 @@ from PIL import Image
 from llmdiff.evaluation.bootstrap import interval
 from llmdiff.evaluation.prompts import GROUPS, ScenePrompt, scene_prompts
 from llmdiff.generation import Models, Renderer
+from llmdiff.progress import Progress, silent
 from llmdiff.scenes.checker import read
 from llmdiff.scenes.facts import Fact, all_hold
 
 STEPS = 20
 GUIDANCE = 4.0
 _BATCH = 12  # pictures per call of the pipeline
-
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the finished share of it, 0 … 1."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def evaluate_scenes(
     limit: int | None = None,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Draws every prompt with the base model and with the adapted one, from the same noise, and checks the pictures.
 
@@ -78,8 +76,8 @@ def evaluate_scenes(
     return [row for group in (*GROUPS, "all") for row in _rows(group, outcomes)]
 
 
-def _stage(progress: Progress | None, name: str) -> Callable[[float], None]:
-    return lambda share: progress(name, share) if progress else None
+def _stage(progress: Progress, name: str) -> Callable[[float], None]:
+    return lambda share: progress(name, share)
 
 
 def _outcomes(

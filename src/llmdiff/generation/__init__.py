@@ -1,13 +1,21 @@
-"""From a request to pictures: load the models, draw, write PNG files that can be redrawn, lay out contact sheets."""
+"""From a request to pictures: load the models, draw, write PNG files that can be redrawn, lay out contact sheets.
 
-from llmdiff.generation.pipeline import load_pipeline
-from llmdiff.generation.png import Document, read_png, save_png, write_png
-from llmdiff.generation.provenance import Provenance
-from llmdiff.generation.record import Models, PictureSettings, Record
-from llmdiff.generation.redraw import Redrawn, regenerate
-from llmdiff.generation.renderer import Renderer
-from llmdiff.generation.request import GenerationRequest, Picture, comparison_sheet, generate
-from llmdiff.generation.sheet import SheetEntry, contact_sheet
+The names are imported when they are first used: a mistake in a request is told before torch is loaded.
+"""
+
+from typing import TYPE_CHECKING
+
+from llmdiff import lazy
+
+if TYPE_CHECKING:
+    from llmdiff.generation.picture import Picture, comparison_sheet, generate
+    from llmdiff.generation.pipeline import load_pipeline
+    from llmdiff.generation.png import Document, read_png, save_png, write_png
+    from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
+    from llmdiff.generation.redraw import Redrawn, regenerate
+    from llmdiff.generation.renderer import Renderer
+    from llmdiff.generation.request import GenerationRequest
+    from llmdiff.generation.sheet import SheetEntry, contact_sheet
 
 __all__ = [
     "Document",
@@ -29,3 +37,17 @@ __all__ = [
     "save_png",
     "write_png",
 ]
+
+__getattr__ = lazy.names(
+    __name__,
+    {
+        "picture": ("Picture", "comparison_sheet", "generate"),
+        "pipeline": ("load_pipeline",),
+        "png": ("Document", "read_png", "save_png", "write_png"),
+        "record": ("Models", "PictureSettings", "Provenance", "Record"),
+        "redraw": ("Redrawn", "regenerate"),
+        "renderer": ("Renderer",),
+        "request": ("GenerationRequest",),
+        "sheet": ("SheetEntry", "contact_sheet"),
+    },
+)

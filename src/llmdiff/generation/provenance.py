@@ -1,4 +1,4 @@
-"""What a picture was drawn with: content hashes of the models, the scheduler, library versions, device and dtype."""
+"""Finding out what a picture is drawn with: content hashes of the models, the scheduler, library versions."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -6,39 +6,11 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from llmdiff import __version__
 
 _SAMPLES = 64  # numbers read per tensor of a base model: finds any fine-tune, and takes no time on gigabytes
-
-
-class Provenance(BaseModel):
-    """The circumstances of a picture; two equal ones give the same pixels on the same kind of processor."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_hash: str
-    adapter_hash: str | None = None
-    llm: dict[str, Any] | None = None  # LanguageModel.identity()
-    scheduler: dict[str, Any]  # class name as "_class_name", and its config
-    versions: dict[str, str]
-    device: str
-    dtype: str
-    threads: int
-
-    def changes(self, now: "Provenance") -> list[str]:
-        """What differs between this (then) and `now`, as short phrases; empty if nothing does."""
-        pairs = [
-            ("the base model's weights", self.base_hash, now.base_hash),
-            ("the adapter's weights", self.adapter_hash, now.adapter_hash),
-            ("the LLM", (self.llm or {}).get("fingerprint"), (now.llm or {}).get("fingerprint")),
-            *((library, then, now.versions.get(library)) for library, then in self.versions.items()),
-            ("the device", self.device, now.device),
-            ("the number type", self.dtype, now.dtype),
-        ]
-        return [f"{what} ({then} then, {today} now)" for what, then, today in pairs if then != today]
 
 
 def library_versions() -> dict[str, str]:

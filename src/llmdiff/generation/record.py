@@ -1,8 +1,8 @@
 """What decides a picture, in a form that can be stored beside it."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
-from llmdiff.generation.provenance import Provenance
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Models(BaseModel):
@@ -28,6 +28,33 @@ class PictureSettings(BaseModel):
     seed: int = Field(ge=0, lt=2**63)
     width: int = Field(ge=8, le=8192)
     height: int = Field(ge=8, le=8192)
+
+
+class Provenance(BaseModel):
+    """The circumstances of a picture; two equal ones give the same pixels on the same kind of processor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_hash: str
+    adapter_hash: str | None = None
+    llm: dict[str, Any] | None = None  # LanguageModel.identity()
+    scheduler: dict[str, Any]  # class name as "_class_name", and its config
+    versions: dict[str, str]
+    device: str
+    dtype: str
+    threads: int
+
+    def changes(self, now: "Provenance") -> list[str]:
+        """What differs between this (then) and `now`, as short phrases; empty if nothing does."""
+        pairs = [
+            ("the base model's weights", self.base_hash, now.base_hash),
+            ("the adapter's weights", self.adapter_hash, now.adapter_hash),
+            ("the LLM", (self.llm or {}).get("fingerprint"), (now.llm or {}).get("fingerprint")),
+            *((library, then, now.versions.get(library)) for library, then in self.versions.items()),
+            ("the device", self.device, now.device),
+            ("the number type", self.dtype, now.dtype),
+        ]
+        return [f"{what} ({then} then, {today} now)" for what, then, today in pairs if then != today]
 
 
 class Record(BaseModel):

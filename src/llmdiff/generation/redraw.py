@@ -11,12 +11,12 @@ from diffusers import SchedulerMixin
 from PIL import Image, ImageChops
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.generation.picture import comparison_sheet, draw_all
 from llmdiff.generation.pipeline import Pipeline, default_device
 from llmdiff.generation.png import Document, read_png
-from llmdiff.generation.provenance import Provenance
-from llmdiff.generation.record import Models
+from llmdiff.generation.record import Models, Provenance
 from llmdiff.generation.renderer import Renderer
-from llmdiff.generation.request import Progress, comparison_sheet, draw_all
+from llmdiff.progress import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def regenerate(
     Raises:
         LLMDiffError: the file cannot be read or was not written by llmdiff, or a model cannot be loaded.
     """
-    report = progress or (lambda stage, share: None)
+    report = progress or silent
     original, document = read_png(Path(path))
     record = document.pictures[0]
     report("Loading models", 0.0)

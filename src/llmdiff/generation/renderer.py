@@ -10,14 +10,8 @@ from PIL import Image
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.pipeline import Pipeline, default_device, load_pipeline
-from llmdiff.generation.provenance import (
-    Provenance,
-    base_hash,
-    content_hash,
-    library_versions,
-    scheduler_config,
-)
-from llmdiff.generation.record import Models, PictureSettings, Record
+from llmdiff.generation.provenance import base_hash, content_hash, library_versions, scheduler_config
+from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
 from llmdiff.models import EMBEDDED, shipped_adapter
 
 if TYPE_CHECKING:

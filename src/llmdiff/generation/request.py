@@ -2,11 +2,8 @@
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
-from PIL import Image
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,13 +15,9 @@ from pydantic import (
 )
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.generation.png import Document
-from llmdiff.generation.record import Models, PictureSettings, Record
-from llmdiff.generation.renderer import Renderer
-from llmdiff.generation.sheet import SheetEntry, contact_sheet
+from llmdiff.generation.record import Models, PictureSettings
 from llmdiff.models import EMBEDDED
 
-Progress = Callable[[str, float], None]  # stage, and the finished share of the whole request, 0 … 1
 _NONE = "none"
 
 
@@ -120,74 +113,8 @@ class GenerationRequest(BaseModel):
         ]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One picture, how it was made, and the base model's picture of the same prompt and seed if one was asked for."""
-
-    image: Image.Image
-    metadata: Record
-    base: "Picture | None" = None
-
-    @property
-    def prompt(self) -> str:
-        """The prompt it was drawn from."""
-        return self.metadata.picture.prompt
-
-    @property
-    def seed(self) -> int:
-        """Seed of its own noise."""
-        return self.metadata.picture.seed
-
-    def document(self) -> Document:
-        """What its PNG says about it."""
-        return Document(kind="picture", pictures=(self.metadata,))
-
-
-def generate(request: GenerationRequest, progress: Progress | None = None) -> list[Picture]:
-    """Load the models and draw what is asked for; raises LLMDiffError if a model cannot be loaded."""
-    report = progress or (lambda stage, share: None)
-    report("Loading models", 0.0)
-    renderer = Renderer.load(request.models(), device=request.device)
-    settings = request.pictures(renderer.default_size())
-    return draw_all(renderer, settings, compare=request.compare, progress=report)
-
-
-def draw_all(
-    renderer: Renderer, settings: Sequence[PictureSettings], *, compare: bool, progress: Progress
-) -> list[Picture]:
-    """Draw all pictures; with `compare`, each also by the base model alone."""
-    runs = 2 if compare else 1
-    adapted = _draw(renderer, settings, lambda share: progress("Drawing", share / runs))
-    if not compare:
-        return adapted
-    with renderer.base_alone():
-        alone = _draw(renderer, settings, lambda share: progress("Drawing (base model)", (1 + share) / runs))
-    return [Picture(mine.image, mine.metadata, base) for mine, base in zip(adapted, alone, strict=True)]
-
-
-def comparison_sheet(pictures: Sequence[Picture]) -> Image.Image:
-    """Contact sheet of pictures drawn with `compare`: the base model's beside the adapted one, a row each."""
-    entries = [
-        SheetEntry((picture.base.image, picture.image), f"{picture.prompt} (seed {picture.seed})")
-        for picture in pictures
-        if picture.base is not None
-    ]
-    return contact_sheet(entries, headings=("base", "with LLM"))
-
-
 def _valid_text(text: str) -> str:
     """Refuse what a command line in another encoding leaves of its bytes, which no tokenizer takes."""
     if re.search("[\ud800-\udfff]", text):
         raise LLMDiffError("The prompt is not valid text: it must be encoded as UTF-8.")
     return text
-
-
-def _draw(renderer: Renderer, settings: Sequence[PictureSettings], report: Callable[[float], None]) -> list[Picture]:
-    drawn = []
-    for number, one in enumerate(settings):
-
-        def on_step(share: float, number: int = number) -> None:
-            report((number + share) / len(settings))
-
-        drawn.append(Picture(renderer.draw(one, on_step), renderer.record(one)))
-    return drawn

@@ -6,8 +6,10 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from llmdiff.generation.request import GenerationRequest, Picture, Progress, generate
+from llmdiff.generation.picture import Picture, generate
+from llmdiff.generation.request import GenerationRequest
 from llmdiff.generation.sheet import SheetEntry, contact_sheet
+from llmdiff.progress import Progress
 
 Check = Callable[[Image.Image, Any], bool]  # (image, facts): whether the image shows every fact
 

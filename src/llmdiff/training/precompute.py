@@ -5,7 +5,7 @@ Letters: B batch, S tokens, D LLM width, T blocks, N tokens of all captions toge
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel, ReadingConfig, read_stack, tokenize
+from llmdiff.progress import Progress
 from llmdiff.training.data import Captioned
-
-Report = Callable[[str, float], None]
-"""Told what is being done and the finished share of it, 0 … 1."""
 
 _CAPTIONS = 16  # read by the LLM at once
 
 
 @torch.no_grad()
-def latents(vae: Any, data: Captioned, report: Report) -> Tensor:
+def latents(vae: Any, data: Captioned, report: Progress) -> Tensor:
     """Scaled latents of every picture, float16: (len(data), channels, height, width).
 
     Args:
@@ -55,7 +53,7 @@ class BlockTerms:
 
     @classmethod
     def of(
-        cls, captions: Iterable[str], llm: LanguageModel, reading: ReadingConfig, parent: Path, report: Report
+        cls, captions: Iterable[str], llm: LanguageModel, reading: ReadingConfig, parent: Path, report: Progress
     ) -> "BlockTerms":
         """The terms of all different captions, read from a folder of `parent` if they are there already.
 
@@ -80,7 +78,7 @@ class BlockTerms:
         return start, terms.permute(2, 0, 1, 3), torch.arange(start.shape[1]) < lengths[:, None]
 
 
-def _tracked(items: Sequence[int], title: str, report: Report) -> Iterator[int]:
+def _tracked(items: Sequence[int], title: str, report: Progress) -> Iterator[int]:
     for number, item in enumerate(items):
         report(title, number / len(items))
         yield item
@@ -95,7 +93,7 @@ def _key(texts: list[str], llm: LanguageModel, reading: ReadingConfig) -> str:
     return "terms-" + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _write(texts: list[str], llm: LanguageModel, reading: ReadingConfig, folder: Path, report: Report) -> None:
+def _write(texts: list[str], llm: LanguageModel, reading: ReadingConfig, folder: Path, report: Progress) -> None:
     """Reads the captions in order of length, so that little is padded, and writes the index at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     lengths = {text: int(tokenize(llm, [text], reading).kept.sum()) for text in texts}

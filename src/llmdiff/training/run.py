@@ -11,10 +11,10 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_png
 from llmdiff.language import LanguageModel
+from llmdiff.progress import Progress, silent
 from llmdiff.training import checkpoint, precision, precompute
 from llmdiff.training.data import captioned
 from llmdiff.training.loop import Trainer
-from llmdiff.training.precompute import Report
 from llmdiff.training.recipe import Recipe, load_recipe
 from llmdiff.training.task import AdapterTask
 
@@ -23,7 +23,7 @@ _SAMPLE_GUIDANCE = 4.0
 
 
 def train(
-    source: str, options: list[str] | None = None, resume: bool = False, progress: Report | None = None
+    source: str, options: list[str] | None = None, resume: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Trains an adapter by a recipe and saves it.
 
@@ -42,7 +42,7 @@ def train(
     """
     recipe = load_recipe(source, options)
     _claim(recipe, resume)
-    report = progress or _silent
+    report = progress or silent
     task = _prepare(recipe, report)
     trainer = Trainer(task, recipe.loop, recipe.folder)
     trainer.resume()
@@ -89,7 +89,7 @@ def _check_same(note: Path, mine: dict[str, Any]) -> None:
         raise LLMDiffError(f"The run in {note.parent} has another {changed[0]!r}; resume it with its own recipe.")
 
 
-def _prepare(recipe: Recipe, report: Report) -> AdapterTask:
+def _prepare(recipe: Recipe, report: Progress) -> AdapterTask:
     report("Loading the models", 0.0)
     pipe = load_pipeline(recipe.base)
     data = captioned(recipe.data, pipe.unet.config.sample_size * pipe.vae_scale_factor)
@@ -103,11 +103,7 @@ def _prepare(recipe: Recipe, report: Report) -> AdapterTask:
     return AdapterTask(adapter, pipe, latents, data.captions, terms, recipe, bf16)
 
 
-def _silent(stage: str, share: float) -> None:
-    """Tells nobody."""
-
-
-def _on_step(task: AdapterTask, report: Report) -> Callable[[Trainer, dict[str, float]], None]:
+def _on_step(task: AdapterTask, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:
     every = task.recipe.loop.sample_every if task.recipe.samples else 0
 
     def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
