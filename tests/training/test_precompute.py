@@ -132,3 +132,13 @@ def test_latents_are_the_scaled_means_of_every_picture():
         with torch.no_grad():
             mean = vae.encode(data.pixels(n)[None]).latent_dist.mean[0]
         assert torch.allclose(found[n].float(), (mean - 0.25) * 0.5, atol=2e-3)
+
+
+def test_a_full_disk_while_reading_is_told_and_leaves_no_file(tiny_llm, tmp_path, monkeypatch):
+    def fill(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(precompute, "read_stack", fill)
+    with pytest.raises(LLMDiffError, match="No space left"):
+        precompute.BlockTerms.of(["a"], tiny_llm, ReadingConfig(), tmp_path, lambda *_: None)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

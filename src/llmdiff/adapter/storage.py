@@ -15,6 +15,7 @@ from torch import Tensor
 from llmdiff.adapter.card import model_card
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import written_whole
 
 CONFIG = "config.json"
 WEIGHTS = "adapter.safetensors"
@@ -26,10 +27,9 @@ def save_adapter(directory: str | PathLike[str], config: AdapterConfig, weights:
     """Writes the three files of an adapter into a folder, which is made if need be."""
     folder = Path(directory)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / WEIGHTS, save(_plain(weights), metadata={"format": "pt"}))
-        _replace(folder / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
-        _replace(folder / CARD, model_card(config).encode())
+        _write(folder / WEIGHTS, save(_plain(weights), metadata={"format": "pt"}))
+        _write(folder / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
+        _write(folder / CARD, model_card(config).encode())
     except OSError as error:
         raise LLMDiffError(f"The adapter could not be written to {folder}: {error}.") from error
 
@@ -129,17 +129,9 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file beside the old one and then puts it in its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(path: Path, content: bytes) -> None:
+    with written_whole(path) as draft:
+        draft.write_bytes(content)
 
 
 def _one_line(error: Exception) -> str:

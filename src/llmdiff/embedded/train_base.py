@@ -18,6 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from llmdiff.embedded import data, modules
 from llmdiff.embedded.progress import Progress
+from llmdiff.files import written_whole
 from llmdiff.generation.provenance import content_hash
 from llmdiff.scenes.captions import plain_caption
 from llmdiff.training.loop import LoopSettings, Trainer
@@ -70,9 +71,8 @@ def scene_latents(vae: Any, count: int, folder: Path) -> Tensor:
         x = data.pixels([data.scene(_SEED, i) for i in range(start, min(start + 100, count))])
         batches.append((vae.encode(x).latent_dist.mean * vae.config.scaling_factor).half())
     latents = torch.cat(batches)
-    partial = cache.with_suffix(".partial.npy")
-    np.save(partial, latents.numpy())
-    partial.replace(cache)
+    with written_whole(cache) as draft, draft.open("wb") as file:
+        np.save(file, latents.numpy())
     return latents
 
 

@@ -5,7 +5,6 @@ versioned JSON document with everything that a redraw needs. The second is pure 
 """
 
 import json
-import os
 import zlib
 from pathlib import Path, PurePath
 from typing import Literal
@@ -15,6 +14,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import written_whole
 from llmdiff.generation.record import Record
 
 CHUNK = "llmdiff"
@@ -53,13 +53,8 @@ def write_png(path: Path, image: Image.Image, document: Document) -> None:
 
 def save_png(path: Path, image: Image.Image, info: PngInfo | None = None) -> None:
     """Write a PNG, making its folder if needed, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".{os.getpid()}.{zlib.crc32(path.name.encode(errors='replace')):08x}.part"
-    try:
+    with written_whole(path) as draft:
         image.save(draft, format="PNG", pnginfo=info)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def read_png(path: Path) -> tuple[Image.Image, Document]:

@@ -5,7 +5,6 @@ rest as JSON in the file's metadata. A file appears under its name only once it 
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import DRAFTS, written_whole
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
@@ -30,17 +30,15 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[s
         LLMDiffError: The disk refused it; earlier checkpoints are untouched.
     """
     path = folder / f"step-{step:08d}.safetensors"
-    partial = path.with_suffix(f".partial-{os.getpid()}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(partial, tensors, {"state": json.dumps({**info, "step": step})})
-        partial.replace(path)
+        with written_whole(path) as draft:
+            save_file(_contiguous(tensors), draft, metadata={"state": json.dumps({**info, "step": step})})
     except (OSError, SafetensorError) as error:
         raise LLMDiffError(
             f"The checkpoint {path} could not be written ({error}); free disk space and resume."
         ) from error
     older = sorted(old for old in _complete(folder) if old < path)
-    for old in [*older[: max(0, len(older) + 1 - keep)], *folder.glob("*.partial-*")]:
+    for old in [*older[: max(0, len(older) + 1 - keep)], *folder.glob(DRAFTS)]:
         old.unlink()
     return path
 
@@ -92,17 +90,6 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with `prefix.`, without it."""
     return {k.removeprefix(f"{prefix}."): v for k, v in tensors.items() if k.startswith(f"{prefix}.")}
-
-
-def _write(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Writes a file down to the disk, or leaves none."""
-    try:
-        save_file(_contiguous(tensors), path, metadata=metadata)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    except (OSError, SafetensorError):
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,8 +6,9 @@ Letters: B batch, S tokens, D LLM width, T blocks, N tokens of all captions toge
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import written_whole
 from llmdiff.language import LanguageModel, ReadingConfig, read_stack, tokenize
 from llmdiff.progress import Progress
 from llmdiff.training.data import Captioned
@@ -95,28 +97,28 @@ def _key(texts: list[str], llm: LanguageModel, reading: ReadingConfig) -> str:
 
 def _write(texts: list[str], llm: LanguageModel, reading: ReadingConfig, folder: Path, report: Progress) -> None:
     """Reads the captions in order of length, so that little is padded, and writes the index at the end."""
-    folder.mkdir(parents=True, exist_ok=True)
     lengths = {text: int(tokenize(llm, [text], reading).kept.sum()) for text in texts}
     order = sorted(texts, key=lambda text: (lengths[text], text))
-    count = sum(lengths.values())
-    start = np.lib.format.open_memmap(folder / "start.npy", "w+", np.float16, (count, llm.width))
-    shape = (count, llm.block_count, llm.width)
-    terms = np.lib.format.open_memmap(folder / "terms.npy", "w+", np.float16, shape)
-    places: dict[str, tuple[int, int]] = {}
-    at = 0
-    for first in _tracked(range(0, len(order), _CAPTIONS), "Reading captions", report):
-        batch = order[first : first + _CAPTIONS]
-        tokens = tokenize(llm, batch, reading)
-        begin, stack = read_stack(llm, tokens, reading)
-        mask = tokens.kept.cpu()
-        n = int(mask.sum())
-        start[at : at + n] = begin.cpu()[mask].half().numpy()
-        terms[at : at + n] = stack.cpu()[:, mask].transpose(0, 1).half().numpy()
-        for text in batch:
-            places[text] = (at, at + lengths[text])
-            at += lengths[text]
-    start.flush()
-    terms.flush()
-    partial = folder / "index.partial"
-    partial.write_text(json.dumps({"captions": places}))
-    partial.replace(folder / "index.json")
+    ends = np.cumsum([lengths[text] for text in order]).tolist()
+    places = {text: (end - lengths[text], end) for text, end in zip(order, ends, strict=True)}
+    with (
+        _growing(folder / "start.npy", (ends[-1], llm.width)) as start,
+        _growing(folder / "terms.npy", (ends[-1], llm.block_count, llm.width)) as terms,
+    ):
+        for first in _tracked(range(0, len(order), _CAPTIONS), "Reading captions", report):
+            tokens = tokenize(llm, order[first : first + _CAPTIONS], reading)
+            begin, stack = read_stack(llm, tokens, reading)
+            mask = tokens.kept.cpu()
+            start.write(begin.cpu()[mask].half().numpy().tobytes())
+            terms.write(stack.cpu()[:, mask].transpose(0, 1).half().contiguous().numpy().tobytes())
+    with written_whole(folder / "index.json") as draft:
+        draft.write_text(json.dumps({"captions": places}))
+
+
+@contextmanager
+def _growing(path: Path, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """A float16 array file to which rows are written in order; written and not mapped, so that a full disk is told."""
+    with written_whole(path) as draft, draft.open("wb") as file:
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file

@@ -1,0 +1,28 @@
+"""Files that are there whole or not at all, however the writing of them ends."""
+
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DRAFTS = ".*.part"
+"""Pattern of the names of drafts: what a killed process may leave behind."""
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A draft beside `path`, to be written within this context; it takes the place of `path` once it is on the disk.
+
+    If the context ends in an error, the draft is gone and `path` is as it was. Its folder is made if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Short, whatever the name: a name that a file system just takes must not be too long with an ending.
+    draft = path.parent / f".{os.getpid()}.{zlib.crc32(path.name.encode(errors='replace')):08x}.part"
+    try:
+        yield draft
+        with draft.open("r+b") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""Files that are there whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from llmdiff.files import DRAFTS, written_whole
+
+
+def test_the_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.bin"
+    with written_whole(path) as draft:
+        draft.write_bytes(b"whole")
+        assert not path.exists()
+        assert list(path.parent.glob(DRAFTS)) == [draft]
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_error_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error), written_whole(path) as draft:
+        draft.write_bytes(b"half")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_longest_name_that_a_file_system_takes_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".png")
+    with written_whole(path) as draft:
+        draft.write_bytes(b"x")
+    assert path.is_file()
