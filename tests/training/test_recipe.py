@@ -121,6 +121,8 @@ def test_what_is_wrong_is_told(tmp_path, text, said):
         ("loop.steps.more=1", "goes into 'steps', which has no keys of its own"),
         ("loop.speed=1", "there is no key 'loop.speed'"),
         ("loop=5", "loop"),
+        ("loop.seed=-1", "loop.seed: input should be greater than or equal to 0, got -1"),
+        ("data={kind: scenes, seed: -1}", "seed: input should be greater than or equal to 0, got -1"),
     ],
 )
 def test_what_is_wrong_with_an_option_is_told(tmp_path, option, said):

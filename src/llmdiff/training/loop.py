@@ -37,7 +37,7 @@ class LoopSettings(BaseModel):
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 keeps none")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     log_every: int = Field(20, ge=1)
     save_every: int = Field(500, ge=1)
     sample_every: int = Field(1000, ge=0, description="steps between sample sheets; 0 draws none")

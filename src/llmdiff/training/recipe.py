@@ -22,7 +22,7 @@ class SceneData(BaseModel):
     captions: int = Field(7000, ge=1, description="captions, each read by the LLM once")
     pictures: int = Field(4, ge=1, description="pictures of each caption: what it leaves open is drawn by lot")
     plain: float = Field(0.25, ge=0, le=1, description="share of captions in the base model's own plain wording")
-    seed: int = 31
+    seed: int = Field(31, ge=0)
 
 
 class FolderData(BaseModel):
