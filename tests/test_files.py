@@ -21,9 +21,14 @@ def test_the_file_appears_when_it_is_whole(tmp_path: Path) -> None:
 def test_an_error_leaves_what_was_there(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "x.bin"
     path.write_bytes(b"old")
-    with pytest.raises(error), written_whole(path) as draft:
-        draft.write_bytes(b"half")
-        raise error
+
+    def fail() -> None:
+        with written_whole(path) as draft:
+            draft.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -170,7 +170,7 @@ def test_the_hub_is_asked_for_what_is_no_folder(saved, tiny_llm, monkeypatch):
 
 @pytest.mark.parametrize("name", ["./not/there/at/all", "with spaces"])
 def test_a_name_that_is_nothing(name, tiny_llm):
-    with pytest.raises(LLMDiffError, match="There is no folder"):
+    with pytest.raises(LLMDiffError, match="There is no adapter at"):
         LLMDiffAdapter.from_pretrained(name, llm=tiny_llm)
 
 

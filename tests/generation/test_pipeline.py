@@ -72,6 +72,13 @@ def test_weights_of_another_shape(places: Places, tmp_path: Path) -> None:
     assert "missing or damaged" in fault(folder)
 
 
+def test_weights_of_another_model(places: Places, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(places.base, tmp_path / "base"))
+    name = "diffusion_pytorch_model.safetensors"
+    shutil.copyfile(folder / "vae" / name, folder / "unet" / name)
+    assert "its unet lacks weights" in fault(folder)
+
+
 def test_pickled_weights_are_refused(places: Places, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(places.base, tmp_path / "base"))
     file = folder / "unet/diffusion_pytorch_model.safetensors"

@@ -8,6 +8,7 @@ from pathlib import Path
 import accelerate
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llmdiff.errors import LLMDiffError
@@ -72,7 +73,7 @@ def test_an_offloaded_llm_reads_and_is_recognised(tiny_llm: LanguageModel) -> No
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     for name in (str(tmp_path), str(tmp_path / "absent"), "./absent", "~/absent/llm"):
-        with pytest.raises(LLMDiffError, match=r"not the folder of a language model"):
+        with pytest.raises(LLMDiffError, match="no language model"):
             LanguageModel.load(name)
 
 
@@ -82,6 +83,16 @@ def test_damaged_weights_are_told(folder: Path) -> None:
     with pytest.raises(LLMDiffError, match="damaged") as caught:
         LanguageModel.load(str(folder))
     assert caught.value.__cause__ is not None
+
+
+def test_weights_of_another_model_are_not_made_up(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "layers.2" in name)
+    del weights[name]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(LLMDiffError, match=r"lack .*layers\.2") as caught:
+        LanguageModel.load(str(folder))
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_weights_and_broken_configs_are_told(folder: Path) -> None:

@@ -1,10 +1,10 @@
 """The model card of an adapter."""
 
-import re
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
+from llmdiff import sources
 from llmdiff.adapter.config import AdapterConfig
 
 BODY = """---
@@ -65,7 +65,7 @@ def public_name(name: str | None) -> str | None:
 
 def is_hub_id(name: str) -> bool:
     """Whether a name has the form owner/name and is no local folder."""
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
+    return name.count("/") == 1 and sources.is_hub_id(name) and not Path(name).exists()
 
 
 def _metadata(config: AdapterConfig) -> ModelCardData:

@@ -16,6 +16,7 @@ from llmdiff.adapter.card import model_card
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
+from llmdiff.sources import local_folder, reason
 
 CONFIG = "config.json"
 WEIGHTS = "adapter.safetensors"
@@ -45,7 +46,7 @@ def push(
             save_adapter(folder, config, weights)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message).commit_url)
     except (OSError, ValueError) as error:
-        raise LLMDiffError(f"The adapter could not be uploaded to {repo_id}: {_one_line(error)}") from error
+        raise LLMDiffError(f"The adapter could not be uploaded to {repo_id}: {reason(error)}.") from error
 
 
 def locate(name_or_path: str | PathLike[str], revision: str | None) -> Path:
@@ -55,13 +56,14 @@ def locate(name_or_path: str | PathLike[str], revision: str | None) -> Path:
         LLMDiffError: if there is no such folder and nothing to fetch.
     """
     name = os.fspath(name_or_path)
-    if Path(name).is_dir():
-        return Path(name)
+    if folder := local_folder(name, "adapter", CONFIG):
+        return folder
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
     except (OSError, ValueError) as error:
         raise LLMDiffError(
-            f"There is no folder {name}, and no adapter of that name could be fetched from the Hub: {_one_line(error)}"
+            f"The adapter {name!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: check "
+            f"the name and the network ({reason(error)})."
         ) from error
 
 
@@ -76,7 +78,7 @@ def read_weights(folder: Path) -> Weights:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise LLMDiffError(f"{path} is damaged or incomplete ({_one_line(error)}): fetch it again.") from error
+        raise LLMDiffError(f"{path} is damaged or incomplete ({reason(error)}): fetch it again.") from error
 
 
 def check_weights(found: Weights, expected: Weights) -> None:
@@ -132,7 +134,3 @@ def _existing(path: Path) -> Path:
 def _write(path: Path, content: bytes) -> None:
     with written_whole(path) as draft:
         draft.write_bytes(content)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

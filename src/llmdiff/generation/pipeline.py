@@ -1,21 +1,18 @@
 """Loading the base model: a stock diffusers pipeline from a folder, the Hub, or the package itself."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
-from safetensors import SafetensorError
+from torch import nn
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.models import EMBEDDED, shipped_base
+from llmdiff.sources import LOADING_FAULTS, local_folder, reason
 
 # A stock diffusers pipeline. Its base class declares neither the components nor the call that all of them have.
 Pipeline = Any
-
-# What diffusers, transformers, safetensors and huggingface_hub raise for files that they cannot use.
-_LOADING_FAULTS = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError, SafetensorError)
 
 
 def load_pipeline(
@@ -33,16 +30,17 @@ def load_pipeline(
     Raises:
         LLMDiffError: no such folder, not a diffusers pipeline, unreadable weights, or the Hub cannot be reached.
     """
-    source = shipped_base() if str(base) == EMBEDDED else _local_folder(str(base))
+    source = shipped_base() if str(base) == EMBEDDED else local_folder(str(base), "base model", "model_index.json")
     try:
         pipe = DiffusionPipeline.from_pretrained(str(source or base), dtype=dtype, use_safetensors=True)
-    except _LOADING_FAULTS as error:
+    except LOADING_FAULTS as error:
         raise LLMDiffError(_explain(str(base), source, error)) from error
+    _check_complete(str(base), pipe)
     pipe.set_progress_bar_config(disable=True)
     try:
         return pipe.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise LLMDiffError(f"The base model cannot be moved to device {str(device)!r}: {_reason(error)}.") from error
+        raise LLMDiffError(f"The base model cannot be moved to device {str(device)!r}: {reason(error)}.") from error
 
 
 def default_device() -> str:
@@ -52,38 +50,17 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _local_folder(base: str) -> Path | None:
-    """The folder that `base` names, or None if it can only be a Hub id."""
-    path = Path(base).expanduser()
-    if path.is_file():
-        raise LLMDiffError(
-            f"The base model {base!r} is a single file: give a folder in the diffusers layout "
-            "(StableDiffusionPipeline.from_single_file(...).save_pretrained(...) makes one)."
-        )
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise LLMDiffError(f"The folder {base!r} holds no diffusers pipeline: it has no model_index.json.")
-        return path
-    if not _could_be_hub_id(base):
-        raise LLMDiffError(f"There is no base model at {base!r}: give an existing folder or a Hugging Face Hub id.")
-    return None
-
-
-def _could_be_hub_id(base: str) -> bool:
-    return bool(base) and not base.startswith((".", "~", os.sep)) and base.count("/") <= 1 and "\\" not in base
+def _check_complete(base: str, pipe: Pipeline) -> None:
+    """Raises LLMDiffError if a weight file lacks weights, for which diffusers leaves empty places."""
+    for part, module in pipe.components.items():
+        if isinstance(module, nn.Module) and any(weight.is_meta for weight in module.parameters()):
+            raise LLMDiffError(f"The base model {base!r} cannot be used: the weight file of its {part} lacks weights.")
 
 
 def _explain(base: str, folder: Path | None, error: Exception) -> str:
     if folder is None:
         return (
             f"The base model {base!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: "
-            f"check the name and the network ({_reason(error)})."
+            f"check the name and the network ({reason(error)})."
         )
-    return f"The base model in {str(folder)!r} cannot be loaded, a file of it is missing or damaged: {_reason(error)}."
-
-
-def _reason(error: Exception) -> str:
-    """The first sentence of a host library's message, on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
-    return first.split(". ")[0].split(" (")[0].rstrip(".:")[:300]
+    return f"The base model in {str(folder)!r} cannot be loaded, a file of it is missing or damaged: {reason(error)}."

@@ -1,8 +1,7 @@
 """An LLM with its tokenizer, ready to be read block by block."""
 
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, Self
 
 import torch
 from accelerate.utils import align_module_device
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +17,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import check_causal, find_blocks, find_decoder
 from llmdiff.language.cache import EncodingCache
 from llmdiff.models import EMBEDDED, find
+from llmdiff.sources import LOADING_FAULTS, local_folder, reason
 
 _SAMPLES = 64
 """Weights per parameter that the fingerprint looks at."""
@@ -77,7 +76,11 @@ class LanguageModel:
         source, revision = _source(name, revision)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         with _told(source, "model"):
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            )
+        model, info = loaded
+        _check_complete(source, model, info["missing_keys"])
         with _told(source, "tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
         return cls(model, tokenizer, name, revision).to(device)
@@ -144,17 +147,19 @@ def _source(name: str, revision: str | None) -> tuple[str, str | None]:
     """The folder or Hub id to load from, with the revision where it means anything."""
     if name == EMBEDDED:
         return str(find("llm").pull()), None
-    if not _is_path(name):
-        return name, revision
-    folder = Path(name).expanduser()
-    if not (folder / "config.json").is_file():
-        raise LLMDiffError(f"{name} is not the folder of a language model: there is no config.json in it.")
-    return str(folder), None
+    folder = local_folder(name, "language model", "config.json")
+    return (name, revision) if folder is None else (str(folder), None)
 
 
-def _is_path(name: str) -> bool:
-    """Whether a name means a local folder and not a Hub id (owner/name)."""
-    return Path(name).exists() or name.startswith((".", "~", os.sep)) or name.count("/") > 1 or "\\" in name
+def _check_complete(source: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
+    """Raises LLMDiffError if the weight file lacks a weight of the decoder, which transformers then makes up.
+
+    The LM head may be missing: it is not read.
+    """
+    decoder = set(find_decoder(model).parameters())
+    made_up = [name for name, weight in model.named_parameters() if name in set(missing) and weight in decoder]
+    if made_up:
+        raise LLMDiffError(f"The weights in {source} lack {made_up[0]}: they are those of another model.")
 
 
 @contextmanager
@@ -162,18 +167,18 @@ def _told(source: str, part: str) -> Iterator[None]:
     """Turn what transformers raises while it loads the model or the tokenizer into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except LOADING_FAULTS as error:
         raise LLMDiffError(_load_failure(source, part, error)) from error
 
 
 def _load_failure(source: str, part: str, error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return f"{source} brings its own Python code: read it, then allow it with trust_remote_code=True."
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    why = reason(error)
     if isinstance(error, SafetensorError):
-        return f"The weights in {source} are damaged ({reason}): delete them and fetch them again."
-    if isinstance(error, OSError) and not _is_path(source):
-        return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {reason}"
+        return f"The weights in {source} are damaged ({why}): delete them and fetch them again."
+    if isinstance(error, OSError) and not Path(source).is_dir():
+        return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {why}"
     if part == "tokenizer":
-        return f"The tokenizer in {source} is missing or damaged ({reason}); a tokenizer.json belongs there."
-    return f"{source} could not be loaded as a decoder-only language model: {reason}"
+        return f"The tokenizer in {source} is missing or damaged ({why}); a tokenizer.json belongs there."
+    return f"{source} could not be loaded as a decoder-only language model: {why}"

@@ -1,0 +1,56 @@
+"""Where models come from: a folder or a Hub id, and what is said of one that cannot be used."""
+
+from pathlib import Path
+
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError
+
+from llmdiff.errors import LLMDiffError
+
+LOADING_FAULTS = (
+    OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError,
+    SafetensorError, StrictDataclassError,
+)  # fmt: skip
+"""What diffusers, transformers, safetensors and huggingface_hub raise for files that they cannot use."""
+
+_LONGEST = 300  # characters of a reason
+
+
+def local_folder(name: str, what: str, marker: str) -> Path | None:
+    """The folder that a name means, or None if it can only be a Hub id.
+
+    Args:
+        name: what the user gave.
+        what: the kind of model, for the error ("base model").
+        marker: the file by which such a folder is known.
+
+    Raises:
+        LLMDiffError: if it is neither a folder with that file nor a possible Hub id.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise LLMDiffError(f"The {what} {name!r} is a single file: give a folder, with {marker} in it.")
+    if path.is_dir():
+        if not (path / marker).is_file():
+            raise LLMDiffError(f"The folder {name!r} holds no {what}: there is no {marker} in it.")
+        return path
+    if not is_hub_id(name):
+        raise LLMDiffError(f"There is no {what} at {name!r}: give an existing folder or a Hugging Face Hub id.")
+    return None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether the Hub could have a repository of that name."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
+def reason(error: Exception) -> str:
+    """The first sentence of a host library's message, on one line and without a full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return first.split(". ")[0].split(" (")[0].rstrip(".:")[:_LONGEST]
