@@ -1,5 +1,6 @@
 """Puts trained weights into the package, in half precision: `python -m llmdiff.embedded.ship`."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -27,9 +28,20 @@ def ship(source: Path, name: str) -> Path:
         if path.suffix == ".safetensors":
             halves = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
             save_file(halves, place, metadata={"format": "pt"})
+        elif path.suffix == ".json":
+            place.write_text(_without_places(path.read_text()))
         elif path.name != "README.md" or not place.exists():
             shutil.copyfile(path, place)
     return target
+
+
+def _without_places(text: str) -> str:
+    """A configuration without the folder that it was loaded from on the machine that trained it."""
+    config = json.loads(text)
+    if "_name_or_path" not in config:
+        return text
+    del config["_name_or_path"]
+    return json.dumps(config, indent=2) + "\n"
 
 
 def main(base: Path | None = None, adapter: Path | None = None) -> None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,10 @@ from llmdiff.language import LanguageModel, ReadingConfig, read_stack, tokenize
 from llmdiff.progress import Progress
 from llmdiff.training.data import Captioned
 
-_CAPTIONS = 16  # read by the LLM at once
+T = TypeVar("T")
+
+_PICTURES = 16  # encoded at once
+_TOKENS = 1024  # read by the LLM at once: enough for its products to be worth the way of its weights from memory
 
 
 @torch.no_grad()
@@ -33,8 +36,8 @@ def latents(vae: Any, data: Captioned, report: Progress) -> Tensor:
     """
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     batches = []
-    for start in _tracked(range(0, len(data), _CAPTIONS), "Encoding pictures", report):
-        x = torch.stack([data.pixels(i) for i in range(start, min(start + _CAPTIONS, len(data)))])
+    for start in _tracked(range(0, len(data), _PICTURES), "Encoding pictures", report):
+        x = torch.stack([data.pixels(i) for i in range(start, min(start + _PICTURES, len(data)))])
         mean = vae.encode(x.to(vae.device, vae.dtype)).latent_dist.mean
         batches.append(((mean - shift) * vae.config.scaling_factor).half().cpu())
     return torch.cat(batches)
@@ -80,10 +83,20 @@ class BlockTerms:
         return start, terms.permute(2, 0, 1, 3), torch.arange(start.shape[1]) < lengths[:, None]
 
 
-def _tracked(items: Sequence[int], title: str, report: Progress) -> Iterator[int]:
+def _tracked(items: Sequence[T], title: str, report: Progress) -> Iterator[T]:
     for number, item in enumerate(items):
         report(title, number / len(items))
         yield item
+
+
+def _batches(order: list[str], lengths: dict[str, int]) -> list[list[str]]:
+    """Neighbours in an order from short to long, as many as make about `_TOKENS` tokens with their padding."""
+    batches: list[list[str]] = [[]]
+    for text in order:
+        if batches[-1] and lengths[text] * (len(batches[-1]) + 1) > _TOKENS:
+            batches.append([])
+        batches[-1].append(text)
+    return batches
 
 
 def _float(array: np.ndarray) -> Tensor:
@@ -105,8 +118,8 @@ def _write(texts: list[str], llm: LanguageModel, reading: ReadingConfig, folder:
         _growing(folder / "start.npy", (ends[-1], llm.width)) as start,
         _growing(folder / "terms.npy", (ends[-1], llm.block_count, llm.width)) as terms,
     ):
-        for first in _tracked(range(0, len(order), _CAPTIONS), "Reading captions", report):
-            tokens = tokenize(llm, order[first : first + _CAPTIONS], reading)
+        for batch in _tracked(_batches(order, lengths), "Reading captions", report):
+            tokens = tokenize(llm, batch, reading)
             begin, stack = read_stack(llm, tokens, reading)
             mask = tokens.kept.cpu()
             start.write(begin.cpu()[mask].half().numpy().tobytes())
