@@ -32,6 +32,18 @@ def test_train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     assert calls == [("embedded", [], False), ("my.yaml", ["steps=5", "seed=1"], True)]
 
 
+@pytest.mark.parametrize(("how", "advised"), [(llmdiff.training.Interrupted, True), (KeyboardInterrupt, False)])
+def test_resuming_is_advised_where_something_was_saved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: type[BaseException], advised: bool
+) -> None:
+    def train(recipe: str, **_: Any) -> dict[str, Any]:
+        raise how
+
+    monkeypatch.setattr(llmdiff.training, "train", train, raising=False)
+    assert main(["train", "embedded"]) == 130
+    assert ("--resume" in capsys.readouterr().err) is advised
+
+
 def test_a_bad_recipe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def train(recipe: str, **_: Any) -> dict[str, Any]:
         raise LLMDiffError(f"The recipe {recipe!r} has no key\n'stepps'.")

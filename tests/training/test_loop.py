@@ -17,7 +17,7 @@ from torch import nn
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint
-from llmdiff.training.loop import LoopSettings, Trainer, generator, rate_factor
+from llmdiff.training.loop import Interrupted, LoopSettings, Trainer, generator, rate_factor
 from training import regression
 from training.regression import Regression, settings
 
@@ -172,7 +172,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(tmp_path, number, within):
 
     if within == "loss":
         first.task.interrupt = (6, number)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         first.run(interrupt)
     assert signal.getsignal(number) is handler
     assert first.step == 7, "the step in which the signal comes is finished"

@@ -213,8 +213,9 @@ def test_a_folder_that_cannot_be_made_is_told(recipe, tmp_path):
         ("reading.extraction=layer:9", "layer:9 needs block 9, but the LLM has 4 blocks"),
     ],
 )
-def test_what_is_missing_is_told(recipe, option, said):
+def test_what_is_missing_is_told_before_anything_is_written(recipe, tmp_path, option, said):
     assert said in complaint(recipe, option)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_pictures_trains_too(tmp_path, places):

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel, ReadingConfig
 from llmdiff.training import task as tasks
 from llmdiff.training.loop import LoopSettings, Trainer, generator
 from llmdiff.training.precompute import BlockTerms
 from llmdiff.training.recipe import Recipe, SceneData
-from llmdiff.training.task import AdapterTask
+from llmdiff.training.task import AdapterTask, check_trainable
 from tiny_base import build_base
 
 CAPTIONS = ["a red cup", "two blue cups", "a cat", "a cat at noon"]
@@ -188,3 +189,12 @@ def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatc
     assert len(asked) == 2
     assert asked[0] == asked[1]
     assert [text == "" for text in asked[0]] == [False, True, False]
+
+
+@pytest.mark.parametrize("change", [{"addition_embed_type": "text_time"}, {"sample_size": [8, 16]}])
+def test_a_base_model_of_another_kind_is_refused(change):
+    pipe = build_base()
+    check_trainable(pipe)
+    pipe.unet.register_to_config(**change)
+    with pytest.raises(LLMDiffError, match="cannot be trained on yet"):
+        check_trainable(pipe)

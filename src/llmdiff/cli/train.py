@@ -21,12 +21,13 @@ def train(
     interrupted run continues with --resume and ends with the same weights, bit for bit.
     """
     console.quiet_hosts()
+    from llmdiff.training import Interrupted
     from llmdiff.training import train as run
 
     with console.progress_bar() as progress:
         try:
             summary = run(recipe, options=option or [], resume=resume, progress=progress)
-        except KeyboardInterrupt:
+        except Interrupted:
             console.say("note", "Stopped; the same command with --resume goes on from here.", "bold")
             raise
     console.print_json(summary) if as_json else console.print_line(summary["adapter"])

@@ -43,6 +43,10 @@ class LoopSettings(BaseModel):
     sample_every: int = Field(1000, ge=0, description="steps between sample sheets; 0 draws none")
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, answered: the step is finished and a checkpoint saved."""
+
+
 class Task(Protocol):
     """What a run trains."""
 
@@ -93,7 +97,7 @@ class Trainer:
         return True
 
     def run(self, on_step: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
-        """Trains to the last step; Ctrl-C or SIGTERM ends the current step, saves, and raises KeyboardInterrupt.
+        """Trains to the last step; Ctrl-C or SIGTERM ends the current step, saves, and raises `Interrupted`.
 
         Args:
             on_step: Called after every step with the figures of it (loss, rate, norm, images/s).
@@ -118,7 +122,7 @@ class Trainer:
                     on_step(self, figures)
                 if self._stop:
                     self.save()
-                    raise KeyboardInterrupt
+                    raise Interrupted
 
     def save(self) -> Path:
         """Writes a checkpoint of this moment."""

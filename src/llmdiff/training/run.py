@@ -9,6 +9,7 @@ import torch
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import written_whole
 from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_png
 from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
@@ -16,7 +17,7 @@ from llmdiff.training import checkpoint, precision, precompute
 from llmdiff.training.data import captioned
 from llmdiff.training.loop import Trainer
 from llmdiff.training.recipe import Recipe, load_recipe
-from llmdiff.training.task import AdapterTask
+from llmdiff.training.task import AdapterTask, check_trainable
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
@@ -38,10 +39,10 @@ def train(
 
     Raises:
         LLMDiffError: The recipe, the data, the models or the disk do not allow it; the sentence says which.
-        KeyboardInterrupt: After Ctrl-C, when a checkpoint is saved.
+        Interrupted: After Ctrl-C, when a checkpoint is saved.
     """
     recipe = load_recipe(source, options)
-    _claim(recipe, resume)
+    _check_folder(recipe, resume)
     report = progress or silent
     task = _prepare(recipe, report)
     trainer = Trainer(task, recipe.loop, recipe.folder)
@@ -59,21 +60,26 @@ def train(
     }
 
 
-def _claim(recipe: Recipe, resume: bool) -> None:
-    """Notes the recipe in its folder; an interrupted run there must be of the same recipe."""
-    note = recipe.folder / "recipe.json"
-    mine = json.loads(recipe.model_dump_json())
-    if resume and not note.is_file():
+def _note(recipe: Recipe) -> Path:
+    return recipe.folder / "recipe.json"
+
+
+def _check_folder(recipe: Recipe, resume: bool) -> None:
+    """Raises LLMDiffError unless the recipe's folder is free, or holds an interrupted run of this recipe to resume."""
+    if resume and not _note(recipe).is_file():
         raise LLMDiffError(f"There is no run in {recipe.folder} to resume; start one without --resume.")
     begun = checkpoint.newest(recipe.folder / "checkpoints") is not None
     if begun and not resume:
         raise LLMDiffError(f"{recipe.folder} already holds a run; add --resume, or set folder to another path.")
     if begun:
-        _check_same(note, mine)
-        return
+        _check_same(_note(recipe), json.loads(recipe.model_dump_json()))
+
+
+def _claim(recipe: Recipe) -> None:
+    """Notes the recipe in its folder, by which a run there can be resumed."""
     try:
-        recipe.folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(mine, indent=2))
+        with written_whole(_note(recipe)) as draft:
+            draft.write_text(recipe.model_dump_json(indent=2))
     except OSError as error:
         raise LLMDiffError(f"The folder {recipe.folder} cannot be written ({error}).") from error
 
@@ -90,14 +96,16 @@ def _check_same(note: Path, mine: dict[str, Any]) -> None:
 
 
 def _prepare(recipe: Recipe, report: Progress) -> AdapterTask:
+    """Loads everything and has the frozen models say what they say of the data; writes nothing if it does not fit."""
     report("Loading the models", 0.0)
     pipe = load_pipeline(recipe.base)
+    check_trainable(pipe)
     data = captioned(recipe.data, pipe.unet.config.sample_size * pipe.vae_scale_factor)
     llm = LanguageModel.load(recipe.llm)
-    texts = [*data.captions, ""]
-    terms = precompute.BlockTerms.of(texts, llm, recipe.reading, recipe.folder, report)
-    latents = precompute.latents(pipe.vae.eval(), data, report)
     adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
+    _claim(recipe)
+    terms = precompute.BlockTerms.of([*data.captions, ""], llm, recipe.reading, recipe.folder, report)
+    latents = precompute.latents(pipe.vae.eval(), data, report)
     adapter.attach(pipe)
     bf16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and precision.HAS_BF16)
     return AdapterTask(adapter, pipe, latents, data.captions, terms, recipe, bf16)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 from llmdiff.training.noise import draw_timesteps, target
 from llmdiff.training.precision import autocast
@@ -92,6 +93,15 @@ class AdapterTask:
     def _caption(self, n: int, picture: int) -> str:
         dropped = np.random.default_rng((self.recipe.loop.seed, 1, n)).random() < self.recipe.caption_dropout
         return "" if dropped else self.captions[picture]
+
+
+def check_trainable(pipe: Any) -> None:
+    """Raises LLMDiffError unless a base model is of the kind that `AdapterTask` knows: a U-Net fed by text alone."""
+    unet = getattr(pipe, "unet", None)
+    if unet is None or unet.config.get("addition_embed_type") or not isinstance(unet.config.sample_size, int):
+        raise LLMDiffError(
+            f"{type(pipe).__name__} cannot be trained on yet: give a base model of the Stable Diffusion 1.x kind."
+        )
 
 
 def _is_scalar(name: str) -> bool:
