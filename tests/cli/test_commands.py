@@ -1,6 +1,7 @@
 """The command line as its users meet it: files, exit status, and what goes to stdout and stderr."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -252,11 +253,6 @@ def test_pictures_of_other_programs(run: Run, tmp_path: Path) -> None:
     assert_one_sentence(run("regenerate", "photo.png"), "photo.png")
 
 
-def test_a_file_where_a_folder_should_be(draw: Run, tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("x")
-    assert_one_sentence(draw("a", "--out", "taken"), "taken")
-
-
 def test_a_full_disk() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
@@ -268,6 +264,16 @@ def test_a_full_disk() -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "disk is full" in done.stderr
+
+
+@pytest.mark.parametrize(("out", "named"), [("taken", "taken"), ("taken/deep/x.png", "taken"), ("shut", "shut")])
+def test_a_place_that_cannot_be_written_is_told_before_drawing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, out: str, named: str
+) -> None:
+    Path("taken").write_text("in the way")
+    Path("shut").mkdir()
+    monkeypatch.setattr("os.access", lambda place, mode: mode != os.W_OK or Path(place).name != "shut")
+    assert_one_sentence(run("generate", "a", "--base", "./absent", "--adapter", "none", "--out", out), f"{named!r}")
 
 
 def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`llmdiff generate`: prompts in, PNG files out."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,9 +65,7 @@ def generate(
         | dict(prompts=prompts, negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
         | dict(base=base, adapter=adapter, llm=llm, compare=compare, device=device)
     )
-    one_result = compare or len(prompts) * num == 1
-    if out.suffix.lower() == ".png" and not out.is_dir() and not one_result:
-        raise LLMDiffError(f"One file, {str(out)!r}, cannot take {len(prompts) * num} pictures: give --out a folder.")
+    _check_place(out, 1 if compare else len(prompts) * num)
     console.quiet_hosts()
     from llmdiff.generation import generate as draw
 
@@ -75,11 +74,30 @@ def generate(
     _report(*_write(pictures, out, compare), pictures, as_json)
 
 
+def _names_file(out: Path) -> bool:
+    return out.suffix.lower() == ".png" and not out.is_dir()
+
+
+def _check_place(out: Path, results: int) -> None:
+    """Raises LLMDiffError where the results cannot be written, before any time is spent on them."""
+    place = out
+    if _names_file(out):
+        if results > 1:
+            raise LLMDiffError(f"One file, {str(out)!r}, cannot take {results} pictures: give --out a folder.")
+        place = out.parent
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise LLMDiffError(f"There is a file {str(place)!r} where --out needs a folder: choose another place.")
+    if not os.access(place, os.W_OK):
+        raise LLMDiffError(f"No permission to write to {str(place)!r}: choose another place with --out.")
+
+
 def _write(pictures: Sequence["Picture"], out: Path, compare: bool) -> tuple[list[Path], Path | None]:
     """Write the files; returns those of the pictures, in order, and the comparison sheet."""
     from llmdiff.generation import write_png
 
-    to_file = out.suffix.lower() == ".png" and not out.is_dir()
+    to_file = _names_file(out)
     if compare and to_file:
         return [], _write_sheet(pictures, out)
     paths = []
