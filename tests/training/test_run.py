@@ -230,6 +230,14 @@ def test_a_folder_of_pictures_trains_too(tmp_path, places):
     assert train(source)["steps"] == 4
 
 
+def test_an_unreadable_picture_is_told_before_anything_is_written(tmp_path, places):
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "1.png", "text": "a"}))
+    source = write_recipe(tmp_path, places, data={"kind": "folder", "path": str(tmp_path)})
+    assert f"The picture {tmp_path / '1.png'} cannot be read" in complaint(source)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_adapter_draws_the_same_twice_and_in_another_process(recipe, tmp_path, places):
     train(recipe)
     names = [str(tmp_path / f"{name}.npy") for name in "ab"]
