@@ -5,6 +5,7 @@ from typing import Any, cast
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
+from llmdiff.adapter.card import public_name
 from llmdiff.adapter.config import BaseDescription, LayerShape
 from llmdiff.errors import LLMDiffError
 
@@ -51,8 +52,8 @@ def describe_layers(denoiser: nn.Module) -> dict[str, LayerShape]:
 def describe_base(pipe: Any) -> BaseDescription:
     """What an adapter records of the pipeline that it is made for."""
     denoiser = find_denoiser(pipe)
-    name = getattr(pipe, "name_or_path", None)
-    return BaseDescription(denoiser=type(denoiser).__name__, name=name or None, layers=describe_layers(denoiser))
+    name = public_name(getattr(pipe, "name_or_path", None) or None)
+    return BaseDescription(denoiser=type(denoiser).__name__, name=name, layers=describe_layers(denoiser))
 
 
 def check_fits(recorded: BaseDescription, denoiser: nn.Module) -> None:

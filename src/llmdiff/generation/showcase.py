@@ -49,10 +49,10 @@ def draw_showcase(
 
 
 def showcase_sheet(shown: Sequence[Shown]) -> Image.Image:
-    """Contact sheet of the groups, base model beside adapted model, three prompts to a row."""
+    """Contact sheet of the groups, base model beside adapted model, four prompts to a row."""
     entries = [
         SheetEntry((one.picture.base.image, one.picture.image), one.picture.prompt, one.group)
         for one in shown
         if one.picture.base is not None
     ]
-    return contact_sheet(entries, headings=("base", "with LLM"), across=3)
+    return contact_sheet(entries, headings=("base", "with LLM"), across=4)
