@@ -96,7 +96,7 @@ def _tile(entry: SheetEntry, headings: Sequence[str]) -> Image.Image:
 
 
 def _title(text: str, width: int) -> Image.Image:
-    strip = Image.new("RGB", (width, _HEADING_SIZE + _MARGIN), _PAPER)
+    strip = Image.new("RGB", (width, _HEADING_SIZE + _LINE // 2 + _MARGIN), _PAPER)  # half a line for descenders
     ImageDraw.Draw(strip).text((_MARGIN, _MARGIN), text, _INK, font=ImageFont.load_default(_HEADING_SIZE))
     return strip
 
