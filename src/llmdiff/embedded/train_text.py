@@ -53,8 +53,8 @@ class TextTask:
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self.tokenizer = tokenizer
         self.text_encoder = modules.text_encoder(tokenizer)
-        readout = Readout(modules.TEXT_WIDTH)
-        self.module: nn.Module = nn.ModuleDict({"text_encoder": self.text_encoder, "readout": readout})
+        self.readout = Readout(modules.TEXT_WIDTH)
+        self.module: nn.Module = nn.ModuleDict({"text_encoder": self.text_encoder, "readout": self.readout})
 
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters())}]
@@ -62,7 +62,7 @@ class TextTask:
     def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
         captions = [_caption(int(i)) for i in indices]
         ids = modules.token_ids(self.tokenizer, [caption.text for caption in captions])
-        kinds, background = self.module["readout"](self.text_encoder(ids).last_hidden_state)  # type: ignore[index]
+        kinds, background = self.readout(self.text_encoder(ids).last_hidden_state)
         count, *several = kinds.split(list(_PARTS.values()), dim=-1)
         counts, marks, places = (torch.stack(part) for part in zip(*map(_truth, captions), strict=True))
         said = F.binary_cross_entropy_with_logits(torch.cat(several, -1), marks, reduction="none").sum(-1)
