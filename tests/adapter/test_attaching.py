@@ -120,9 +120,20 @@ def test_no_denoiser_is_refused(make_adapter):
         make_adapter(object())
 
 
-def test_a_pooled_vector_is_refused_in_replace_mode(make_adapter):
-    with pytest.raises(LLMDiffError, match="pooled text vector"):
-        make_adapter(build_sdxl(), mode="replace")
+def test_another_pooled_vector_is_refused(make_adapter):
+    adapter, other = make_adapter(build_sdxl(), mode="replace"), build_sdxl()
+    other.unet.register_to_config(projection_class_embeddings_input_dim=13 + 6 * 4)
+    with pytest.raises(LLMDiffError, match="width 13, and the adapter makes one of width 12"):
+        adapter.attach(other)
+    make_adapter(other).attach(other)
+
+
+@pytest.mark.parametrize("change", [{"addition_embed_type": "image"}, {"encoder_hid_dim_type": "text_image_proj"}])
+def test_a_denoiser_that_wants_more_of_the_text_is_refused_in_replace_mode(sd, make_adapter, change):
+    sd.unet.register_to_config(**change)
+    with pytest.raises(LLMDiffError, match="takes more of the text"):
+        make_adapter(sd, mode="replace")
+    make_adapter(sd)
 
 
 def test_an_attention_with_a_residual_inside_is_refused(sd, make_adapter):

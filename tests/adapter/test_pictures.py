@@ -135,7 +135,7 @@ def test_the_pipeline_gets_the_text_features_of_its_mode(sd, make_adapter, mode)
         assert torch.equal(positive, original[0])
         assert torch.equal(negative, original[1])
     else:
-        both = adapter.context(adapter.encode(["a cup", ""]))
+        both = adapter.stand_in(adapter.encode(["a cup", ""])).features
         assert torch.allclose(positive, both[[0, 0]])
         assert torch.allclose(negative, both[[1, 1]])
         assert negative[:, -1].abs().max() == 0
@@ -181,8 +181,6 @@ def test_pixart_in_augment_mode(make_adapter):
     assert torch.equal(draw(pipe, **options), base)
     perturb(adapter)
     assert distance(draw(pipe, negative_prompt="blue", **options), draw(pipe, **options)) > 1e-4
-    with pytest.raises(LLMDiffError, match="projects its text features"):
-        make_adapter(pipe, mode="replace")
 
 
 def test_img2img_that_shares_the_denoiser(sd, make_adapter):

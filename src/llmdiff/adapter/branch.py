@@ -111,3 +111,13 @@ class Branch(nn.Module):
 
     def _split(self, features: Tensor) -> Tensor:
         return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def insert_branch(tree: nn.ModuleDict, path: str, branch: Branch) -> None:
+    """Puts a branch at a module path, so that its parameters' names are the layer's path and their own."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in tree:
+            tree[parent] = nn.ModuleDict()
+        tree = tree[parent]  # type: ignore[assignment]  # an inner node of the tree
+    tree[name] = branch

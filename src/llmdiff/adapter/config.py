@@ -48,6 +48,8 @@ class BaseDescription(BaseModel):
         denoiser: class name of its U-Net or transformer.
         name: where the pipeline came from (a Hub id or a folder's name), if known.
         layers: the cross-attention layers by module path.
+        text_width: W, the width of the text features that it is given, which it may project before its layers get
+            them; that of the layers if None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,11 +57,12 @@ class BaseDescription(BaseModel):
     denoiser: str
     name: str | None = None
     layers: dict[str, LayerShape] = Field(min_length=1)
+    text_width: int | None = Field(None, ge=1)
 
     @property
     def context_width(self) -> int:
-        """C, the width of the text features, of the first layer if they differ."""
-        return next(iter(self.layers.values())).context
+        """W, the width of the text features that the denoiser is given."""
+        return self.text_width or next(iter(self.layers.values())).context
 
 
 class AdapterConfig(BaseModel):
@@ -70,7 +73,7 @@ class AdapterConfig(BaseModel):
         reading: how prompts are read.
         llm: identity of the LLM it was made for: name, revision, width, blocks, dtype, fingerprint.
         base: the image model that it was made for.
-        pooled_width: width of the pooled text vector that it makes, None if it makes none.
+        pooled_width: P, width of the pooled text vector that it makes, None if it makes none.
         version: the version of llmdiff that wrote it.
     """
 

@@ -1,6 +1,7 @@
 """Which encoding each row of a denoiser call reads: the side channel between a prompt and the layers.
 
-Letters in shapes: R rows of the call, S text tokens, D LLM width, C cross-attention width.
+Letters in shapes: R rows of the call, S text tokens, D LLM width, W width of the denoiser's text features, P width of
+its pooled text vector.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,32 @@ def may_remember() -> bool:
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
+@dataclass(frozen=True)
+class StandIn:
+    """What a denoiser gets in place of an original text encoder's output, in replace mode (method.md section 3).
+
+    Attributes:
+        features: φ(c), (R, S, W), exact zeros at padding.
+        pooled: the pooled vector, (R, P), if the denoiser takes one.
+    """
+
+    features: Tensor
+    pooled: Tensor | None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "StandIn":
+        """The same elsewhere."""
+        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
+        return StandIn(self.features.to(device, dtype), pooled)
+
+
+def last_token(encoding: Encoding) -> Tensor:
+    """The vector of each prompt's last real token, (R, D); zeros where there is none."""
+    positions = torch.arange(encoding.mask.shape[1], device=encoding.mask.device)
+    last = torch.where(encoding.mask, positions, 0).amax(1)
+    vectors = encoding.embeds[torch.arange(len(encoding), device=last.device), last]
+    return vectors.masked_fill(~encoding.mask.any(1, keepdim=True), 0)
+
+
 @dataclass
 class Rows:
     """The encoding of every row of one denoiser call.
@@ -30,7 +57,7 @@ class Rows:
     Attributes:
         embeds: c, (R, S, D), exact zeros at padding.
         mask: (R, S) bool, True at real tokens.
-        projected: φ(c), (R, S, C), in replace mode.
+        text: φ(c) and the pooled vector of every row, in replace mode.
         attendable: (R, 1, 1, S) bool for ``scaled_dot_product_attention``. A row without any token attends its padding,
             which is zeros: a softmax over nothing would be NaN.
         bias: (R, 1, S), what diffusers' own attention adds to its scores.
@@ -38,7 +65,7 @@ class Rows:
 
     embeds: Tensor
     mask: Tensor
-    projected: Tensor | None = None
+    text: StandIn | None = None
     _memory: dict[nn.Module, KeyValue] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,15 +87,18 @@ class Binding:
     Args:
         positive: one encoding per image.
         negative: as many, if there is guidance.
-        project: φ, in replace mode.
+        stand_in: makes the denoiser's text inputs, in replace mode.
     """
 
     def __init__(
-        self, positive: Encoding, negative: Encoding | None = None, project: Callable[[Encoding], Tensor] | None = None
+        self,
+        positive: Encoding,
+        negative: Encoding | None = None,
+        stand_in: Callable[[Encoding], StandIn] | None = None,
     ) -> None:
         self.positive = positive
         self.guided = None if negative is None else Encoding.cat([negative, positive])
-        self._project = project
+        self._stand_in = stand_in
         self._views: dict[tuple[int, torch.device, torch.dtype], Rows] = {}
 
     def rows(self, sample: Tensor) -> Rows:
@@ -88,9 +118,9 @@ class Binding:
 
     def _select(self, sample: Tensor) -> Rows:
         encoding = self._of_size(sample.shape[0])
-        projected = None if self._project is None else self._project(encoding).to(sample)
+        text = None if self._stand_in is None else self._stand_in(encoding).to(sample.device, sample.dtype)
         moved = encoding.to(sample.device, sample.dtype)
-        return Rows(moved.embeds.masked_fill(~moved.mask[..., None], 0), moved.mask, projected)
+        return Rows(moved.embeds.masked_fill(~moved.mask[..., None], 0), moved.mask, text)
 
     def _of_size(self, batch: int) -> Encoding:
         for encoding in (self.positive, self.guided):
@@ -118,7 +148,7 @@ class Context:
     def __getstate__(self) -> dict[str, Any]:
         return {"scale": self.scale, "binding": None, "rows": None}
 
-    def start_call(self, sample: Tensor) -> None:
+    def start_call(self, sample: Tensor) -> Rows:
         """Chooses the rows of a denoiser call from the batch size of its sample, (R, ...)."""
         if self.binding is None:
             raise LLMDiffError(
@@ -126,3 +156,4 @@ class Context:
                 "0, or call the denoiser inside adapter.conditioned(encoding)."
             )
         self.rows = self.binding.rows(sample)
+        return self.rows

@@ -1,5 +1,8 @@
 """The hooks by which an adapter takes part in a denoiser's forward pass; classes, because hooks must pickle."""
 
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,39 +17,49 @@ from llmdiff.errors import LLMDiffError
 
 CHILD = "llmdiff"  # the name under which a branch hangs on its layer
 ATTENTION_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "attention_mask")
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
 
 
 class StartCall:
-    """Before the denoiser: chooses the rows of the call."""
+    """Before a denoiser or ControlNet: chooses the rows of the call and, in replace mode, feeds it what they hold.
 
-    def __init__(self, context: Context, mode: Mode) -> None:
+    Args:
+        context: of the adapter.
+        mode: of the adapter.
+        arguments: names of what the model's ``forward`` takes, the sample first.
+    """
+
+    def __init__(self, context: Context, mode: Mode, arguments: tuple[str, ...]) -> None:
         self.context = context
         self.mode = mode
+        self.arguments = arguments
 
-    def __call__(self, denoiser: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, model: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         if self.mode == "augment" and self.context.scale == 0:
-            return
-        sample: Tensor = args[0] if args else kwargs["sample" if "sample" in kwargs else "hidden_states"]
-        self.context.start_call(sample)
+            return None
+        named = dict(zip(self.arguments, args, strict=False)) | kwargs
+        sample: Tensor = named[self.arguments[0]]
+        text = self.context.start_call(sample).text
+        if text is None:
+            return None
+        named["encoder_hidden_states"] = text.features
+        if text.pooled is not None:
+            named["added_cond_kwargs"] = (named.get("added_cond_kwargs") or {}) | {"text_embeds": text.pooled}
+        return (named.pop(self.arguments[0]),), named
 
 
-class FeedProjection:
-    """Before a layer, in replace mode: gives it φ(c) for the text features, with the padding masked."""
+class MaskPadding:
+    """Before a layer, in replace mode: keeps it from attending padded tokens of φ(c), whoever passes a mask or not."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
 
-    def __call__(
-        self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def __call__(self, layer: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         rows = self.context.rows
         if rows is None:
-            return args, kwargs
-        named = dict(zip(ATTENTION_ARGUMENTS, args, strict=False)) | kwargs
-        text = named.get("encoder_hidden_states")
-        # An IP-Adapter makes it a pair: text features and image features.
-        fed = (rows.projected, *text[1:]) if isinstance(text, tuple) else rows.projected
-        named |= {"encoder_hidden_states": fed, "attention_mask": rows.bias}
+            return None
+        named = dict(zip(ATTENTION_ARGUMENTS, args, strict=False)) | kwargs | {"attention_mask": rows.bias}
         return (named.pop("hidden_states"),), named
 
 
@@ -57,7 +70,7 @@ class AddBranch:
         self.context = context
         self.mode = mode
 
-    def __call__(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+    def __call__(self, layer: Any, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         rows, scale = self.context.rows, self.context.scale
         if rows is None or (self.mode == "augment" and scale == 0):
             return output
@@ -69,9 +82,49 @@ class AddBranch:
         return branch.gate(output, project(attended) - bias, bias, scale)
 
 
-def attach_branches(
-    denoiser: nn.Module, branches: dict[str, Branch], context: Context, mode: Mode
-) -> list[RemovableHandle]:
+class StockSaver:
+    """Called in place of the ``save_pretrained`` of a denoiser that is attached: writes it as it was before.
+
+    Args:
+        denoiser: the one that is attached; its pipeline saves through it too.
+        paths: of the layers that have branches.
+    """
+
+    def __init__(self, denoiser: Any, paths: list[str]) -> None:
+        self.denoiser = denoiser
+        self.paths = paths
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """A pipeline looks here for what it may ask of its parts."""
+        return inspect.signature(type(self.denoiser).save_pretrained)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._without_branches():
+            return type(self.denoiser).save_pretrained(self.denoiser, *args, **kwargs)
+
+    @contextmanager
+    def _without_branches(self) -> Iterator[None]:
+        layers = [self.denoiser.get_submodule(path) for path in self.paths]
+        branches = [layer._modules.pop(CHILD) for layer in layers]
+        try:
+            yield
+        finally:
+            for layer, branch in zip(layers, branches, strict=True):
+                layer._modules[CHILD] = branch
+
+
+def attach_reading(model: Any, context: Context, mode: Mode) -> list[RemovableHandle]:
+    """Registers the hooks by which a denoiser or ControlNet takes part in reading: the handles take them away again."""
+    arguments = tuple(inspect.signature(model.forward).parameters)
+    handles = [model.register_forward_pre_hook(StartCall(context, mode, arguments), with_kwargs=True)]
+    if mode == "replace":
+        for layer in find_layers(model).values():
+            handles.append(layer.register_forward_pre_hook(MaskPadding(context), with_kwargs=True))
+    return handles
+
+
+def attach_branches(denoiser: Any, branches: dict[str, Branch], context: Context, mode: Mode) -> list[RemovableHandle]:
     """Hangs every branch on its layer and registers the hooks; the handles take the hooks away again.
 
     Raises:
@@ -80,18 +133,18 @@ def attach_branches(
     layers = find_layers(denoiser)
     if any(hasattr(layer, CHILD) for layer in layers.values()):
         raise LLMDiffError("The pipeline has an adapter already: detach that one first.")
-    handles = [denoiser.register_forward_pre_hook(StartCall(context, mode), with_kwargs=True)]
+    handles = attach_reading(denoiser, context, mode)
     for path, branch in branches.items():
         layers[path].add_module(CHILD, branch)
-        if mode == "replace":
-            handles.append(layers[path].register_forward_pre_hook(FeedProjection(context), with_kwargs=True))
         handles.append(layers[path].register_forward_hook(AddBranch(context, mode), with_kwargs=True))
+    denoiser.save_pretrained = StockSaver(denoiser, list(branches))
     return handles
 
 
-def detach_branches(denoiser: nn.Module, branches: dict[str, Branch], handles: list[RemovableHandle]) -> None:
+def detach_branches(denoiser: Any, branches: dict[str, Branch], handles: list[RemovableHandle]) -> None:
     """Undoes ``attach_branches``."""
     for handle in handles:
         handle.remove()
+    del denoiser.save_pretrained
     for path in branches:
         delattr(denoiser.get_submodule(path), CHILD)

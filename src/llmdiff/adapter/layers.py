@@ -1,5 +1,6 @@
 """Finds the cross-attention layers of a denoiser and reads their shapes; nothing here names a base model."""
 
+import inspect
 from typing import Any, cast
 
 from diffusers.models.attention import BasicTransformerBlock
@@ -10,6 +11,7 @@ from llmdiff.adapter.config import BaseDescription, LayerShape
 from llmdiff.errors import LLMDiffError
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
+OTHER_FEATURES = "encoder_hidden_states_"  # how denoisers name what they take of a second encoder
 
 
 def find_denoiser(pipe: Any) -> nn.Module:
@@ -24,6 +26,13 @@ def find_denoiser(pipe: Any) -> nn.Module:
             return cast(nn.Module, getattr(denoiser, "_orig_mod", denoiser))
     kind = type(pipe).__name__
     raise LLMDiffError(f"{kind} has no unet or transformer: give a diffusers text-to-image pipeline.")
+
+
+def find_controlnets(pipe: Any) -> list[nn.Module]:
+    """The ControlNets of a pipeline that attend to text."""
+    nets = getattr(pipe, "controlnet", None)
+    nets = list(getattr(nets, "nets", [nets]))
+    return [net for net in nets if isinstance(net, nn.Module) and any(map(_is_cross_attention, net.modules()))]
 
 
 def find_layers(denoiser: nn.Module) -> dict[str, nn.Module]:
@@ -53,7 +62,10 @@ def describe_base(pipe: Any) -> BaseDescription:
     """What an adapter records of the pipeline that it is made for."""
     denoiser = find_denoiser(pipe)
     name = public_name(getattr(pipe, "name_or_path", None) or None)
-    return BaseDescription(denoiser=type(denoiser).__name__, name=name, layers=describe_layers(denoiser))
+    layers = describe_layers(denoiser)
+    return BaseDescription(
+        denoiser=type(denoiser).__name__, name=name, layers=layers, text_width=_projected_width(denoiser)
+    )
 
 
 def check_fits(recorded: BaseDescription, denoiser: nn.Module) -> None:
@@ -68,23 +80,58 @@ def check_fits(recorded: BaseDescription, denoiser: nn.Module) -> None:
                 raise LLMDiffError(f"Layer {path} has {field} {actual}, not {expected}: {advice}.")
     if extra := [path for path in found if path not in recorded.layers]:
         raise LLMDiffError(f"The adapter has no branch for the cross-attention layer {extra[0]}: {advice}.")
+    if recorded.text_width != (actual := _projected_width(denoiser)):
+        raise LLMDiffError(f"The text features have width {actual}, not {recorded.text_width}: {advice}.")
 
 
-def check_replaceable(denoiser: nn.Module) -> None:
-    """Raises LLMDiffError unless a denoiser takes nothing of the text but features for its cross-attention."""
-    config: Any = denoiser.config
-    if config.get("addition_embed_type") is not None:
-        raise LLMDiffError(
-            f"This {type(denoiser).__name__} also needs a pooled text vector, which replace mode does not make yet: "
-            'use mode="augment".'
-        )
+def check_replaceable(pipe: Any) -> None:
+    """Raises LLMDiffError unless all that a denoiser takes of the text is what replace mode makes.
+
+    That is features for its cross-attention, all of one width, and a pooled vector.
+    """
+    denoiser: Any = find_denoiser(pipe)
+    config = denoiser.config
+    known = (
+        config.get("addition_embed_type") in (None, "text", "text_time")
+        and config.get("encoder_hid_dim_type") in (None, "text_proj", "ip_image_proj")
+        and not any(name.startswith(OTHER_FEATURES) for name in inspect.signature(denoiser.forward).parameters)
+    )
     widths = {shape.context for shape in describe_layers(denoiser).values()}
-    projects = config.get("encoder_hid_dim_type") or config.get("caption_channels")
-    if projects or widths != {config.get("cross_attention_dim")}:
+    if not known or len(widths) > 1:
         raise LLMDiffError(
-            f"This {type(denoiser).__name__} projects its text features before the cross-attention, which replace mode "
-            'does not support yet: use mode="augment".'
+            f"This {type(denoiser).__name__} takes more of the text than features of one width and a pooled vector, "
+            'which replace mode does not make: use mode="augment".'
         )
+
+
+def pooled_width(pipe: Any) -> int | None:
+    """P, the width of the pooled text vector that the denoiser of a pipeline takes beside its time ids; None if none.
+
+    The time ids are original size, crop and target size or, where an aesthetics score is asked for, that score in the
+    place of the last.
+    """
+    denoiser: Any = find_denoiser(pipe)
+    config = denoiser.config
+    if config.get("addition_embed_type") != "text_time":
+        return None
+    ids = 5 if pipe.config.get("requires_aesthetics_score") else 6
+    return int(config["projection_class_embeddings_input_dim"] - ids * config["addition_time_embed_dim"])
+
+
+def check_pooled(width: int | None, pipe: Any) -> None:
+    """Raises LLMDiffError unless a pipeline's denoiser takes a pooled text vector of this width (None: takes none)."""
+    if width != (actual := pooled_width(pipe)):
+        raise LLMDiffError(
+            f"The base model takes a pooled text vector of width {actual}, and the adapter makes one of width {width}: "
+            "attach it to a base model of the family that it was made for."
+        )
+
+
+def _projected_width(denoiser: Any) -> int | None:
+    """W of a denoiser that projects its text features before its layers get them; None if it does not."""
+    config = denoiser.config
+    width = config.get("caption_channels") or config.get("encoder_hid_dim")
+    return None if width is None else int(width)
 
 
 def base_layer(linear: Any) -> Any:

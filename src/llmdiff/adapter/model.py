@@ -1,6 +1,7 @@
 """The LLMDiff Adapter: makes an LLM condition an existing image model (Dong et al. 2024, method.md section 3).
 
-Letters in shapes: B batch, S text tokens, D LLM width, C cross-attention width.
+Letters in shapes: B batch, S text tokens, D LLM width, W width of the denoiser's text features, P width of its pooled
+text vector.
 """
 
 import math
@@ -15,11 +16,20 @@ from torch.utils.hooks import RemovableHandle
 
 from llmdiff.adapter import prompts as prompt_reading
 from llmdiff.adapter import storage
-from llmdiff.adapter.branch import Branch
+from llmdiff.adapter.branch import Branch, insert_branch
 from llmdiff.adapter.config import AdapterConfig, Mode
-from llmdiff.adapter.context import Binding, Context
-from llmdiff.adapter.hooks import attach_branches, detach_branches
-from llmdiff.adapter.layers import check_fits, check_replaceable, describe_base, find_denoiser, find_layers
+from llmdiff.adapter.context import Binding, Context, StandIn, last_token
+from llmdiff.adapter.hooks import attach_branches, attach_reading, detach_branches
+from llmdiff.adapter.layers import (
+    check_fits,
+    check_pooled,
+    check_replaceable,
+    describe_base,
+    find_controlnets,
+    find_denoiser,
+    find_layers,
+    pooled_width,
+)
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, LanguageModel, ReadingConfig, TextEncoding, encode
 
@@ -34,7 +44,8 @@ class LLMDiffAdapter(nn.Module):
         config: mode, reading, and what it was made for.
         llm: the LLM, frozen.
         text_encoding: the learned part of the text encoding (method.md section 2).
-        phi: φ, D to C, in replace mode; None in augment mode, where the original text encoder feeds that branch.
+        phi: φ, D to W, in replace mode; None in augment mode, where the original text encoder feeds that branch.
+        pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
     """
 
@@ -44,9 +55,10 @@ class LLMDiffAdapter(nn.Module):
         self.llm = llm
         self.text_encoding = TextEncoding(config.reading, llm.width, llm.block_count)
         self.phi = nn.Linear(llm.width, config.base.context_width) if config.mode == "replace" else None
+        self.pool = nn.Linear(llm.width, config.pooled_width) if config.pooled_width else None
         self.branches = nn.ModuleDict()
         for path, shape in config.base.layers.items():
-            _insert(self.branches, path, Branch(shape, llm.width, config.mode))
+            insert_branch(self.branches, path, Branch(shape, llm.width, config.mode))
         self.eval()
         self._context = Context()
         self._denoiser: list[nn.Module] = []  # a list, so that the base model does not become a part of this module
@@ -78,9 +90,15 @@ class LLMDiffAdapter(nn.Module):
         denoiser = find_denoiser(pipe)
         base = describe_base(pipe)
         if mode == "replace":
-            check_replaceable(denoiser)
+            check_replaceable(pipe)
         llm = LanguageModel.load(llm) if isinstance(llm, str) else llm
-        config = AdapterConfig(mode=mode, reading=reading or ReadingConfig(), llm=llm.identity(), base=base)
+        config = AdapterConfig(
+            mode=mode,
+            reading=reading or ReadingConfig(),
+            llm=llm.identity(),
+            base=base,
+            pooled_width=pooled_width(pipe) if mode == "replace" else None,
+        )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             adapter = cls(config, llm)
@@ -114,7 +132,7 @@ class LLMDiffAdapter(nn.Module):
         folder = storage.locate(name_or_path, revision)
         config = storage.read_config(folder)
         weights = storage.read_weights(folder)
-        llm = _language_model(config, llm, device)
+        llm = storage.load_llm(config.llm, llm, device)
         storage.check_llm(config.llm, llm.identity())
         with torch.random.fork_rng():
             adapter = cls(config, llm)
@@ -142,8 +160,8 @@ class LLMDiffAdapter(nn.Module):
 
         The adapter moves to the denoiser's device, and its branches to the denoiser's dtype; ``text_encoding`` and φ
         run once per prompt and keep theirs. A second pipeline may be given if it shares the denoiser, as those of
-        ``from_pipe`` do. Detach before saving the pipeline, whose denoiser has the branches in it, and attach before
-        offloading is enabled.
+        ``from_pipe`` do. Attach before offloading is enabled. In replace mode the pipeline's text encoders are not used,
+        so they may be set to None, and its ControlNets read φ(c) too. Saving the pipeline writes the base model alone.
 
         Raises:
             LLMDiffError: if the pipeline has other layers than the adapter, has an adapter, or does not share the
@@ -155,13 +173,16 @@ class LLMDiffAdapter(nn.Module):
         if self._denoiser and self._denoiser[0] is not denoiser:
             raise LLMDiffError("The adapter is attached to another pipeline: detach it first.")
         if not self._denoiser:
-            self._join(denoiser)
+            self._join(pipe, denoiser)
         try:
             prompt_reading.install(pipe, self)
         except LLMDiffError:
             self._leave_unused()
             raise
         self._pipes.append(pipe)
+        if self.config.mode == "replace":
+            for net in find_controlnets(pipe):
+                self._handles += attach_reading(net, self._context, self.config.mode)
         return self
 
     def detach(self) -> None:
@@ -171,10 +192,12 @@ class LLMDiffAdapter(nn.Module):
             self._pipes.pop()
         self._leave_unused()
 
-    def _join(self, denoiser: Any) -> None:
+    def _join(self, pipe: Any, denoiser: Any) -> None:
         if any(parameter.is_meta for parameter in denoiser.parameters()):
             raise LLMDiffError("The pipeline is offloaded already: attach the adapter before enabling offloading.")
         check_fits(self.config.base, denoiser)
+        if self.config.mode == "replace":
+            check_pooled(self.config.pooled_width, pipe)
         self._handles = attach_branches(denoiser, self.named_branches(), self._context, self.config.mode)
         self.to(denoiser.device)
         self.branches.to(denoiser.dtype)
@@ -239,8 +262,8 @@ class LLMDiffAdapter(nn.Module):
             )
         return encoding
 
-    def context(self, encoding: Encoding) -> Tensor:
-        """φ(c), (B, S, C), exact zeros at padding: the denoiser's ``encoder_hidden_states`` in replace mode.
+    def stand_in(self, encoding: Encoding) -> StandIn:
+        """φ(c), (B, S, W), and the pooled vector of the last real token, (B, P): the denoiser's text in replace mode.
 
         Raises:
             LLMDiffError: in augment mode, which has no φ.
@@ -249,12 +272,13 @@ class LLMDiffAdapter(nn.Module):
             raise LLMDiffError("An adapter in augment mode has no φ: give the denoiser the original text features.")
         weight = self.phi.weight
         encoding = encoding.to(weight.device, weight.dtype)
-        return self.phi(encoding.embeds).masked_fill(~encoding.mask[..., None], 0)
+        features = self.phi(encoding.embeds).masked_fill(~encoding.mask[..., None], 0)
+        return StandIn(features, None if self.pool is None else self.pool(last_token(encoding)))
 
     def bind(self, positive: Encoding, negative: Encoding | None = None) -> None:
         """Makes the denoiser calls that follow read these encodings, until others are bound."""
-        project = self.context if self.config.mode == "replace" else None
-        self._context.binding = Binding(positive, negative, project)
+        stand_in = self.stand_in if self.config.mode == "replace" else None
+        self._context.binding = Binding(positive, negative, stand_in)
 
     def release(self) -> None:
         """Forgets what is bound."""
@@ -264,7 +288,7 @@ class LLMDiffAdapter(nn.Module):
     def conditioned(self, encoding: Encoding) -> Iterator[None]:
         """Binds encodings for direct calls of the denoiser, one per row of its batch.
 
-        In replace mode the layers get φ(c) whatever ``encoder_hidden_states`` is given. With gradient checkpointing,
+        In replace mode the denoiser gets φ(c) and the pooled vector whatever text it is given. With gradient checkpointing,
         call ``backward`` before the next call of the denoiser: the layers run again in it.
 
         Raises:
@@ -277,25 +301,3 @@ class LLMDiffAdapter(nn.Module):
             yield
         finally:
             self._context.binding = previous
-
-
-def _insert(tree: nn.ModuleDict, path: str, branch: Branch) -> None:
-    """Puts a branch at a module path, so that its parameters' names are the layer's path and their own."""
-    *parents, name = path.split(".")
-    for parent in parents:
-        if parent not in tree:
-            tree[parent] = nn.ModuleDict()
-        tree = tree[parent]  # type: ignore[assignment]  # an inner node of the tree
-    tree[name] = branch
-
-
-def _language_model(
-    config: AdapterConfig, llm: LanguageModel | str | None, device: torch.device | str | None
-) -> LanguageModel:
-    """The given LLM, or the one that the adapter was trained with, in the same dtype."""
-    if isinstance(llm, LanguageModel):
-        return llm
-    recorded = config.llm
-    revision = recorded.get("revision") if llm is None else None
-    dtype = getattr(torch, str(recorded.get("dtype")), torch.float32)
-    return LanguageModel.load(llm or recorded["name"], revision=revision, dtype=dtype, device=device or "cpu")

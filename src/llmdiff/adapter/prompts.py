@@ -1,4 +1,7 @@
-"""Reads the prompts of a pipeline call: what stands in for ``pipe.encode_prompt`` while an adapter is attached."""
+"""Reads the prompts of a pipeline call: what stands in for ``pipe.encode_prompt`` while an adapter is attached.
+
+Letters in shapes: B images, S text tokens, W width of the denoiser's text features, P width of its pooled text vector.
+"""
 
 import functools
 import inspect
@@ -6,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
@@ -14,13 +18,36 @@ if TYPE_CHECKING:
     from llmdiff.adapter.model import LLMDiffAdapter
 
 NAME = "encode_prompt"
+# What encode_prompt returns besides text features, and in which order, by a parameter that tells its kind.
+RESULTS = {
+    "pooled_prompt_embeds": (
+        "prompt_embeds",
+        "negative_prompt_embeds",
+        "pooled_prompt_embeds",
+        "negative_pooled_prompt_embeds",
+    ),
+    "prompt_attention_mask": (
+        "prompt_embeds",
+        "prompt_attention_mask",
+        "negative_prompt_embeds",
+        "negative_prompt_attention_mask",
+    ),
+    "prompt": ("prompt_embeds", "negative_prompt_embeds"),
+}
+
+
+def result_names(encode_prompt: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of what a pipeline's ``encode_prompt`` returns, in their order."""
+    parameters = inspect.signature(encode_prompt).parameters
+    return next((names for kind, names in RESULTS.items() if kind in parameters), RESULTS["prompt"])
 
 
 class PromptReader:
     """Called by a pipeline in place of its ``encode_prompt``, with the same arguments and the same result.
 
     It encodes the prompts with the LLM and binds them for the denoiser calls that follow. In augment mode the result is
-    that of the original, untouched; in replace mode the original is not called, and the text features are φ(c).
+    that of the original, untouched; in replace mode the original is not called, and the text features are φ(c) (and the
+    pooled vector the head's).
 
     Args:
         adapter: the adapter that is attached.
@@ -40,11 +67,17 @@ class PromptReader:
             return self.original(*args, **kwargs)
         call = inspect.signature(self.original).bind(*args, **kwargs)
         call.apply_defaults()
+        replace = self.adapter.config.mode == "replace"
+        if replace:
+            _refuse_second_prompt(call.arguments)
         positive, negative = self._encode(call.arguments)
         self.adapter.bind(positive, negative)
-        if self.adapter.config.mode == "augment":
+        if not replace:
             return self.original(*args, **kwargs)
-        return self._project(positive, negative, call.arguments.get("device"))
+        inputs = self._inputs("", positive, call.arguments.get("device"))
+        if negative is not None:
+            inputs |= self._inputs("negative_", negative, call.arguments.get("device"))
+        return tuple(inputs.get(name) for name in result_names(self.original))
 
     def _encode(self, arguments: dict[str, Any]) -> tuple[Encoding, Encoding | None]:
         """The encodings of prompts and negative prompts, one per image."""
@@ -57,14 +90,20 @@ class PromptReader:
         return positive, Encoding(both.embeds[count:], both.mask[count:]) if negatives else None
 
     @torch.no_grad()
-    def _project(
-        self, positive: Encoding, negative: Encoding | None, device: torch.device | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """φ(c) of both at one length, (B, S, C), on the pipeline's device and in the denoiser's dtype."""
-        target: Any = self.adapter.denoiser
-        place = {"device": device or target.device, "dtype": target.dtype}
-        projected = self.adapter.context(positive).to(**place)
-        return projected, None if negative is None else self.adapter.context(negative).to(**place)
+    def _inputs(self, prefix: str, encoding: Encoding, device: torch.device | None) -> dict[str, Tensor | None]:
+        """Text features (B, S, W), their mask (B, S) and the pooled vector (B, P), if any, by the pipeline's names.
+
+        They are on the pipeline's device and in the denoiser's dtype. The denoiser itself gets its own from the
+        binding; these are for all else that a pipeline does with them.
+        """
+        denoiser: Any = self.adapter.denoiser
+        device = device or denoiser.device
+        text = self.adapter.stand_in(encoding).to(device, denoiser.dtype)
+        return {
+            f"{prefix}prompt_embeds": text.features,
+            f"{prefix}prompt_attention_mask": encoding.mask.to(device).long(),
+            f"{prefix}pooled_prompt_embeds": text.pooled,
+        }
 
 
 def install(pipe: Any, adapter: "LLMDiffAdapter") -> None:
@@ -91,6 +130,13 @@ def uninstall(pipe: Any) -> None:
     delattr(pipe, NAME)
     if reader.overridden:
         setattr(pipe, NAME, reader.original)
+
+
+def _refuse_second_prompt(arguments: dict[str, Any]) -> None:
+    for name in ("prompt", "negative_prompt"):
+        second = arguments.get(f"{name}_2")
+        if second is not None and second != arguments.get(name):
+            raise LLMDiffError(f"In replace mode there is no second text encoder to read {name}_2: leave it out.")
 
 
 def _prompts(arguments: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import HfApi, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -16,6 +17,7 @@ from llmdiff.adapter.card import model_card
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
+from llmdiff.language import LanguageModel
 from llmdiff.sources import local_folder, reason
 
 CONFIG = "config.json"
@@ -91,6 +93,17 @@ def check_weights(found: Weights, expected: Weights) -> None:
         if found[name].shape != weight.shape:
             shapes = f"{tuple(found[name].shape)}, not {tuple(weight.shape)}"
             raise LLMDiffError(f"In {WEIGHTS}, {name} has the shape {shapes}: it does not belong to its {CONFIG}.")
+
+
+def load_llm(
+    recorded: dict[str, Any], llm: LanguageModel | str | None, device: torch.device | str | None
+) -> LanguageModel:
+    """The given LLM, or the one that the adapter was trained with, in the same dtype."""
+    if isinstance(llm, LanguageModel):
+        return llm
+    revision = recorded.get("revision") if llm is None else None
+    dtype = getattr(torch, str(recorded.get("dtype")), torch.float32)
+    return LanguageModel.load(llm or recorded["name"], revision=revision, dtype=dtype, device=device or "cpu")
 
 
 def check_llm(recorded: dict[str, Any], given: dict[str, Any]) -> None:
