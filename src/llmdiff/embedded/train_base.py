@@ -3,6 +3,8 @@
 Picture-book scenes with plain captions; velocity target, zero terminal SNR, high-noise timesteps favoured.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,19 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from llmdiff.embedded import data, modules
+from llmdiff.embedded.layout import LayoutReadout, layout
 from llmdiff.embedded.progress import Progress
 from llmdiff.files import written_whole
 from llmdiff.generation.provenance import content_hash
 from llmdiff.scenes.captions import plain_caption
+from llmdiff.scenes.scene import Scene
 from llmdiff.training.loop import LoopSettings, Trainer
 from llmdiff.training.noise import draw_timesteps, target
-from llmdiff.training.precision import HAS_BF16, autocast
+from llmdiff.training.precision import HAS_BF16, attention_kernels, autocast
 
 _SEED = 21
 _DROP = 0.1  # share of captions dropped, for classifier-free guidance
+_LAYOUT = 0.2  # weight of the layout's loss beside the velocity's
 
 
 class BaseTask:
@@ -37,7 +42,10 @@ class BaseTask:
         self.unet = modules.unet().to(memory_format=torch.channels_last)
         self.text_encoder = text_encoder
         self.scheduler = modules.scheduler()
-        self.module: nn.Module = nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder})
+        self.readout = LayoutReadout(self.unet.config.block_out_channels[-1])
+        self.module: nn.Module = nn.ModuleDict(
+            {"unet": self.unet, "text_encoder": self.text_encoder, "readout": self.readout}
+        )
 
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters())}]
@@ -48,16 +56,32 @@ class BaseTask:
         noise = torch.randn(z.shape, generator=rng)
         t = draw_timesteps("high", len(z), self.scheduler.config.num_train_timesteps, rng)
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
-        with autocast(self.bf16):
+        with autocast(self.bf16), attention_kernels(z):
             context = self.text_encoder(modules.token_ids(self.tokenizer, captions)).last_hidden_state
-            velocity = self.unet(noisy, t, context).sample
-        return F.mse_loss(velocity.float(), target(self.scheduler, z, noise, t))
+            with self._features() as features:
+                velocity = self.unet(noisy, t, context).sample
+            truth = layout([self._scene(int(i)) for i in indices], features[0].shape[-1])
+            placed = self.readout.loss(features[0], truth)
+        return F.mse_loss(velocity.float(), target(self.scheduler, z, noise, t)) + _LAYOUT * placed
+
+    @contextmanager
+    def _features(self) -> Iterator[list[Tensor]]:
+        """Within it, the U-Net's features after its last block with cross-attention are gathered: (B, C, 16, 16)."""
+        features: list[Tensor] = []
+        hook = self.unet.up_blocks[0].register_forward_hook(lambda _module, _inputs, output: features.append(output))
+        try:
+            yield features
+        finally:
+            hook.remove()
+
+    def _scene(self, index: int) -> Scene:
+        return data.scene(_SEED, index % len(self.latents))
 
     def _caption(self, index: int) -> str:
         rng = np.random.default_rng((_SEED, 1, index))
         if rng.random() < _DROP:
             return ""
-        return plain_caption(data.scene(_SEED, index % len(self.latents)), rng).text
+        return plain_caption(self._scene(index), rng).text
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 from llmdiff.training.noise import draw_timesteps, target
-from llmdiff.training.precision import autocast
+from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.precompute import BlockTerms
 from llmdiff.training.recipe import Recipe
 
@@ -70,7 +70,7 @@ class AdapterTask:
         t = draw_timesteps(self.recipe.timesteps, len(z), self.scheduler.config.num_train_timesteps, rng)
         noisy = self.scheduler.add_noise(z, noise, t)
         encoding = self._encoding(captions, rng)
-        with autocast(self.bf16), self.adapter.conditioned(encoding):
+        with autocast(self.bf16), attention_kernels(z), self.adapter.conditioned(encoding):
             said = self.pipe.unet(noisy, t, encoder_hidden_states=self._base_context(captions, encoding)).sample
         return F.mse_loss(said.float(), target(self.scheduler, z, noise, t))
 
