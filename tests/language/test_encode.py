@@ -23,11 +23,14 @@ def llm(tiny_llm: LanguageModel) -> LanguageModel:
 
 @pytest.fixture
 def passes(llm: LanguageModel):  # type: ignore[no-untyped-def]
-    """The batch sizes that the LLM has been run on."""
+    """The batch sizes of prompts that the LLM has been run on; the template's prefix is no prompt."""
     sizes: list[int] = []
-    handle = llm.model.register_forward_pre_hook(
-        lambda module, args, kwargs: sizes.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
+
+    def note(module: object, args: tuple[object, ...], kwargs: dict[str, Tensor]) -> None:
+        if "attention_mask" in kwargs:
+            sizes.append(len(kwargs["input_ids"]))
+
+    handle = llm.model.register_forward_pre_hook(note, with_kwargs=True)
     yield sizes
     handle.remove()
 

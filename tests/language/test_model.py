@@ -43,7 +43,7 @@ def test_identity_is_the_same_wherever_the_llm_comes_from(
     one, two = LanguageModel.load(str(folder)).identity(), LanguageModel.load(str(copied)).identity()
     assert one | {"name": None} == two | {"name": None}
     assert json.loads(json.dumps(one)) == one
-    assert set(one) == {"name", "revision", "width", "blocks", "dtype", "fingerprint"}
+    assert set(one) == {"name", "revision", "type", "width", "blocks", "dtype", "quantization", "fingerprint"}
     with_head = AutoModelForCausalLM.from_pretrained(folder)
     own = LanguageModel.from_model(with_head, tokenizer, "own").identity()
     assert own["fingerprint"] == tiny_llm.identity()["fingerprint"] == one["fingerprint"]

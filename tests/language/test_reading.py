@@ -12,8 +12,6 @@ from transformers import (
     MptConfig,
     MptForCausalLM,
     PreTrainedTokenizerFast,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from language.families import ALIBI, FAMILIES, NO_GROUPS, RECURRENT, build, recurrent_scores, reference_scores
@@ -243,13 +241,7 @@ def test_fold_finds_the_sequence_dimension_wherever_it_is() -> None:
     assert fold_tokens(unrelated, 2, 5, rows, columns) is unrelated
 
 
-def test_models_that_cannot_be_read_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    bert = build("Bert", NO_GROUPS)
-    with pytest.raises(LLMDiffError, match="sees those after it"):
-        LanguageModel.from_model(bert, tokenizer, "bert")
-    t5 = T5ForConditionalGeneration(T5Config(vocab_size=265, d_model=32, d_kv=8, d_ff=32, num_layers=2, num_heads=2))
-    with pytest.raises(LLMDiffError, match="encoder-decoder"):
-        LanguageModel.from_model(t5, tokenizer, "t5")
+def test_position_biases_of_an_unknown_kind_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     mpt = MptForCausalLM(MptConfig(vocab_size=265, d_model=32, n_heads=4, n_layers=2, max_seq_len=64))
     llm = LanguageModel.from_model(mpt, tokenizer, "mpt")
     with pytest.raises(LLMDiffError, match="position biases"):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from language.families import reference_scores
-from llmdiff.embedded import llm as embedded
+from llmdiff.embedded.llm import SMOLLM2
 from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode, read_stack, tokenize
 
-pytestmark = pytest.mark.skipif(not embedded.is_present(), reason="the embedded LLM has not been fetched")
+pytestmark = pytest.mark.skipif(not SMOLLM2.is_present(), reason="the embedded LLM has not been fetched")
 
 PROMPT = "A red ball to the left of two small green cubes, at dusk"
 

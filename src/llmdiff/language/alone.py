@@ -9,12 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from llmdiff.errors import LLMDiffError
 
 SEQUENCE_BOUND = ("alibi", "shared_kv_states")
 """Arguments of a block that are made for a whole sequence and cannot be folded: ALiBi's position biases (Bloom,
 Falcon-RW), and keys and values that blocks share (Gemma 4)."""
+
+UNKNOWN = "position_bias"
+"""The argument of blocks whose position biases are of their own kind and cannot be taken apart (MPT)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class BlockCall:
         Raises:
             LLMDiffError: if the block's position biases cannot be taken apart.
         """
-        if self.arguments.arguments.get("position_bias") is not None:
+        if self.arguments.arguments.get(UNKNOWN) is not None:
             raise LLMDiffError(
                 f"{type(self.block).__name__} adds position biases of its own kind to its attention, "
                 "which the llmdiff extraction cannot read; choose another language model or extraction."
@@ -77,7 +81,8 @@ class BlockCall:
         batch, length = self.input.shape[:2]
 
         def fold(name: str, value: Any) -> Any:
-            return None if "mask" in name else fold_tokens(value, batch, length, rows, columns)
+            unwanted = "mask" in name or isinstance(value, Cache)
+            return None if unwanted else fold_tokens(value, batch, length, rows, columns)
 
         return self._run(fold)
 

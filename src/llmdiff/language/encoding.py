@@ -19,11 +19,13 @@ class Tokens:
         ids: (B, S) int64, padded on the right.
         mask: (B, S) bool, True at real tokens.
         skip: how many leading tokens belong to the template; the reading cuts them off.
+        weights: (B, S), by which the vectors of an encoding are multiplied, if the prompts have weights.
     """
 
     ids: Tensor
     mask: Tensor
     skip: int = 0
+    weights: Tensor | None = None
 
     @property
     def kept(self) -> Tensor:

@@ -1,55 +1,68 @@
-"""An LLM with its tokenizer, ready to be read block by block."""
+"""An LLM, or another text encoder, with its tokenizer, ready to be read block by block."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 from accelerate.utils import align_module_device
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language.blocks import check_causal, find_blocks, find_decoder
+from llmdiff.language.blocks import Architecture, find_architecture, find_blocks, find_stack
 from llmdiff.language.cache import EncodingCache
-from llmdiff.models import EMBEDDED, find
-from llmdiff.sources import LOADING_FAULTS, local_folder, reason
+from llmdiff.language.config import ReadingConfig
+from llmdiff.language.loading import Loading, Placement, move
+from llmdiff.models import EMBEDDED
 
 _SAMPLES = 64
 """Weights per parameter that the fingerprint looks at."""
 
 
 class LanguageModel:
-    """A decoder-only LLM with its tokenizer: frozen, in eval mode.
+    """A text model with its tokenizer: frozen, in eval mode.
+
+    Decoder-only LLMs are what llmdiff is about; encoder-only models and the encoders of encoder-decoders are read too,
+    to be compared with them (method.md section 2).
 
     Attributes:
         name: the name it was loaded by.
         revision: the Hub revision asked for, if any.
-        model: its decoder, without the LM head.
-        blocks: the decoder's transformer blocks in the order in which they run.
+        quantization: in how few bits its weights are, None if as they were.
+        architecture: ``decoder-only``, ``encoder-only`` or ``encoder-decoder``.
+        config: that of its blocks.
         tokenizer: its tokenizer.
         width: D, the width of its hidden states.
         block_count: T, how many blocks it has.
         encodings: the encodings it made last.
+        prefixes: the keys and values of the templates' prefixes it has read.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, revision: str | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        name: str,
+        revision: str | None = None,
+        loading: Loading | None = None,
     ) -> None:
         self.name = name
         self.revision = revision
-        self.model = find_decoder(model).eval().requires_grad_(False)
-        self.blocks: nn.ModuleList = find_blocks(self.model)
-        check_causal(self.model, self.device)
+        self.quantization = loading.quantization if loading else None
         self.tokenizer = tokenizer
-        self.width: int = self.model.config.get_text_config().hidden_size
-        self.block_count: int = len(self.blocks)
         self.encodings = EncodingCache()
+        self.prefixes: dict[tuple[int, ...], Cache | None] = {}
+        self._loading = loading
+        self._stack: PreTrainedModel | None = _frozen(model)
+        self._home: torch.device | None = None  # where it is to run again, once it has been offloaded
+        self._dtype = self._stack.dtype
         self._fingerprint: str | None = None
+        self._content: bytes | None = None
+        self.architecture: Architecture = find_architecture(model, self._stack, self.device)
+        self.config: PreTrainedConfig = self._stack.config.get_text_config()
+        self.width: int = self.config.hidden_size
+        self.block_count: int = len(self.blocks)
 
     @classmethod
     def load(
@@ -59,56 +72,139 @@ class LanguageModel:
         revision: str | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        device_map: Placement | None = None,
+        quantization: str | None = None,
         trust_remote_code: bool = False,
     ) -> Self:
-        """Load an LLM.
+        """Load a language model.
 
         Args:
-            name: "embedded" for the SmolLM2 of the package index, a local folder, or a Hub id.
+            name: "embedded" for the SmolLM2 of the package index or another name of `llmdiff models list`, a local
+                folder, a GGUF file, or a Hub id.
             revision: a Hub branch, tag or commit.
-            dtype: of its weights.
+            dtype: of its weights, or, of a quantised one, in which it calculates.
             device: where it runs.
+            device_map: "auto", or which part goes where, as transformers has it; then ``device`` is not used.
+            quantization: "int8" (torchao, any device), "8bit" or "4bit" (bitsandbytes). What it costs in fidelity is
+                told by `llmdiff evaluate fidelity`.
             trust_remote_code: run the Python code of the model's repository.
 
         Raises:
             LLMDiffError: if it cannot be found, fetched or read.
         """
-        source, revision = _source(name, revision)
-        options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        with _told(source, "model"):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-            )
-        model, info = loaded
-        _check_complete(source, model, info["missing_keys"])
-        with _told(source, "tokenizer"):
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        return cls(model, tokenizer, name, revision).to(device)
+        loading = Loading.of(
+            name,
+            revision,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            quantization=quantization,
+            trust_remote_code=trust_remote_code,
+        )
+        return cls(loading.model(), loading.tokenizer(), name, loading.revision, loading)
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Self:
-        """Take an LLM that is loaded already. It is frozen and put in eval mode."""
+        """Take a language model that is loaded already. It is frozen and put in eval mode."""
         return cls(model, tokenizer, name)
 
     @property
+    def model(self) -> PreTrainedModel:
+        """The stack of blocks with its embeddings and final norm, without a head; brought back if it was offloaded."""
+        if self._stack is None:
+            assert self._loading is not None
+            self._stack = _frozen(self._loading.model())
+        if self._home is not None:
+            if self._loading is None or not self._loading.fixed:
+                move(self._stack, self._home)
+            self._home = None
+        return self._stack
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks in the order in which they run."""
+        return find_blocks(self.model)
+
+    @property
     def dtype(self) -> torch.dtype:
-        """The dtype of its weights."""
-        return self.model.dtype
+        """The dtype of its weights, or in which it calculates with quantised ones."""
+        return self._dtype if self._stack is None or self.quantization else self._stack.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where it takes its input: of an LLM that accelerate has offloaded, not where its weights wait."""
-        hooks = (getattr(module, "_hf_hook", None) for module in self.model.modules())
+        """Where it takes its input: of an LLM that is offloaded, not where its weights wait."""
+        if self._home is not None or self._stack is None:
+            return self._home or torch.device("cpu")
+        hooks = (getattr(module, "_hf_hook", None) for module in self._stack.modules())
         placed = (getattr(hook, "execution_device", None) for hook in hooks)
-        return torch.device(next((device for device in placed if device is not None), self.model.device))
+        return torch.device(next((device for device in placed if device is not None), self._stack.device))
 
     def to(self, device: torch.device | str) -> Self:
-        """Move it to a device, in place."""
-        self.model.to(device)
+        """Move it to a device, in place.
+
+        Raises:
+            LLMDiffError: if its parts have been placed by a device_map or a quantisation.
+        """
+        if self._loading is not None and self._loading.fixed:
+            if torch.device(device) == self.device:
+                return self
+            raise LLMDiffError(f"{self.name} is placed already: load it with device={str(device)!r} instead.")
+        self.prefixes.clear()
+        if self._home is None:
+            move(self.model, device)
+        else:
+            self._home = torch.device(device)
         return self
 
+    def offload(self) -> Self:
+        """Give back the memory that it takes; the next reading brings it back.
+
+        What was loaded by name is let go, to be loaded again; what was given loaded waits on the CPU.
+        """
+        if self._home is None:
+            self.identity()  # which looks at the weights
+            self._dtype, self._home = self.dtype, self.device
+            self.prefixes.clear()
+            if self._loading is not None:
+                self._stack = None
+            elif self._stack is not None:
+                move(self._stack, "cpu")
+        return self
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether it has been offloaded and not been needed since."""
+        return self._home is not None
+
+    def suit(self, reading: ReadingConfig | None) -> ReadingConfig:
+        """A reading that fits this model: where no extraction was chosen, the usual one of its architecture.
+
+        That is ``llmdiff`` of a decoder-only LLM, and ``last`` of the others.
+
+        Raises:
+            LLMDiffError: if the extraction cannot be had from this model.
+        """
+        reading = reading or ReadingConfig()
+        if self.architecture != "decoder-only" and "extraction" not in reading.model_fields_set:
+            reading = reading.model_copy(update={"extraction": "last"})
+        self.check(reading)
+        return reading
+
+    def check(self, reading: ReadingConfig) -> None:
+        """Raises LLMDiffError if the reading's extraction cannot be had from a model of this architecture."""
+        if reading.extraction != "llmdiff" or self.architecture == "decoder-only":
+            return
+        why = {
+            "encoder-only": "was not trained to generate text, so its blocks have no posterior to read",
+            "encoder-decoder": "conditions every decoder block on the encoder's output, which is what is to be read",
+        }[self.architecture]
+        raise LLMDiffError(
+            f"The extraction llmdiff needs a decoder-only LLM, and {self.name} is {self.architecture}: it {why}; "
+            "choose the extraction last."
+        )
+
     def identity(self) -> dict[str, Any]:
-        """What an adapter records of its LLM: name, revision, width, blocks, dtype and fingerprint.
+        """What an adapter records of its LLM: name, revision, type, width, blocks, dtype, quantisation, fingerprint.
 
         The fingerprint is a hash of the architecture and of a sample of the weights of the first, the middle and the
         last block. It does not depend on where the LLM was loaded from, nor on the dtype as long as that dtype holds
@@ -119,66 +215,51 @@ class LanguageModel:
         return {
             "name": self.name,
             "revision": self.revision,
+            "type": self.config.model_type,
             "width": self.width,
             "blocks": self.block_count,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "quantization": self.quantization,
             "fingerprint": self._fingerprint,
         }
 
+    def content(self) -> bytes:
+        """A hash of some values of every weight, bit by bit: it tells fine-tunes apart that the fingerprint may not."""
+        if self._content is None:
+            digest = hashlib.sha256(self.config.to_json_string().encode())
+            for name, module in self.model.named_modules():
+                with align_module_device(module):
+                    for key, weight in module.named_parameters(recurse=False):
+                        digest.update(f"{name}.{key}".encode() + _bits(_values(weight)))
+            self._content = digest.digest()
+        return self._content
+
     def _hash_sample(self) -> str:
-        config = self.model.config.get_text_config()
-        digest = hashlib.sha256(repr((config.model_type, self.width, self.block_count, config.vocab_size)).encode())
+        shape = (self.config.model_type, self.width, self.block_count, self.config.vocab_size)
+        digest = hashlib.sha256(repr(shape).encode())
         for index in (0, self.block_count // 2, self.block_count - 1):
             for name, module in sorted(self.blocks[index].named_modules(), key=itemgetter(0)):
                 with align_module_device(module):  # brings back what accelerate has offloaded
-                    for key, weight in sorted(module.named_parameters(recurse=False)):
+                    for key, weight in sorted(module.named_parameters(recurse=False), key=itemgetter(0)):
                         digest.update(f"{index}.{name}.{key}".encode() + _sample(weight))
         return digest.hexdigest()[:16]
 
 
+def _frozen(model: PreTrainedModel) -> PreTrainedModel:
+    return find_stack(model).eval().requires_grad_(False)
+
+
 def _sample(weight: Tensor) -> bytes:
     """A few values of a weight, on a grid that is coarser than what float16 loses near zero."""
-    flat = weight.detach().flatten()
-    chosen = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES]
-    return (chosen.float().cpu() * 4096).round().to(torch.int64).numpy().tobytes()
+    return (_values(weight).float() * 4096).round().to(torch.int64).numpy().tobytes()
 
 
-def _source(name: str, revision: str | None) -> tuple[str, str | None]:
-    """The folder or Hub id to load from, with the revision where it means anything."""
-    if name == EMBEDDED:
-        return str(find("llm").pull()), None
-    folder = local_folder(name, "language model", "config.json")
-    return (name, revision) if folder is None else (str(folder), None)
+def _values(weight: Tensor) -> Tensor:
+    """A few values of a weight."""
+    plain = type(weight) in (Tensor, nn.Parameter)
+    flat = (weight.detach() if plain or not hasattr(weight, "dequantize") else weight.dequantize()).flatten()
+    return flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].cpu()
 
 
-def _check_complete(source: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
-    """Raises LLMDiffError if the weight file lacks a weight of the decoder, which transformers then makes up.
-
-    The LM head may be missing: it is not read.
-    """
-    decoder = set(find_decoder(model).parameters())
-    made_up = [name for name, weight in model.named_parameters() if name in set(missing) and weight in decoder]
-    if made_up:
-        raise LLMDiffError(f"The weights in {source} lack {made_up[0]}: they are those of another model.")
-
-
-@contextmanager
-def _told(source: str, part: str) -> Iterator[None]:
-    """Turn what transformers raises while it loads the model or the tokenizer into one sentence."""
-    try:
-        yield
-    except LOADING_FAULTS as error:
-        raise LLMDiffError(_load_failure(source, part, error)) from error
-
-
-def _load_failure(source: str, part: str, error: Exception) -> str:
-    if "trust_remote_code" in str(error):
-        return f"{source} brings its own Python code: read it, then allow it with trust_remote_code=True."
-    why = reason(error)
-    if isinstance(error, SafetensorError):
-        return f"The weights in {source} are damaged ({why}): delete them and fetch them again."
-    if isinstance(error, OSError) and not Path(source).is_dir():
-        return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {why}"
-    if part == "tokenizer":
-        return f"The tokenizer in {source} is missing or damaged ({why}); a tokenizer.json belongs there."
-    return f"{source} could not be loaded as a decoder-only language model: {why}"
+def _bits(values: Tensor) -> bytes:
+    return values.contiguous().view(torch.uint8).numpy().tobytes()

@@ -20,6 +20,7 @@ from llmdiff.language.alone import BlockCall
 from llmdiff.language.config import ReadingConfig
 from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
+from llmdiff.language.prefix import prefix_cache
 
 EPSILON = 1e-6
 """Added to a root mean square before the division by it, so that a vector of 0 stays 0."""
@@ -74,17 +75,17 @@ class Terms(Protocol):
 class Scores:
     """The context scores s_t (method.md section 1), differenced and normalised as the config says.
 
-    Only real tokens after the first of each prompt are computed: the first one's score is 0 by definition.
+    Only real tokens after the first of each sequence are computed: the first one's score is 0 by definition.
     With ``score="difference"`` the first block, which has no neighbour before it, keeps its ``residual`` score
     **[choice]**: so the T differences still determine the T scores.
     """
 
-    def __init__(self, tokens: Tokens, config: ReadingConfig) -> None:
+    def __init__(self, tokens: Tokens, config: ReadingConfig, continued: bool) -> None:
         self.config = config
         self.shape = tokens.kept.shape
         self.skip = tokens.skip
         after_first = tokens.mask.clone()
-        after_first[:, : max(1, tokens.skip)] = False
+        after_first[:, : max(0 if continued else 1, tokens.skip)] = False
         self.rows, self.columns = after_first.nonzero(as_tuple=True)
         self.before: Tensor | None = None
 
@@ -134,20 +135,36 @@ class States:
 
 @torch.no_grad()
 def _walk(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Callable[[int, Tensor], None]) -> Tensor:
-    """One forward pass that hands every block's term to ``take`` and returns the start (B, S - skip, D)."""
-    tokens = Tokens(tokens.ids.to(llm.device), tokens.mask.to(llm.device), tokens.skip)
-    walk = _Walk(llm, tokens, config, take)
-    with _ONE_PASS, _hooked(llm.blocks, walk):
-        final = llm.model(input_ids=tokens.ids, attention_mask=tokens.mask.long(), use_cache=False)[0]
-    walk.finish(final)
+    """One forward pass that hands every block's term to ``take`` and returns the start (B, S - skip, D).
+
+    Where the keys and values of the template's prefix are known, only what follows it is run.
+    """
+    llm.check(config)
+    model, blocks = llm.model, llm.blocks
+    with _ONE_PASS:
+        ids, mask = tokens.ids.to(llm.device), tokens.mask.to(llm.device)
+        cache = prefix_cache(llm, ids, tokens.skip)
+        skip = tokens.skip if cache is None else 0
+        begin = tokens.skip - skip
+        walk = _Walk(llm, Tokens(ids[:, begin:], mask[:, begin:], skip), config, take, continued=begin > 0)
+        with _hooked(blocks, walk):
+            final = model(
+                input_ids=ids[:, begin:], attention_mask=mask.long(), past_key_values=cache, use_cache=cache is not None
+            )[0]
+        walk.finish(final)
     return walk.start
 
 
 class _Walk:
-    """The state of one pass."""
+    """The state of one pass; ``continued`` where it goes on after a prefix that has been read before."""
 
     def __init__(
-        self, llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Callable[[int, Tensor], None]
+        self,
+        llm: LanguageModel,
+        tokens: Tokens,
+        config: ReadingConfig,
+        take: Callable[[int, Tensor], None],
+        continued: bool,
     ) -> None:
         self.tokens = tokens
         self.take = take
@@ -155,7 +172,7 @@ class _Walk:
         self.embedded = self.llmdiff and config.start == "embedding"
         self.normalised = config.normalise == "rms"
         self.final = llm.block_count - 1 if config.extraction == "last" else None
-        self.terms: Terms = Scores(tokens, config) if self.llmdiff else States(tokens, config)
+        self.terms: Terms = Scores(tokens, config, continued) if self.llmdiff else States(tokens, config)
         self.start = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
 
     def block(self, index: int, call: BlockCall) -> None:

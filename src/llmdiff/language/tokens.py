@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.language import emphasis
 from llmdiff.language.config import ReadingConfig
 from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
@@ -24,7 +26,7 @@ _MARK = "llmdiff-prompt-goes-here"
 _WORDS_SHOWN = 8
 
 
-def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig) -> Tokens:
+def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig, *, weighted: bool = False) -> Tokens:
     """Token ids of prompts in the config's template.
 
     The template's prefix is counted in ``skip``; what follows the prompt in the template stays in the encoding,
@@ -38,6 +40,7 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig) 
         llm: whose tokenizer is used.
         prompts: B texts, or a single one.
         config: template and token limit.
+        weighted: whether ``(word:1.3)`` is a weight and not text, see `llmdiff.language.emphasis`.
 
     Returns:
         Tokens with ids and mask (B, S), padded on the right.
@@ -48,12 +51,14 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig) 
     texts = as_texts(prompts)
     frame = make_frame(llm.tokenizer, config.template)
     limit = _limit(llm, frame, config)
-    rows = [torch.tensor(_row(llm, frame, text, limit)) for text in texts]
+    plain = [emphasis.parse(text)[0] for text in texts] if weighted else texts
+    rows = [torch.tensor(_row(llm, frame, text, limit)) for text in plain]
     pad = next(iter(_ids_of(llm.tokenizer, "pad", "eos")), 0)
     ids = pad_sequence(rows, batch_first=True, padding_value=pad)
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
-    return Tokens(ids.to(llm.device), mask.to(llm.device), frame.skip)
+    weights = _weights(llm, frame, texts, limit, ids.shape).to(llm.device) if weighted else None
+    return Tokens(ids.to(llm.device), mask.to(llm.device), frame.skip, weights)
 
 
 def as_texts(prompts: Sequence[str]) -> list[str]:
@@ -141,7 +146,9 @@ def _ids_of(tokenizer: PreTrainedTokenizerBase, *names: str) -> list[int]:
 
 def _limit(llm: LanguageModel, frame: Frame, config: ReadingConfig) -> int:
     """How many tokens of a prompt are kept."""
-    positions = getattr(llm.model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
+    positions = getattr(llm.config, "max_position_embeddings", None) or float("inf")
+    if llm.architecture != "decoder-only":  # RoBERTa counts its positions from 2, T5 has no number of its own
+        positions = min(positions, llm.tokenizer.model_max_length)
     room = min(config.max_tokens, positions - len(frame.prefix) - len(frame.suffix))
     if room < 1:
         raise LLMDiffError(f"The template leaves no room for a prompt in the {positions} tokens that {llm.name} reads.")
@@ -157,6 +164,22 @@ def _row(llm: LanguageModel, frame: Frame, text: str, limit: int) -> list[int]:
     if len(row) > frame.skip:
         return row
     return row + (_ids_of(llm.tokenizer, "bos", "eos", "pad") or [0])[:1]
+
+
+def _weights(llm: LanguageModel, frame: Frame, texts: list[str], limit: int, shape: torch.Size) -> Tensor:
+    """The weight of every token, (B, S): that of its last character, and 1 in the template."""
+    if not llm.tokenizer.is_fast:
+        raise LLMDiffError(
+            f"The tokenizer of {llm.name} cannot tell where its tokens are in a text; leave out weights."
+        )
+    weights = torch.ones(shape)
+    for row, (text, of_characters) in enumerate(emphasis.parse(text) for text in texts):
+        spaced = frame.spaces + text
+        of_characters = [1.0] * len(frame.spaces) + of_characters
+        coded = llm.tokenizer(spaced, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        for place, (begin, end) in enumerate(coded["offset_mapping"][:limit], start=len(frame.prefix)):
+            weights[row, place] = of_characters[max(begin, end - 1)] if of_characters else 1.0
+    return weights
 
 
 @functools.lru_cache(maxsize=4096)

@@ -1,0 +1,197 @@
+"""Loading language models with transformers: from a registered name, a folder, a GGUF file, or the Hub."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForTextEncoding,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    MODEL_MAPPING,
+)
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language.blocks import find_stack, is_contrastive, is_encoder_decoder
+from llmdiff.language.gguf import SUFFIX, load_gguf
+from llmdiff.language.quantization import quantization_config
+from llmdiff.models import language_model
+from llmdiff.sources import LOADING_FAULTS, local_folder, reason
+
+Placement = str | dict[str, Any]
+"""transformers' ``device_map``: "auto", or a device for every part."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a language model is loaded, so that it can be loaded again.
+
+    Attributes:
+        source: the folder or Hub id.
+        revision: of the Hub repository.
+        gguf: the GGUF file, if it is one.
+        dtype: of the weights.
+        device: where it runs, unless device_map says more.
+        device_map: of transformers.
+        quantization: see `llmdiff.language.quantization`.
+        trust_remote_code: whether the Python code of its repository is run.
+    """
+
+    source: str
+    revision: str | None
+    gguf: Path | None
+    dtype: torch.dtype
+    device: torch.device | str
+    device_map: Placement | None
+    quantization: str | None
+    trust_remote_code: bool
+
+    @classmethod
+    def of(cls, name: str, revision: str | None, **options: Any) -> "Loading":
+        """How the model that a user names is loaded.
+
+        Raises:
+            LLMDiffError: if it is not there and cannot be fetched.
+        """
+        known = language_model(name)
+        if known:
+            return cls(str(known.pull()), None, None, **options)
+        path = Path(name).expanduser()
+        if path.suffix == SUFFIX:
+            return cls(str(path), None, _existing_gguf(path, options["quantization"]), **options)
+        folder = local_folder(name, "language model", "config.json")
+        return cls(name, revision, None, **options) if folder is None else cls(str(folder), None, None, **options)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its parts are placed by transformers and may not be moved."""
+        return self.device_map is not None or self.quantization is not None
+
+    def model(self) -> PreTrainedModel:
+        """The model with its weights, on its device.
+
+        Raises:
+            LLMDiffError: if it cannot be read.
+        """
+        with _told(self, "model"):
+            loaded, missing = load_gguf(self.gguf, self.dtype) if self.gguf else self._load()
+        _check_complete(self.source, loaded, missing)
+        if not self.fixed:
+            move(find_stack(loaded), self.device)
+        return loaded
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer.
+
+        Raises:
+            LLMDiffError: if it cannot be read.
+        """
+        with _told(self, "tokenizer"):
+            if self.gguf:
+                return AutoTokenizer.from_pretrained(self.gguf.parent, gguf_file=self.gguf.name)
+            return AutoTokenizer.from_pretrained(self.source, **self._options)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+    def _load(self) -> tuple[PreTrainedModel, list[str]]:
+        """The model, and the names of the weights that its files lack."""
+        options: dict[str, Any] = {"dtype": self.dtype, "use_safetensors": True, **self._options}
+        if self.quantization:
+            options["quantization_config"] = quantization_config(self.quantization, self.dtype)
+        if self.fixed:
+            options["device_map"] = self.device_map or {"": str(self.device)}
+        loader = find_loader(AutoConfig.from_pretrained(self.source, **self._options))
+        loaded: Any = loader.from_pretrained(self.source, output_loading_info=True, **options)
+        return loaded[0], loaded[1]["missing_keys"]
+
+
+def move(module: nn.Module, device: torch.device | str) -> None:
+    """Move a model to a device, in place."""
+    module.to(device)
+
+
+def find_loader(config: PreTrainedConfig) -> Any:
+    """transformers' class that loads as little of a model as reads a prompt, by its config.
+
+    Encoder-decoders are loaded without their decoder, where transformers knows how, and image-text models of the
+    contrastive kind without their image part; other vision-language models are loaded whole.
+    """
+    kind, text = type(config), config.get_text_config()
+    if is_encoder_decoder(config):
+        return AutoModelForTextEncoding if kind in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+    if is_contrastive(config.model_type) and type(text) in MODEL_MAPPING:
+        return MODEL_MAPPING[type(text)]
+    if kind in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+        return AutoModel
+    if kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForImageTextToText
+    foreign = getattr(config, "auto_map", None) or {}
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in foreign
+    return AutoModelForCausalLM if causal else AutoModel
+
+
+def _existing_gguf(path: Path, quantization: str | None) -> Path:
+    if not path.is_file():
+        raise LLMDiffError(f"There is no GGUF file at {str(path)!r}: give an existing one.")
+    if quantization:
+        raise LLMDiffError(
+            f"A GGUF file is dequantised when it is loaded: leave out quantization={quantization!r}, or load the "
+            "original model with it."
+        )
+    return path
+
+
+def _check_complete(source: str, model: PreTrainedModel, missing: Iterable[str]) -> None:
+    """Raises LLMDiffError if the weight file lacks a weight that is read, which transformers then makes up.
+
+    The LM head and the pooler of an encoder may be missing: they are not read.
+    """
+    stack = find_stack(model)
+    pooled = {weight for name, weight in stack.named_parameters() if name.startswith("pooler.")}
+    read = set(stack.parameters()) - pooled
+    made_up = [name for name, weight in model.named_parameters() if name in set(missing) and weight in read]
+    if made_up:
+        raise LLMDiffError(f"The weights in {source} lack {made_up[0]}: they are those of another model.")
+
+
+@contextmanager
+def _told(loading: Loading, part: str) -> Iterator[None]:
+    """Turn what transformers raises while it loads the model or the tokenizer into one sentence."""
+    try:
+        yield
+    except (*LOADING_FAULTS, IndexError) as error:
+        raise LLMDiffError(_load_failure(loading, part, error)) from error
+
+
+def _load_failure(loading: Loading, part: str, error: Exception) -> str:
+    source, why = loading.source, reason(error)
+    if "trust_remote_code" in str(error):
+        return f"{source} brings its own Python code: read it, then allow it with trust_remote_code=True."
+    if loading.gguf:
+        return f"The GGUF file {source} is cut short, damaged or of an unknown kind ({why}): fetch it again."
+    if isinstance(error, SafetensorError):
+        return f"The weights in {source} are damaged ({why}): delete them and fetch them again."
+    if isinstance(error, OSError) and not Path(source).is_dir():
+        return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {why}"
+    if part == "tokenizer":
+        return f"The tokenizer in {source} is missing or damaged ({why}); a tokenizer.json belongs there."
+    return f"{source} could not be loaded as a language model: {why}"

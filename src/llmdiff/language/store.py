@@ -1,0 +1,94 @@
+"""Encodings of single prompts on disk, where the next process finds them."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from llmdiff.files import written_whole
+from llmdiff.home import home
+
+SETTING = "LLMDIFF_ENCODINGS_MB"
+DEFAULT_MEGABYTES = 512
+
+_NAME = "embeds"
+_HASH = "sha256"
+
+
+class EncodingStore:
+    """Encodings by the hash of all that they depend on; those not used for longest go first.
+
+    Several processes may share a folder: a file is there whole or not at all, and one that is gone or damaged is as one
+    that never was. Where nothing can be written, nothing is kept.
+
+    Args:
+        folder: where the files are; made on the first use.
+        limit: what they may weigh together, in bytes.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+
+    def get(self, key: str) -> Tensor | None:
+        """The encoding (S, D) kept under a key, which counts as used now."""
+        path = self._path(key)
+        try:
+            with safe_open(path, "pt") as file:
+                embeds: Tensor = file.get_tensor(_NAME)
+                expected = (file.metadata() or {}).get(_HASH)
+            if _hash(embeds) != expected:
+                raise SafetensorError("not what was written")
+            os.utime(path)
+        except (OSError, SafetensorError):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        return embeds
+
+    def put(self, key: str, embeds: Tensor) -> None:
+        """Keep an encoding (S, D), and drop others if all are too many then."""
+        embeds = embeds.detach().cpu().contiguous()
+        if embeds.nbytes > self.limit:
+            return
+        with suppress(OSError, SafetensorError):
+            with written_whole(self._path(key)) as draft:
+                save_file({_NAME: embeds}, draft, metadata={_HASH: _hash(embeds)})
+            self._prune()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def _prune(self) -> None:
+        files = sorted(self._files())
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= self.limit:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+    def _files(self) -> Iterator[tuple[float, int, Path]]:
+        """When each file was last used, its size, and its path; drafts that a killed process left are among them."""
+        for entry in os.scandir(self.folder):
+            with suppress(FileNotFoundError):  # another process has dropped it
+                status = entry.stat()
+                yield status.st_mtime, status.st_size, Path(entry.path)
+
+
+def default_store() -> EncodingStore | None:
+    """The store in llmdiff's home, of the size that ``LLMDIFF_ENCODINGS_MB`` says; None if that is 0."""
+    setting = os.environ.get(SETTING, "")
+    megabytes = int(setting) if setting.isdecimal() else DEFAULT_MEGABYTES
+    return EncodingStore(home() / "encodings", megabytes * 2**20) if megabytes else None
+
+
+def _hash(embeds: Tensor) -> str:
+    shape = f"{embeds.dtype} {tuple(embeds.shape)} "
+    return hashlib.sha256(shape.encode() + embeds.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
