@@ -47,6 +47,7 @@ class LLMDiffAdapter(nn.Module):
         phi: φ, D to W, in replace mode; None in augment mode, where the original text encoder feeds that branch.
         pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
+        prompt_weights: whether ``(word:1.3)`` in a prompt is a weight and not text; False at first.
     """
 
     def __init__(self, config: AdapterConfig, llm: LanguageModel) -> None:
@@ -59,6 +60,7 @@ class LLMDiffAdapter(nn.Module):
         self.branches = nn.ModuleDict()
         for path, shape in config.base.layers.items():
             insert_branch(self.branches, path, Branch(shape, llm.width, config.mode))
+        self.prompt_weights = False
         self.eval()
         self._context = Context()
         self._denoiser: list[nn.Module] = []  # a list, so that the base model does not become a part of this module
@@ -81,7 +83,7 @@ class LLMDiffAdapter(nn.Module):
             pipe: a diffusers text-to-image pipeline, from whose denoiser all shapes are read.
             llm: the LLM or the name to load it by.
             mode: ``augment`` or ``replace``.
-            reading: how prompts are read; the paper's way if None.
+            reading: how prompts are read; if None the paper's way, or `last` of a text encoder that is no LLM.
             seed: of the initial weights; torch's own random state is left alone.
 
         Raises:
@@ -94,7 +96,7 @@ class LLMDiffAdapter(nn.Module):
         llm = LanguageModel.load(llm) if isinstance(llm, str) else llm
         config = AdapterConfig(
             mode=mode,
-            reading=reading or ReadingConfig(),
+            reading=llm.suit(reading),
             llm=llm.identity(),
             base=base,
             pooled_width=pooled_width(pipe) if mode == "replace" else None,
@@ -255,7 +257,7 @@ class LLMDiffAdapter(nn.Module):
         Raises:
             LLMDiffError: if one is not finite.
         """
-        encoding = encode(self.llm, prompts, self.config.reading, self.text_encoding)
+        encoding = encode(self.llm, prompts, self.config.reading, self.text_encoding, weighted=self.prompt_weights)
         if not encoding.embeds.isfinite().all():
             raise LLMDiffError(
                 f"{self.llm.name} gives values that are not finite in {self.llm.dtype}: load it in bfloat16 or float32."

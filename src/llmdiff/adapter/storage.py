@@ -103,7 +103,13 @@ def load_llm(
         return llm
     revision = recorded.get("revision") if llm is None else None
     dtype = getattr(torch, str(recorded.get("dtype")), torch.float32)
-    return LanguageModel.load(llm or recorded["name"], revision=revision, dtype=dtype, device=device or "cpu")
+    return LanguageModel.load(
+        llm or recorded["name"],
+        revision=revision,
+        dtype=dtype,
+        device=device or "cpu",
+        quantization=recorded.get("quantization"),
+    )
 
 
 def check_llm(recorded: dict[str, Any], given: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def _prepare(recipe: Recipe, report: Progress) -> AdapterTask:
     adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
     latents = precompute.latents(pipe.vae.eval(), data, report)  # first: it finds the pictures that cannot be read
     _claim(recipe)
-    terms = precompute.BlockTerms.of([*data.captions, ""], llm, recipe.reading, recipe.folder, report)
+    terms = precompute.BlockTerms.of([*data.captions, ""], llm, adapter.config.reading, recipe.folder, report)
     adapter.attach(pipe)
     bf16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and precision.HAS_BF16)
     return AdapterTask(adapter, pipe, latents, data.captions, terms, recipe, bf16)
