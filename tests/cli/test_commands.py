@@ -324,3 +324,16 @@ def test_a_new_process_draws_the_same(draw: Run, places: Places, tmp_path: Path)
     command = [sys.executable, "-c", "import sys; from llmdiff.cli import main; sys.exit(main())"]
     done = subprocess.run([*command, "regenerate", "x.png"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "x-again.png (identical)\n", "")
+
+
+def test_an_llm_that_gives_back_its_memory_draws_the_same(draw: Run, places: Places) -> None:
+    options = ["a red ball", "a (blue:1.4) cup", "--seed", 9, "--prompt-weights"]
+    assert draw(*options, "--out", "kept").status == 0
+    assert draw(*options, "--out", "given", "--offload-llm").status == 0
+    kept, given = (sorted(Path(name).iterdir()) for name in ("kept", "given"))
+    assert [path.name for path in kept] == [path.name for path in given]
+    for one, other in zip(kept, given, strict=True):
+        assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(other)))
+        assert read_png(one)[1].pictures[0].picture.prompt_weights
+    draw("a (blue:1.4) cup", "--seed", 9, "--out", "plain.png")
+    assert not np.array_equal(np.asarray(Image.open("plain.png")), np.asarray(Image.open(kept[0])))

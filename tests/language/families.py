@@ -69,6 +69,8 @@ LINEAR_HEADS: dict[str, Any] = {
 }
 RECURRENT: dict[str, dict[str, Any]] = {
     "Lfm2": {"head_dim": None, "layer_types": ["conv", "full_attention", "conv"]},
+    "Qwen3Next": LINEAR_HEADS
+    | {"layer_types": ["linear_attention", "full_attention", "linear_attention"], "num_experts": 0},
     "Qwen3_5Text": LINEAR_HEADS | {"layer_types": ["linear_attention", "full_attention", "linear_attention"]},
 }
 

@@ -9,13 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
-    MptConfig,
-    MptForCausalLM,
     PreTrainedTokenizerFast,
 )
 
-from language.families import ALIBI, FAMILIES, NO_GROUPS, RECURRENT, build, recurrent_scores, reference_scores
-from llmdiff.errors import LLMDiffError
+from language.families import build
 from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, Tokens, read_stack, read_sum, tokenize
 from llmdiff.language.alone import fold_tokens
 
@@ -30,55 +27,6 @@ def random_ids(length: int = 9) -> Tensor:
 
 def whole(ids: Tensor) -> Tokens:
     return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
-
-
-@pytest.mark.parametrize(("family", "changes"), [*FAMILIES.items(), *ALIBI.items()])
-def test_scores_equal_the_diagonal_mask(
-    family: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
-) -> None:
-    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
-    experts = "num_experts" in changes  # torch's grouped matrix product knows no float64
-    alibi = changes in ALIBI.values()
-    model = build(family, changes, torch.float32 if experts else torch.float64, **(eager if alibi else {}))
-    ids = random_ids()
-    expected = reference_scores(build(family, changes, **eager), ids)
-
-    start, stack = read_stack(LanguageModel.from_model(model, tokenizer, family), whole(ids), PLAIN)
-
-    scale = expected[:, 1:].norm(dim=-1).mean()
-    assert (stack[:, 0] - expected).norm(dim=-1).max() < (1e-4 if experts else 1e-5) * scale
-    assert (expected[:, 0].abs() < 1e-6 * scale).all()
-    assert (stack[:, :, 0] == 0).all()
-    assert (stack[:, 0, 1:].norm(dim=-1) > 1e-3 * scale).all()
-    assert start.shape == stack.shape[1:]
-
-
-@pytest.mark.parametrize(("family", "changes"), [*RECURRENT.items(), ("Llama", {}), ("GPTNeoX", NO_GROUPS)])
-def test_scores_equal_those_of_tokens_passed_one_by_one(
-    family: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
-) -> None:
-    model = build(family, changes)
-    ids = random_ids()
-    expected = recurrent_scores(model, ids)
-    _, stack = read_stack(LanguageModel.from_model(model, tokenizer, family), whole(ids), PLAIN)
-    scale = expected[:, 1:].norm(dim=-1).mean()
-    assert (stack[:, 0] - expected).norm(dim=-1).max() < 1e-5 * scale
-    assert (stack[:, 0, 1:].norm(dim=-1) > 1e-3 * scale).all()
-
-
-@pytest.mark.parametrize(("family", "changes"), [*FAMILIES.items(), *ALIBI.items(), *RECURRENT.items()])
-def test_padding_changes_nothing_in_any_family(
-    family: str, changes: dict[str, Any], tokenizer: PreTrainedTokenizerFast
-) -> None:
-    llm = LanguageModel.from_model(build(family, changes, torch.float32), tokenizer, family)
-    tokens = tokenize(llm, PROMPTS, PLAIN)
-    _, stack = read_stack(llm, tokens, PLAIN)
-    for row, prompt in enumerate(PROMPTS):
-        own = tokenize(llm, [prompt], PLAIN)
-        _, alone = read_stack(llm, own, PLAIN)
-        length = own.ids.shape[1]
-        assert (stack[:, row, :length] - alone[:, 0]).abs().max() <= 1e-4 * stack.abs().max()
-        assert not stack[:, row, length:].any()
 
 
 def test_start_is_the_embedding(tiny_llm: LanguageModel) -> None:
@@ -239,20 +187,3 @@ def test_fold_finds_the_sequence_dimension_wherever_it_is() -> None:
     assert fold_tokens(torch.arange(5), 2, 5, rows, columns).tolist() == [0]
     unrelated = torch.randn(7)
     assert fold_tokens(unrelated, 2, 5, rows, columns) is unrelated
-
-
-def test_position_biases_of_an_unknown_kind_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    mpt = MptForCausalLM(MptConfig(vocab_size=265, d_model=32, n_heads=4, n_layers=2, max_seq_len=64))
-    llm = LanguageModel.from_model(mpt, tokenizer, "mpt")
-    with pytest.raises(LLMDiffError, match="position biases"):
-        read_stack(llm, whole(random_ids()), PLAIN)
-    _, states = read_stack(llm, whole(random_ids()), ReadingConfig(extraction="mean"))
-    assert states.any()
-
-
-def test_a_stream_that_is_not_one_vector_per_token_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    gemma = {"vocab_size_per_layer_input": 265, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0}
-    model = build("Gemma3nText", gemma | {"laurel_rank": 4, "activation_sparsity_pattern": [0.0] * 3})
-    llm = LanguageModel.from_model(model, tokenizer, "gemma3n")
-    with pytest.raises(LLMDiffError, match="single residual stream"):
-        read_stack(llm, whole(random_ids()), PLAIN)

@@ -30,7 +30,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff generate "a cat" --base ./sd15 --adapter you/adapter
     llmdiff regenerate out/a-scarlet-boat-s7.png
     llmdiff train embedded -o loop.steps=2000
-    llmdiff models pull llm
+    llmdiff models pull embedded
 
 **Output**
 
@@ -39,7 +39,8 @@ error, 2 for a mistake on the command line, 130 when interrupted.
 
 **Environment**
 
-- LLMDIFF_HOME: where the embedded LLM is kept (default: ~/.cache/llmdiff)
+- LLMDIFF_HOME: where fetched models and encodings of prompts are kept (default: ~/.cache/llmdiff)
+- LLMDIFF_ENCODINGS_MB: how much disk encodings of prompts may take (default: 512; 0: none are kept)
 - HF_HOME: where models from the Hugging Face Hub are kept (default: ~/.cache/huggingface)
 """
 

@@ -6,10 +6,14 @@ import typer
 from rich.table import Table
 
 from llmdiff.cli import console
+from llmdiff.cli.fidelity import fidelity
 
 evaluate_app = typer.Typer(help="Measure how well pictures show what their prompts say.", no_args_is_help=True)
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+evaluate_app.command("fidelity")(fidelity)
 
 
 @evaluate_app.command("scenes")

@@ -30,7 +30,8 @@ def generate(
     llm: Annotated[
         str | None,
         typer.Option(
-            help="LLM: 'embedded', a folder or a Hub id.", show_default="the one that the adapter was trained with"
+            help="LLM: a name of `llmdiff models list`, a folder, a GGUF file or a Hub id.",
+            show_default="the one that the adapter was trained with",
         ),
     ] = None,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
@@ -48,6 +49,12 @@ def generate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Put the base model's picture beside each, same seed, on one sheet.")
     ] = False,
+    prompt_weights: Annotated[
+        bool, typer.Option("--prompt-weights", help="Read (word:1.3), (word) and [word] as weights and not as text.")
+    ] = False,
+    offload_llm: Annotated[
+        bool, typer.Option("--offload-llm", help="Give back the LLM's memory once it has read the prompts.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -64,6 +71,7 @@ def generate(
         options
         | dict(prompts=prompts, negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
         | dict(base=base, adapter=adapter, llm=llm, compare=compare, device=device)
+        | dict(prompt_weights=prompt_weights, offload_llm=offload_llm)
     )
     _check_place(out, 1 if compare else len(prompts) * num)
     console.quiet_hosts()

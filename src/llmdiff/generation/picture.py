@@ -42,6 +42,9 @@ def generate(request: GenerationRequest, progress: Progress | None = None) -> li
     report("Loading models", 0.0)
     renderer = Renderer.load(request.models(), device=request.device)
     settings = request.pictures(renderer.default_size())
+    if request.offload_llm:
+        report("Reading the prompts", 0.0)
+        renderer.read_ahead(settings)
     return draw_all(renderer, settings, compare=request.compare, progress=report)
 
 

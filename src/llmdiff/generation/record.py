@@ -28,6 +28,7 @@ class PictureSettings(BaseModel):
     seed: int = Field(ge=0, lt=2**63)
     width: int = Field(ge=8, le=8192)
     height: int = Field(ge=8, le=8192)
+    prompt_weights: bool = False
 
 
 class Provenance(BaseModel):

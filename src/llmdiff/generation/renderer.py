@@ -1,7 +1,7 @@
 """A base model with its adapter, loaded once and ready to draw any number of pictures."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -88,6 +88,13 @@ class Renderer:
             warnings.warn("The base model's own safety checker blacked out a picture.", stacklevel=2)
         return output.images[0]
 
+    def read_ahead(self, settings: Iterable[PictureSettings]) -> None:
+        """Have the LLM read the prompts of all pictures, and then give back the memory that it takes."""
+        if self.adapter is not None:
+            for one in settings:
+                self._read_alone(self.adapter, one)
+            self.adapter.llm.offload()
+
     def record(self, settings: PictureSettings) -> Record:
         """What `draw(settings)` depends on, in the present state (adapter attached or not)."""
         models = self.models if self._attached else self.models.model_copy(update={"adapter": None, "llm": None})
@@ -120,6 +127,7 @@ class Renderer:
         Read in one batch, their last bits would depend on each other's length, and on what was drawn before.
         """
         adapter.scale = settings.scale
+        adapter.prompt_weights = settings.prompt_weights
         if not adapter.idle:
             for text in (settings.prompt, settings.negative):
                 adapter.encode([text])

@@ -41,6 +41,8 @@ class GenerationRequest(BaseModel):
     adapter: str | None = None  # None: the shipped one, for the embedded base; "none": the base model alone
     llm: str | None = None  # None: the LLM that the adapter was trained with
     compare: bool = False
+    prompt_weights: bool = False  # whether (word:1.3) is a weight and not text
+    offload_llm: bool = False  # whether the LLM's memory is given back once it has read the prompts
     device: str | None = None  # None: the fastest one here
 
     @model_validator(mode="wrap")
@@ -105,7 +107,7 @@ class GenerationRequest(BaseModel):
     def pictures(self, default_size: tuple[int, int]) -> list[PictureSettings]:
         """Settings of every picture, prompt by prompt."""
         width, height = self.size or default_size
-        common = self.model_dump(include={"negative", "steps", "guidance", "scale"})
+        common = self.model_dump(include={"negative", "steps", "guidance", "scale", "prompt_weights"})
         return [
             PictureSettings(prompt=prompt, seed=self.seed + n, width=width, height=height, **common)
             for prompt in self.prompts

@@ -1,5 +1,6 @@
 """Loading language models with transformers: from a registered name, a folder, a GGUF file, or the Hub."""
 
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ def _told(loading: Loading, part: str) -> Iterator[None]:
     """Turn what transformers raises while it loads the model or the tokenizer into one sentence."""
     try:
         yield
-    except (*LOADING_FAULTS, IndexError) as error:
+    except (*LOADING_FAULTS, IndexError, struct.error) as error:  # the last two: of a GGUF file
         raise LLMDiffError(_load_failure(loading, part, error)) from error
 
 

@@ -1,0 +1,92 @@
+"""What fewer bits cost: a language model's reading beside that of a reference, block by block.
+
+Letters in shapes: T blocks, N tokens of all prompts together, D LLM width.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode, read_stack, tokenize
+
+PROMPTS = (
+    "a red ball to the left of two small green cubes, at dusk",
+    "An old fisherman mends his nets while the storm he has been waiting for gathers over the bay.",
+    "the animal that guards the ruined library does not look dangerous",
+    "cat",
+)
+
+
+def compare(llm: LanguageModel, reference: LanguageModel, prompts: Sequence[str] = PROMPTS) -> dict[str, Any]:
+    """Cosines of two language models' readings of the same prompts.
+
+    Args:
+        llm: the model in fewer bits.
+        reference: the same model in more.
+        prompts: what both read; prompts of one token have no scores.
+
+    Returns:
+        ``blocks``: mean and least cosine of each block's terms over the tokens, in the order in which they run;
+        ``encoding``: the same of the noise-free encoding with untrained weights; ``tokens``: N; the two identities.
+
+    Raises:
+        LLMDiffError: if the two have other shapes.
+    """
+    if (llm.width, llm.block_count) != (reference.width, reference.block_count):
+        raise LLMDiffError(f"{llm.name} and {reference.name} are of different shapes: compare a model with itself.")
+    config = llm.suit(None)
+    mine, theirs = (_read(one, prompts, config) for one in (llm, reference))
+    per_block = [_cosines(a, b) for a, b in zip(mine[0], theirs[0], strict=True)]
+    return {
+        "model": llm.identity(),
+        "reference": reference.identity(),
+        "extraction": config.extraction,
+        "tokens": mine[1].shape[0],
+        "blocks": [{"block": number, **_summary(one)} for number, one in enumerate(per_block, 1)],
+        "encoding": _summary(_cosines(mine[1], theirs[1])),
+    }
+
+
+def evaluate_fidelity(
+    name: str, *, dtype: str = "float32", quantization: str | None = None, reference: str | None = None
+) -> dict[str, Any]:
+    """`compare` of a language model in a dtype or quantisation with itself, or another source of it, in float32.
+
+    Args:
+        name: what to load, see `LanguageModel.load`.
+        dtype: "float32", "float16" or "bfloat16".
+        quantization: see `LanguageModel.load`.
+        reference: what it is compared with; ``name`` if None.
+
+    Raises:
+        LLMDiffError: if one cannot be loaded, or both are the same.
+    """
+    if dtype == "float32" and quantization is None and reference in (None, name):
+        raise LLMDiffError("In float32 a model is its own reference: give --dtype, --quantization or --reference.")
+    if dtype not in ("float32", "float16", "bfloat16"):
+        raise LLMDiffError(f"There is no dtype {dtype!r} to load a model in: choose float32, float16 or bfloat16.")
+    fewer = LanguageModel.load(name, dtype=getattr(torch, dtype), quantization=quantization)
+    return compare(fewer, LanguageModel.load(reference or name))
+
+
+def _read(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig) -> tuple[Tensor, Tensor]:
+    """The terms (T, N, D) of all blocks and the encodings (N, D)."""
+    tokens = tokenize(llm, prompts, config)
+    _, stack = read_stack(llm, tokens, config)
+    text_encoding = TextEncoding(config, llm.width, llm.block_count).eval()
+    encoding = encode(llm, prompts, config, text_encoding)
+    return stack[:, tokens.kept.to(stack.device)].cpu(), encoding.embeds[encoding.mask].cpu()
+
+
+def _cosines(mine: Tensor, theirs: Tensor) -> Tensor:
+    """Cosine of each token's vector, without those that are 0 in both: (N, D) twice to (at most N,)."""
+    there = mine.any(-1) | theirs.any(-1)
+    return F.cosine_similarity(mine[there].double(), theirs[there].double(), dim=-1)
+
+
+def _summary(cosines: Tensor) -> dict[str, float]:
+    return {"mean": round(cosines.mean().item(), 6), "least": round(cosines.min().item(), 6)}

@@ -1,0 +1,164 @@
+"""Encodings on disk: found again by content, never trusted when damaged, never more than they may weigh."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from llmdiff.home import home
+from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode
+from llmdiff.language.store import DEFAULT_MEGABYTES, SETTING, EncodingStore, default_store
+from tiny_llm import build_llama
+
+CONFIG = ReadingConfig()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EncodingStore:
+    return EncodingStore(tmp_path / "encodings", 10_000)
+
+
+@pytest.fixture
+def _kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMDIFF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(SETTING, "1")
+
+
+def make(seed: int = 0) -> tuple[LanguageModel, TextEncoding]:
+    llm = build_llama(seed=seed)
+    return llm, TextEncoding(CONFIG, llm.width, llm.block_count).eval()
+
+
+def passes(llm: LanguageModel) -> list[int]:
+    counted: list[int] = []
+    llm.model.register_forward_pre_hook(lambda *_: counted.append(1))
+    return counted
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_what_is_put_is_got(store: EncodingStore, dtype: torch.dtype) -> None:
+    embeds = torch.randn(3, 4).to(dtype)
+    assert store.get("a") is None
+    store.put("a", embeds)
+    found = store.get("a")
+    assert found is not None
+    assert found.dtype == dtype
+    assert torch.equal(found, embeds)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign"])
+def test_a_damaged_file_is_as_none(store: EncodingStore, damage: str) -> None:
+    store.put("a", torch.randn(3, 4))
+    (path,) = store.folder.iterdir()
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[:-5]
+    elif damage == "flipped":
+        content[-3] ^= 1
+    else:
+        content = bytearray(b"" if damage == "empty" else b"{}" * 50)
+    path.write_bytes(content)
+    assert store.get("a") is None
+    assert not path.exists()
+
+
+def test_those_used_longest_ago_go_first(store: EncodingStore) -> None:
+    for age, name in enumerate("abc"):
+        store.put(name, torch.zeros(500))
+        os.utime(store._path(name), (1000 + age, 1000 + age))
+    assert store.get("a") is not None  # and so it is the one used last
+    store.put("d", torch.zeros(1400))
+    assert {path.stem for path in store.folder.iterdir()} == {"a", "d"}
+    store.put("huge", torch.zeros(10_000))
+    assert store.get("huge") is None
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = EncodingStore(tmp_path / "file" / "encodings", 1000)
+    store.put("a", torch.zeros(4))
+    assert store.get("a") is None
+
+
+def test_two_at_once(store: EncodingStore) -> None:
+    """Writers and readers of the same few keys, with room for half of them."""
+
+    def work(number: int) -> None:
+        key = number % 6
+        store.put(str(key), torch.full((700,), float(key)))
+        found = store.get(str((number + 1) % 6))
+        assert found is None or found.unique().tolist() == [(number + 1) % 6]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(120)))
+    assert sum(path.stat().st_size for path in store.folder.iterdir()) <= store.limit
+
+
+@pytest.mark.usefixtures("_kept")
+def test_another_process_finds_the_encoding() -> None:
+    code = (
+        "from language.test_store import *; llm, text_encoding = make(); encode(llm, ['a cat'], CONFIG, text_encoding)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    llm, text_encoding = make()
+    counted = passes(llm)
+    found = encode(llm, ["a cat"], CONFIG, text_encoding)
+    assert not counted
+    llm.encodings.clear()
+    (home() / "encodings").rename(home() / "away")
+    assert torch.equal(encode(llm, ["a cat"], CONFIG, text_encoding).embeds, found.embeds)
+    assert counted
+
+
+@pytest.mark.usefixtures("_kept")
+def test_a_change_of_anything_is_another_encoding() -> None:
+    llm, text_encoding = make()
+    first = encode(llm, ["a cat"], CONFIG, text_encoding).embeds
+
+    def fresh(change) -> torch.Tensor:  # type: ignore[no-untyped-def]
+        llm, text_encoding = make()
+        config = change(llm, text_encoding) or CONFIG
+        counted = passes(llm)
+        embeds = encode(llm, ["a cat"], config, text_encoding).embeds
+        assert counted
+        return embeds
+
+    @torch.no_grad()
+    def other_llm(llm: LanguageModel, _: TextEncoding) -> None:
+        for weight in llm.model.parameters():
+            weight.mul_(1.0001)
+
+    @torch.no_grad()
+    def other_weights(_: LanguageModel, text_encoding: TextEncoding) -> None:
+        text_encoding.g[0] += 1e-3
+
+    for change in (other_llm, other_weights, lambda *_: ReadingConfig(template="Say: {prompt}")):
+        assert fresh(change).shape[-1] == first.shape[-1]
+    assert len(list((home() / "encodings").iterdir())) == 4
+
+
+@pytest.mark.usefixtures("_kept")
+def test_only_what_was_read_alone_is_kept() -> None:
+    llm, text_encoding = make()
+    encode(llm, ["a cat", "a dog"], CONFIG, text_encoding)
+    assert not (home() / "encodings").exists()
+    encode(llm, ["a cat", "a bird"], CONFIG, text_encoding)
+    assert len(list((home() / "encodings").iterdir())) == 1
+
+
+def test_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_store() is None  # as all tests have it
+    monkeypatch.setenv(SETTING, "3")
+    store = default_store()
+    assert store is not None
+    assert store.limit == 3 * 2**20
+    for setting in ("", "much"):
+        monkeypatch.setenv(SETTING, setting)
+        store = default_store()
+        assert store is not None
+        assert store.limit == DEFAULT_MEGABYTES * 2**20
