@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from diffusers import FluxPipeline, FluxTransformer2DModel, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import Kandinsky3Pipeline, Kandinsky3UNet
 
 from adapter.tiny import CONTEXT_WIDTH, build_sd, build_sdxl, draw, perturb
 from llmdiff.errors import LLMDiffError
@@ -96,25 +96,6 @@ def test_another_base_model_is_refused_by_its_first_difference(sd, make_adapter,
     assert fingerprint(other) == before
 
 
-def test_joint_attention_is_refused_by_name(make_adapter):
-    sd3 = SD3Transformer2DModel(
-        sample_size=8, num_layers=1, attention_head_dim=4, num_attention_heads=2, joint_attention_dim=8,
-        caption_projection_dim=8, pooled_projection_dim=8, in_channels=4, out_channels=4,
-    )  # fmt: skip
-    flux = FluxTransformer2DModel(
-        in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
-        joint_attention_dim=8, pooled_projection_dim=8, axes_dims_rope=(2, 2, 4),
-    )  # fmt: skip
-    nothing = dict.fromkeys(["scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"])
-    third = {"text_encoder_3": None, "tokenizer_3": None}
-    for pipe in (
-        StableDiffusion3Pipeline(transformer=sd3, **nothing, **third),
-        FluxPipeline(transformer=flux, **nothing),
-    ):
-        with pytest.raises(LLMDiffError, match=f"{type(pipe.transformer).__name__} has no cross-attention"):
-            make_adapter(pipe)
-
-
 def test_no_denoiser_is_refused(make_adapter):
     with pytest.raises(LLMDiffError, match="no unet or transformer"):
         make_adapter(object())
@@ -123,9 +104,20 @@ def test_no_denoiser_is_refused(make_adapter):
 def test_another_pooled_vector_is_refused(make_adapter):
     adapter, other = make_adapter(build_sdxl(), mode="replace"), build_sdxl()
     other.unet.register_to_config(projection_class_embeddings_input_dim=13 + 6 * 4)
-    with pytest.raises(LLMDiffError, match="width 13, and the adapter makes one of width 12"):
+    with pytest.raises(LLMDiffError, match="pooled vector of width 13, and the adapter makes 24 and 12"):
         adapter.attach(other)
     make_adapter(other).attach(other)
+
+
+def test_other_text_features_are_refused_in_replace_mode_alone(make_adapter):
+    """Kolors has the layers of SDXL, but projects its text features first."""
+    sdxl, kolors = build_sdxl(), build_sdxl(encoder_hid_dim=9, encoder_hid_dim_type="text_proj")
+    with pytest.raises(LLMDiffError, match=r"text features of width 9 .* makes 24"):
+        make_adapter(sdxl, mode="replace").attach(kolors)
+    make_adapter(sdxl).attach(kolors).detach()
+    perturb(make_adapter(kolors, mode="replace")).attach(kolors)
+    kolors.text_encoder = kolors.text_encoder_2 = None
+    assert not torch.allclose(draw(kolors), draw(kolors, "blue"), atol=1e-3)
 
 
 @pytest.mark.parametrize("change", [{"addition_embed_type": "image"}, {"encoder_hid_dim_type": "text_image_proj"}])
@@ -134,6 +126,18 @@ def test_a_denoiser_that_wants_more_of_the_text_is_refused_in_replace_mode(sd, m
     with pytest.raises(LLMDiffError, match="takes more of the text"):
         make_adapter(sd, mode="replace")
     make_adapter(sd)
+
+
+def test_kandinsky_3_is_for_augment_mode_alone(make_adapter):
+    unet = Kandinsky3UNet(
+        in_channels=4, time_embedding_dim=8, groups=4, attention_head_dim=4, layers_per_block=1,
+        block_out_channels=(8, 8), cross_attention_dim=8, encoder_hid_dim=6,
+    )  # fmt: skip
+    nothing = dict.fromkeys(["tokenizer", "text_encoder", "scheduler", "movq"])
+    pipe = Kandinsky3Pipeline(unet=unet, **nothing)
+    assert make_adapter(pipe).config.base.text_width == 6
+    with pytest.raises(LLMDiffError, match="takes more of the text"):
+        make_adapter(pipe, mode="replace")
 
 
 def test_an_attention_with_a_residual_inside_is_refused(sd, make_adapter):

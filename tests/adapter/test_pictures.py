@@ -8,15 +8,14 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
-    PixArtSigmaPipeline,
-    PixArtTransformer2DModel,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
 )
 from torch import Tensor
-from transformers import T5Config, T5EncoderModel
 
-from adapter.tiny import CONTEXT_WIDTH, build_clip_tokenizer, build_sd, build_sdxl, build_vae, draw, perturb
+from adapter.changes import sibling
+from adapter.families import FAMILIES
+from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sd, build_sdxl, draw, perturb
 from llmdiff.errors import LLMDiffError
 
 SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm": DPMSolverMultistepScheduler}
@@ -151,27 +150,6 @@ def test_sdxl_in_augment_mode(make_adapter):
     assert distance(draw(pipe, negative_prompt="blue"), draw(pipe)) > 1e-3
 
 
-def build_pixart() -> PixArtSigmaPipeline:
-    torch.manual_seed(0)
-    transformer = PixArtTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=8,
-        num_layers=2,
-        cross_attention_dim=16,
-        caption_channels=12,
-        sample_size=8,
-        use_additional_conditions=False,
-    ).eval()
-    t5 = T5Config(vocab_size=64, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
-    pipe = PixArtSigmaPipeline(
-        build_clip_tokenizer(), T5EncoderModel(t5).eval(), build_vae(), transformer, DDIMScheduler(clip_sample=False)
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 def test_pixart_in_augment_mode(make_adapter):
     pipe = build_pixart()
     options = {"use_resolution_binning": False, "max_sequence_length": 8, "clean_caption": False}
@@ -206,6 +184,26 @@ def test_controlnet_beside_it(sd, make_adapter, mode):
     base = draw(pipe, image=torch.zeros(1, 3, 16, 16))
     perturb(make_adapter(pipe, mode=mode)).attach(pipe)
     assert distance(draw(pipe, image=torch.zeros(1, 3, 16, 16)), base) > 1e-3
+
+
+@pytest.mark.parametrize("family", ["SD 1.x", "SDXL", "Sana"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_controlnet_attends_no_padding_in_replace_mode(make_adapter, family, before):
+    """Also one in a pipeline that is attached beside another."""
+    family = FAMILIES[family]
+    pipe = family.build()
+    controlled = sibling("controlnet")(family, pipe)
+    adapter = perturb(make_adapter(pipe, mode="replace"))
+    adapter.attach(controlled) if before else adapter.attach(pipe).attach(controlled)
+    prompts = ["a", "a much longer prompt"]
+    noise = torch.randn_like(family.draw(controlled, prompts, **family.control))
+    together = family.draw(controlled, prompts, latents=noise, **family.control)
+    alone = family.draw(controlled, prompts[0], latents=noise[:1], **family.control)
+    assert torch.allclose(alone[0], together[0], atol=1e-3)
+    assert distance(together[0], family.draw(pipe, prompts[0], latents=noise[:1])) > 1e-3
+    net = controlled.controlnet
+    adapter.detach()
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in net.modules())
 
 
 def test_attention_slicing_and_the_default_processor_after_attach(sd, make_adapter, mode):

@@ -4,9 +4,15 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
@@ -17,9 +23,14 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    T5Config,
+    T5EncoderModel,
 )
 
 from llmdiff.adapter import LLMDiffAdapter
+from tiny_base import build_tokenizer
 
 PROMPT = "a red cup"
 CONTEXT_WIDTH = 24
@@ -84,7 +95,7 @@ def build_sd(seed: int = 0, **unet_changes: Any) -> StableDiffusionPipeline:
     return pipe
 
 
-def build_sdxl() -> StableDiffusionXLPipeline:
+def build_sdxl(**unet_changes: Any) -> StableDiffusionXLPipeline:
     """A random SDXL: two text encoders, a pooled vector and two transformer blocks per layer."""
     torch.manual_seed(0)
     unet = build_unet(
@@ -93,6 +104,7 @@ def build_sdxl() -> StableDiffusionXLPipeline:
         projection_class_embeddings_input_dim=12 + 6 * 4,
         transformer_layers_per_block=2,
         use_linear_projection=True,
+        **unet_changes,
     )
     pipe = StableDiffusionXLPipeline(
         vae=build_vae(),
@@ -104,6 +116,66 @@ def build_sdxl() -> StableDiffusionXLPipeline:
         scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
         add_watermarker=False,
     )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def build_pixart() -> PixArtSigmaPipeline:
+    """A random PixArt-Sigma: a transformer that projects its text features and learns its sigmas."""
+    torch.manual_seed(0)
+    transformer = PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        cross_attention_dim=16,
+        caption_channels=12,
+        sample_size=8,
+        use_additional_conditions=False,
+    ).eval()
+    t5 = T5Config(vocab_size=64, d_model=12, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    pipe = PixArtSigmaPipeline(
+        build_clip_tokenizer(), T5EncoderModel(t5).eval(), build_vae(), transformer, DDIMScheduler(clip_sample=False)
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def build_sana() -> SanaPipeline:
+    """A random Sana: linear self-attention, cross-attention with heads of its own, and a flow for a prediction."""
+    torch.manual_seed(0)
+    transformer = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_cross_attention_heads=4,
+        cross_attention_head_dim=4,
+        cross_attention_dim=16,
+        caption_channels=12,
+        sample_size=8,
+    ).eval()
+    gemma = Gemma2Config(
+        vocab_size=64,
+        hidden_size=12,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    two = {"block_types": "ResBlock", "block_out_channels": (8, 8), "layers_per_block": (1, 1)}
+    halves = {f"{half}_{name}": value for half in ("encoder", "decoder") for name, value in two.items()}
+    vae = AutoencoderDC(
+        latent_channels=4, encoder_qkv_multiscales=((), ()), decoder_qkv_multiscales=((), ()), **halves
+    ).eval()
+    scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    pipe = SanaPipeline(build_tokenizer(), Gemma2Model(gemma).eval(), vae, transformer, scheduler)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -2,10 +2,16 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SCMScheduler,
+)
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.training.noise import draw_timesteps, target
+from llmdiff.training.noise import FLOW, can_schedule, draw_timesteps, target, told_times, training_schedule
 from llmdiff.training.precision import autocast
 
 T = torch.tensor([0, 500, 999])
@@ -46,10 +52,39 @@ def test_a_noised_picture_and_its_velocity_give_picture_and_noise(batch):
     assert torch.allclose(deviation * noisy + signal * velocity, noise, atol=1e-4)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("kind", ["match", "solver"])
+def test_a_flow_goes_straight_from_picture_to_noise(batch, kind, shift):
+    """And a denoiser is told the times at which the scheduler asks when it draws."""
+    z, noise = batch
+    drawing = (
+        FlowMatchEulerDiscreteScheduler(shift=shift)
+        if kind == "match"
+        else DPMSolverMultistepScheduler(prediction_type=FLOW, use_flow_sigmas=True, flow_shift=shift)
+    )
+    schedule = training_schedule(drawing)
+    noisy = schedule.add_noise(z, noise, T)
+    share = (told_times(schedule, T) / 1000).view(3, 1, 1, 1)
+    assert torch.allclose(noisy, (1 - share) * z + share * noise, atol=1e-6)
+    assert torch.allclose(noisy - share * target(schedule, z, noise, T), z, atol=1e-5)
+    assert torch.allclose(noisy[2], noise[2], atol=1e-5)
+    if kind == "match":
+        times = told_times(schedule, torch.arange(1000)).flip(0)
+        assert torch.allclose(times, drawing.timesteps.float(), atol=1e-3)
+
+
+def test_schedulers_that_say_too_little_are_refused():
+    assert can_schedule(DDPMScheduler())
+    assert can_schedule(DPMSolverMultistepScheduler(prediction_type=FLOW, use_flow_sigmas=True))
+    assert can_schedule(FlowMatchEulerDiscreteScheduler())
+    assert not can_schedule(EDMEulerScheduler())
+    assert not can_schedule(SCMScheduler())
+
+
 def test_other_prediction_types_are_refused(batch):
     scheduler = schedule("epsilon")
-    scheduler.register_to_config(prediction_type="flow_prediction")
-    with pytest.raises(LLMDiffError, match="predicts 'flow_prediction'; training knows epsilon"):
+    scheduler.register_to_config(prediction_type="trigflow")
+    with pytest.raises(LLMDiffError, match="predicts 'trigflow'; training knows epsilon"):
         target(scheduler, *batch, T)
 
 

@@ -7,7 +7,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
 from llmdiff.adapter.card import public_name
-from llmdiff.adapter.config import BaseDescription, LayerShape
+from llmdiff.adapter.config import AdapterConfig, BaseDescription, LayerShape
 from llmdiff.errors import LLMDiffError
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
@@ -46,7 +46,7 @@ def find_layers(denoiser: nn.Module) -> dict[str, nn.Module]:
         raise LLMDiffError(
             f"{type(denoiser).__name__} has no cross-attention layer that an adapter can join: use a base model with "
             "separate cross-attention, such as Stable Diffusion 1.x and 2.x, SDXL, PixArt or Sana "
-            "(SD3 and Flux have joint attention)."
+            "(in SD3, Flux and Kandinsky 2.2 text and image are attended together)."
         )
     for path, layer in layers.items():
         _refuse_wrapped_output(path, layer)
@@ -80,28 +80,32 @@ def check_fits(recorded: BaseDescription, denoiser: nn.Module) -> None:
                 raise LLMDiffError(f"Layer {path} has {field} {actual}, not {expected}: {advice}.")
     if extra := [path for path in found if path not in recorded.layers]:
         raise LLMDiffError(f"The adapter has no branch for the cross-attention layer {extra[0]}: {advice}.")
-    if recorded.text_width != (actual := _projected_width(denoiser)):
-        raise LLMDiffError(f"The text features have width {actual}, not {recorded.text_width}: {advice}.")
 
 
 def check_replaceable(pipe: Any) -> None:
-    """Raises LLMDiffError unless all that a denoiser takes of the text is what replace mode makes.
-
-    That is features for its cross-attention, all of one width, and a pooled vector.
-    """
-    denoiser: Any = find_denoiser(pipe)
-    config = denoiser.config
-    known = (
-        config.get("addition_embed_type") in (None, "text", "text_time")
-        and config.get("encoder_hid_dim_type") in (None, "text_proj", "ip_image_proj")
-        and not any(name.startswith(OTHER_FEATURES) for name in inspect.signature(denoiser.forward).parameters)
-    )
+    """Raises LLMDiffError unless all that a denoiser takes of the text is what replace mode makes."""
+    denoiser = find_denoiser(pipe)
     widths = {shape.context for shape in describe_layers(denoiser).values()}
-    if not known or len(widths) > 1:
+    if len(widths) > 1 or not takes_plain_text(pipe):
         raise LLMDiffError(
             f"This {type(denoiser).__name__} takes more of the text than features of one width and a pooled vector, "
             'which replace mode does not make: use mode="augment".'
         )
+
+
+def takes_plain_text(pipe: Any) -> bool:
+    """Whether a denoiser takes nothing of the text but features for its cross-attention, their mask and a pooled
+    vector, and the pipeline hands them on in one of the usual ways."""
+    denoiser: Any = find_denoiser(pipe)
+    config = denoiser.config
+    encode = getattr(pipe, "encode_prompt", None)
+    given = set(inspect.signature(encode).parameters) if encode else set()
+    return (
+        config.get("addition_embed_type") in (None, "text", "text_time")
+        and config.get("encoder_hid_dim_type") in (None, "text_proj", "ip_image_proj")
+        and not any(name.startswith(OTHER_FEATURES) for name in inspect.signature(denoiser.forward).parameters)
+        and "attention_mask" not in given  # Kandinsky 3, which also pools over what is padding
+    )
 
 
 def pooled_width(pipe: Any) -> int | None:
@@ -114,16 +118,18 @@ def pooled_width(pipe: Any) -> int | None:
     config = denoiser.config
     if config.get("addition_embed_type") != "text_time":
         return None
-    ids = 5 if pipe.config.get("requires_aesthetics_score") else 6
+    ids = 5 if getattr(pipe, "config", {}).get("requires_aesthetics_score") else 6
     return int(config["projection_class_embeddings_input_dim"] - ids * config["addition_time_embed_dim"])
 
 
-def check_pooled(width: int | None, pipe: Any) -> None:
-    """Raises LLMDiffError unless a pipeline's denoiser takes a pooled text vector of this width (None: takes none)."""
-    if width != (actual := pooled_width(pipe)):
+def check_text(recorded: AdapterConfig, pipe: Any) -> None:
+    """Raises LLMDiffError unless a denoiser takes text of the widths that an adapter in replace mode makes."""
+    takes = describe_base(pipe).context_width, pooled_width(pipe)
+    makes = recorded.base.context_width, recorded.pooled_width
+    if takes != makes:
         raise LLMDiffError(
-            f"The base model takes a pooled text vector of width {actual}, and the adapter makes one of width {width}: "
-            "attach it to a base model of the family that it was made for."
+            f"The base model takes text features of width {takes[0]} and a pooled vector of width {takes[1]}, and the "
+            f"adapter makes {makes[0]} and {makes[1]}: attach it to a base model of the family that it was made for."
         )
 
 

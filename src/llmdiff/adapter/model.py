@@ -11,7 +11,7 @@ from os import PathLike
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from llmdiff.adapter import prompts as prompt_reading
@@ -22,8 +22,8 @@ from llmdiff.adapter.context import Binding, Context, StandIn, last_token
 from llmdiff.adapter.hooks import attach_branches, attach_reading, detach_branches
 from llmdiff.adapter.layers import (
     check_fits,
-    check_pooled,
     check_replaceable,
+    check_text,
     describe_base,
     find_controlnets,
     find_denoiser,
@@ -162,8 +162,9 @@ class LLMDiffAdapter(nn.Module):
 
         The adapter moves to the denoiser's device, and its branches to the denoiser's dtype; ``text_encoding`` and φ
         run once per prompt and keep theirs. A second pipeline may be given if it shares the denoiser, as those of
-        ``from_pipe`` do. Attach before offloading is enabled. In replace mode the pipeline's text encoders are not used,
-        so they may be set to None, and its ControlNets read φ(c) too. Saving the pipeline writes the base model alone.
+        ``from_pipe`` do. Attach before offloading is enabled. In replace mode the pipeline's text encoders are not
+        used, so they may be set to None, and its ControlNets read φ(c) too. Saving the pipeline writes the base model
+        alone.
 
         Raises:
             LLMDiffError: if the pipeline has other layers than the adapter, has an adapter, or does not share the
@@ -199,7 +200,7 @@ class LLMDiffAdapter(nn.Module):
             raise LLMDiffError("The pipeline is offloaded already: attach the adapter before enabling offloading.")
         check_fits(self.config.base, denoiser)
         if self.config.mode == "replace":
-            check_pooled(self.config.pooled_width, pipe)
+            check_text(self.config, pipe)
         self._handles = attach_branches(denoiser, self.named_branches(), self._context, self.config.mode)
         self.to(denoiser.device)
         self.branches.to(denoiser.dtype)
@@ -290,8 +291,8 @@ class LLMDiffAdapter(nn.Module):
     def conditioned(self, encoding: Encoding) -> Iterator[None]:
         """Binds encodings for direct calls of the denoiser, one per row of its batch.
 
-        In replace mode the denoiser gets φ(c) and the pooled vector whatever text it is given. With gradient checkpointing,
-        call ``backward`` before the next call of the denoiser: the layers run again in it.
+        In replace mode the denoiser gets φ(c) and the pooled vector whatever text it is given. With gradient
+        checkpointing, call ``backward`` before the next call of the denoiser: the layers run again in it.
 
         Raises:
             LLMDiffError: if the adapter is not attached.

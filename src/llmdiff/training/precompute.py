@@ -32,13 +32,14 @@ def latents(vae: Any, data: Captioned, report: Progress) -> Tensor:
     """Scaled latents of every picture, float16: (len(data), channels, height, width).
 
     Args:
-        vae: An `AutoencoderKL` in eval mode.
+        vae: An `AutoencoderKL` or `AutoencoderDC` in eval mode.
     """
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     batches = []
     for start in _tracked(range(0, len(data), _PICTURES), "Encoding pictures", report):
         x = torch.stack([data.pixels(i) for i in range(start, min(start + _PICTURES, len(data)))])
-        mean = vae.encode(x.to(vae.device, vae.dtype)).latent_dist.mean
+        encoded = vae.encode(x.to(vae.device, vae.dtype))
+        mean = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mean
         batches.append(((mean - shift) * vae.config.scaling_factor).half().cpu())
     return torch.cat(batches)
 

@@ -14,10 +14,11 @@ from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_pn
 from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
 from llmdiff.training import checkpoint, precision, precompute
+from llmdiff.training.base import check_trainable, resolution
 from llmdiff.training.data import captioned
 from llmdiff.training.loop import Trainer
 from llmdiff.training.recipe import Recipe, load_recipe
-from llmdiff.training.task import AdapterTask, check_trainable
+from llmdiff.training.task import AdapterTask
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
@@ -100,7 +101,7 @@ def _prepare(recipe: Recipe, report: Progress) -> AdapterTask:
     report("Loading the models", 0.0)
     pipe = load_pipeline(recipe.base)
     check_trainable(pipe)
-    data = captioned(recipe.data, pipe.unet.config.sample_size * pipe.vae_scale_factor)
+    data = captioned(recipe.data, resolution(pipe))
     llm = LanguageModel.load(recipe.llm)
     adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
     latents = precompute.latents(pipe.vae.eval(), data, report)  # first: it finds the pictures that cannot be read

@@ -4,13 +4,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
+from llmdiff.training.base import BaseModel, Inputs
 from llmdiff.training.noise import draw_timesteps, target
 from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.precompute import BlockTerms
@@ -43,10 +42,7 @@ class AdapterTask:
         self.adapter, self.pipe, self.latents, self.captions, self.terms = adapter, pipe, latents, captions, terms
         self.recipe, self.bf16 = recipe, bf16
         self.module: nn.Module = adapter
-        self.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
-        for part in (pipe.unet, pipe.vae, pipe.text_encoder):
-            if part is not None:
-                part.requires_grad_(False).eval()
+        self.base = BaseModel(pipe)
         self._parameters = dict(adapter.trainable_parameters())
         adapter.train()
 
@@ -67,24 +63,24 @@ class AdapterTask:
         captions = [self._caption(int(n), picture) for n, picture in zip(indices, pictures, strict=True)]
         z = self.latents[pictures].float()
         noise = torch.randn(z.shape, generator=rng)
-        t = draw_timesteps(self.recipe.timesteps, len(z), self.scheduler.config.num_train_timesteps, rng)
-        noisy = self.scheduler.add_noise(z, noise, t)
+        schedule = self.base.schedule
+        t = draw_timesteps(self.recipe.timesteps, len(z), schedule.config.num_train_timesteps, rng)
+        noisy = schedule.add_noise(z, noise, t)
         encoding = self._encoding(captions, rng)
         with autocast(self.bf16), attention_kernels(z), self.adapter.conditioned(encoding):
-            said = self.pipe.unet(noisy, t, encoder_hidden_states=self._base_context(captions, encoding)).sample
-        return F.mse_loss(said.float(), target(self.scheduler, z, noise, t))
+            said = self.base.predict(noisy, t, self._text(captions, encoding))
+        return F.mse_loss(said, target(schedule, z, noise, t))
 
     def _encoding(self, captions: list[str], rng: torch.Generator) -> Encoding:
         start, stack, mask = self.terms.batch(captions)
         return Encoding(self.adapter.text_encoding(start, stack, mask, rng), mask)
 
-    @torch.no_grad()
-    def _base_context(self, captions: list[str], encoding: Encoding) -> Tensor:
+    def _text(self, captions: list[str], encoding: Encoding) -> Inputs:
         """What the base's own branch reads in augment mode; in replace mode the adapter puts φ(c) in its place."""
-        if self.adapter.config.mode == "replace":
-            return encoding.embeds.new_zeros(len(captions), 1, self.adapter.config.base.context_width)
-        original = type(self.pipe).encode_prompt  # not the adapter's own, which stands on the instance
-        return original(self.pipe, captions, self.pipe.device, 1, False)[0]
+        if self.adapter.config.mode == "augment":
+            return self.base.text(captions)
+        width = self.adapter.config.base.context_width
+        return {"encoder_hidden_states": encoding.embeds.new_zeros(len(captions), 1, width)}
 
     def _picture(self, n: int) -> int:
         epoch, place = divmod(n, len(self.captions))
@@ -93,15 +89,6 @@ class AdapterTask:
     def _caption(self, n: int, picture: int) -> str:
         dropped = np.random.default_rng((self.recipe.loop.seed, 1, n)).random() < self.recipe.caption_dropout
         return "" if dropped else self.captions[picture]
-
-
-def check_trainable(pipe: Any) -> None:
-    """Raises LLMDiffError unless a base model is of the kind that `AdapterTask` knows: a U-Net fed by text alone."""
-    unet = getattr(pipe, "unet", None)
-    if unet is None or unet.config.get("addition_embed_type") or not isinstance(unet.config.sample_size, int):
-        raise LLMDiffError(
-            f"{type(pipe).__name__} cannot be trained on yet: give a base model of the Stable Diffusion 1.x kind."
-        )
 
 
 def _is_scalar(name: str) -> bool:

@@ -1,0 +1,184 @@
+"""The families of base models that an adapter is tested on, as tiny random pipelines, and how each one draws."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers import (
+    ControlNetModel,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
+    KandinskyV22Pipeline,
+    LCMScheduler,
+    SanaControlNetModel,
+    SanaControlNetPipeline,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor, nn
+
+from adapter.tiny import build_pixart, build_sana, build_sd, build_sdxl, build_unet, build_vae
+
+PLAIN = {
+    "ddim": (DDIMScheduler, {"steps_offset": 1, "clip_sample": False}),
+    "dpm++": (DPMSolverMultistepScheduler, {}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "lcm": (LCMScheduler, {}),
+}
+FLOW = {
+    "dpm++": (DPMSolverMultistepScheduler, {}),
+    "euler": (FlowMatchEulerDiscreteScheduler, {}),
+    "unipc": (UniPCMultistepScheduler, {}),
+}
+NO_FLOW = "the scheduler cannot sample a model that predicts a flow"
+NO_PIPELINE = "diffusers has no such pipeline for this family"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of base models.
+
+    Attributes:
+        name: as users call it.
+        build: makes a tiny pipeline; the same weights each time.
+        options: of every call.
+        pipelines: other pipelines of the family, by feature.
+        settings: of those pipelines.
+        schedulers: by name, with their settings.
+        control: options of a call with a ControlNet.
+        lacks: features that the family does not have, in both modes or in one, and why.
+    """
+
+    name: str
+    build: Callable[[], Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    pipelines: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    schedulers: dict[str, Any] = field(default_factory=lambda: PLAIN)
+    control: dict[str, Any] = field(default_factory=lambda: {"image": torch.ones(1, 3, 16, 16)})
+    lacks: dict[str, str] = field(default_factory=dict)
+
+    def lack(self, feature: str, mode: str) -> str | None:
+        """Why the family does not have a feature in a mode, if so."""
+        return self.lacks.get(feature) or self.lacks.get(f"{feature}, {mode}")
+
+    def draw(self, pipe: Any, prompt: Any, **options: Any) -> Tensor:
+        """The latents that a call ends with, always from the same noise."""
+        settings = {"num_inference_steps": 2, "output_type": "latent", "height": 16, "width": 16}
+        generator = torch.Generator().manual_seed(7)
+        return pipe(prompt, generator=generator, **settings | self.options | options).images
+
+
+def build_sd21() -> Any:
+    pipe = build_sd(use_linear_projection=True)
+    pipe.scheduler.register_to_config(prediction_type="v_prediction")
+    return pipe
+
+
+def build_controlnet(pipe: Any) -> nn.Module:
+    """A ControlNet of the pipeline's family that has learned something: its last layers start as zeros."""
+    if hasattr(pipe, "unet"):
+        net = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4, 8))
+    else:
+        shape = {name: pipe.transformer.config[name] for name in ("in_channels", "sample_size", "caption_channels")}
+        heads = {name: pipe.transformer.config[name] for name in pipe.transformer.config if "head" in name}
+        width = pipe.transformer.config.cross_attention_dim
+        net = SanaControlNetModel(num_layers=1, cross_attention_dim=width, **shape, **heads)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return net.eval()
+
+
+SD = {
+    "img2img": StableDiffusionImg2ImgPipeline,
+    "inpainting": StableDiffusionInpaintPipeline,
+    "controlnet": StableDiffusionControlNetPipeline,
+}
+SDXL = {
+    "img2img": StableDiffusionXLImg2ImgPipeline,
+    "inpainting": StableDiffusionXLInpaintPipeline,
+    "controlnet": StableDiffusionXLControlNetPipeline,
+}
+NO_UNET = {
+    "img2img": NO_PIPELINE,
+    "inpainting": NO_PIPELINE,
+    "ip-adapter before": "diffusers has no IP-Adapter for this family",
+    "ip-adapter after": "diffusers has no IP-Adapter for this family",
+    "clip skip": "the family has no CLIP text encoder",
+    "attention slicing": "diffusers slices the attention of U-Nets only",
+    "guidance ended mid-run": "the pipeline does not let a callback end guidance",
+    "guidance changed mid-run": "the pipeline does not let a callback change guidance",
+}
+UNCHECKED = {"requires_safety_checker": False}
+NO_CLIP_SKIP = {"clip skip, augment": "diffusers 0.42 asks transformers 5's CLIP for a part that it no longer has"}
+MIXED_MASKS = {
+    "pictures per prompt, augment": "diffusers 0.42 mixes up the masks of several prompts in Sana's pipeline"
+}
+BINNING = {"use_resolution_binning": False, "max_sequence_length": 8, "clean_caption": False}
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("SD 1.x", build_sd, pipelines=SD, settings=UNCHECKED, lacks=NO_CLIP_SKIP),
+        Family("SD 2.x", build_sd21, pipelines=SD, settings=UNCHECKED, lacks=NO_CLIP_SKIP),
+        Family("SDXL", build_sdxl, pipelines=SDXL, settings={"add_watermarker": False}),
+        Family("PixArt", build_pixart, BINNING, lacks=NO_UNET | {"controlnet": NO_PIPELINE}),
+        Family(
+            "Sana",
+            build_sana,
+            BINNING | {"complex_human_instruction": None, "height": 32, "width": 32},
+            {"controlnet": SanaControlNetPipeline},
+            schedulers=FLOW,
+            control={"control_image": torch.ones(1, 3, 32, 32)},
+            lacks=NO_UNET | {"ddim": NO_FLOW, "lcm": NO_FLOW} | MIXED_MASKS,
+        ),
+    )
+}
+
+
+def build_sd3() -> Any:
+    transformer = SD3Transformer2DModel(
+        sample_size=8, num_layers=1, attention_head_dim=4, num_attention_heads=2, joint_attention_dim=8,
+        caption_projection_dim=8, pooled_projection_dim=8, in_channels=4, out_channels=4,
+    )  # fmt: skip
+    nothing = dict.fromkeys(["scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"])
+    return StableDiffusion3Pipeline(transformer=transformer, text_encoder_3=None, tokenizer_3=None, **nothing)
+
+
+def build_flux() -> Any:
+    transformer = FluxTransformer2DModel(
+        in_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=8, pooled_projection_dim=8, axes_dims_rope=(2, 2, 4),
+    )  # fmt: skip
+    nothing = dict.fromkeys(["scheduler", "vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"])
+    return FluxPipeline(transformer=transformer, **nothing)
+
+
+def build_kandinsky22() -> Any:
+    unet = build_unet(
+        down_block_types=("SimpleCrossAttnDownBlock2D", "ResnetDownsampleBlock2D"),
+        up_block_types=("ResnetUpsampleBlock2D", "SimpleCrossAttnUpBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        addition_embed_type="image",
+        encoder_hid_dim_type="image_proj",
+        encoder_hid_dim=6,
+    )
+    return KandinskyV22Pipeline(unet=unet, scheduler=DDIMScheduler(), movq=build_vae())
+
+
+REFUSED = {"SD3": build_sd3, "Flux": build_flux, "Kandinsky 2.2": build_kandinsky22}

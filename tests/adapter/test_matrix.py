@@ -1,0 +1,91 @@
+"""Every family of base models beside every feature of diffusers in both modes: each cell works, or says why it cannot.
+
+The outcomes are recorded with the results (``matrix`` in the properties of each test), for the table in the docs.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from adapter.changes import distance
+from adapter.families import FAMILIES, REFUSED
+from adapter.features import FEATURES, Case, Feature
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.errors import LLMDiffError
+
+
+def columns() -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow if f.slow else ()) for name, f in FEATURES.items()]
+
+
+@pytest.mark.parametrize("feature", columns())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cell(
+    family: str,
+    feature: str,
+    mode: str,
+    make_adapter: Callable[..., LLMDiffAdapter],
+    record_property: Callable[[str, object], None],
+) -> None:
+    if reason := FAMILIES[family].lack(feature, mode):
+        record_property("matrix", (family, feature, mode, reason))
+        pytest.skip(reason)
+    case = Case(FAMILIES[family], mode, make_adapter)
+    check = FEATURES[feature].check
+    if check is not None:
+        check(case)
+    else:
+        PICTURES[mode](case, FEATURES[feature])
+    record_property("matrix", (family, feature, mode, "works"))
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_a_family_that_no_adapter_fits_is_refused(
+    family: str,
+    mode: str,
+    make_adapter: Callable[..., LLMDiffAdapter],
+    record_property: Callable[[str, object], None],
+) -> None:
+    pipe = REFUSED[family]()
+    with pytest.raises(LLMDiffError, match="has no cross-attention layer that an adapter can join") as refusal:
+        make_adapter(pipe, mode=mode)
+    record_property("matrix", (family, "any", mode, f"refused: {refusal.value}"))
+
+
+def test_what_diffusers_gets_wrong_it_still_gets_wrong() -> None:
+    """Once this fails, the reasons that are given for it can go."""
+    with pytest.raises(AttributeError, match="text_model"):
+        FAMILIES["SD 1.x"].draw(FAMILIES["SD 1.x"].build(), "a", clip_skip=1)
+    encode = FAMILIES["Sana"].build().encode_prompt
+    twice, once = (encode(["a", "a red ball"], num_images_per_prompt=n, max_sequence_length=8)[1] for n in (2, 1))
+    assert not torch.equal(twice, once.repeat_interleave(2, 0))
+
+
+def augments(case: Case, feature: Feature) -> None:
+    """At scale 0 the picture is the base model's bit for bit; otherwise the LLM has a say in it."""
+    base = feature.base(case)
+    if "augment" in feature.seen:
+        assert distance(base.float(), case.draw(case.family.build())) > 1e-3
+    pipe, adapter = feature.pipeline(case)
+    assert distance(feature.draw(case, pipe), base) > 1e-3
+    adapter.scale = 0
+    assert torch.equal(feature.draw(case, pipe), base)
+    adapter.scale = 1
+    adapter.detach()
+    assert torch.equal(feature.draw(case, pipe), base)
+
+
+def replaces(case: Case, feature: Feature) -> None:
+    """Without any text encoder, the picture is the prompt's."""
+    pipe, _ = feature.pipeline(case)
+    picture = feature.draw(case, pipe)
+    assert picture.isfinite().all()
+    assert torch.equal(feature.draw(case, pipe), picture)
+    assert distance(feature.draw(case, pipe, "blue"), picture) > 1e-3
+    if "replace" in feature.seen:
+        assert distance(picture.float(), case.draw(case.attached()[0])) > 1e-3
+
+
+PICTURES = {"augment": augments, "replace": replaces}
