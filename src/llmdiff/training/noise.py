@@ -36,7 +36,7 @@ class FlowSchedule:
     """
 
     def __init__(self, config: Any) -> None:
-        self.config = FrozenDict(num_train_timesteps=config["num_train_timesteps"], prediction_type=FLOW)
+        self.config: Any = FrozenDict(num_train_timesteps=config["num_train_timesteps"], prediction_type=FLOW)
         self.shift = float(config.get("flow_shift") or config.get("shift") or 1.0)
 
     def sigmas(self, t: Tensor) -> Tensor:
