@@ -39,6 +39,15 @@ def test_pictures_show_what_their_captions_say():
         assert all_hold(facts_of(data.captions[n]), scene), (data.captions[n], scene)
 
 
+def test_the_base_model_is_told_the_same_in_its_own_words():
+    data = Scenes(SceneData(kind="scenes", captions=12, pictures=2, plain=0.0))
+    assert data.captions != data.base_captions
+    for n in range(len(data)):
+        assert all_hold(facts_of(data.base_captions[n]), read(as_image(data.pixels(n))).scene)
+    plain = Scenes(SceneData(kind="scenes", captions=12, pictures=2, plain=1.0))
+    assert plain.captions == plain.base_captions
+
+
 def test_pictures_of_one_caption_differ():
     data = Scenes(SceneData(kind="scenes", captions=5, pictures=2))
     assert all(not torch.equal(data.pixels(n), data.pixels(n + 5)) for n in range(5))

@@ -206,6 +206,20 @@ def test_a_killed_run_goes_on_to_the_bit(tmp_path):
     whole = Trainer(Regression(), short, tmp_path / "whole")
     whole.run()
     assert_same(weights(whole), weights(resumed))
+    steps = [step for step, _ in losses(folder)]
+    assert len(steps) == len(set(steps))
+
+
+def test_what_was_logged_after_the_checkpoint_is_logged_anew(tmp_path):
+    Trainer(Regression(), settings(6), tmp_path).run()
+    log = tmp_path / "log.jsonl"
+    once = log.read_text()
+    log.write_text(once + '{"step": 7, "loss": 1.0}\n{"step": 8, "lo')
+    again = Trainer(Regression(), settings(8), tmp_path)
+    again.resume()
+    again.run()
+    assert log.read_text().startswith(once)
+    assert [step for step, _ in losses(tmp_path)] == list(range(1, 9))
 
 
 def test_a_run_that_has_ended_has_nothing_to_do(tmp_path):

@@ -23,6 +23,19 @@ CAPTIONS = ["a red cup", "two blue cups", "a cat", "a cat at noon"]
 Make = Callable[..., AdapterTask]
 
 
+class Listed:
+    """The captions, which the base model's own text encoder gets in upper case."""
+
+    captions = CAPTIONS
+    base_captions = [text.upper() for text in CAPTIONS]
+
+    def __len__(self) -> int:
+        return len(CAPTIONS)
+
+    def pixels(self, index: int) -> Tensor:
+        raise NotImplementedError
+
+
 @pytest.fixture
 def make(tiny_llm: LanguageModel, tmp_path: Path) -> Make:
     """Makes a task of four captioned random latents."""
@@ -34,7 +47,7 @@ def make(tiny_llm: LanguageModel, tmp_path: Path) -> Make:
         terms = BlockTerms.of([*CAPTIONS, ""], tiny_llm, recipe.reading, tmp_path, lambda *_: None)
         latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1)).half()
         adapter = LLMDiffAdapter.create(pipe, tiny_llm, mode=recipe.mode, reading=recipe.reading, seed=0).attach(pipe)
-        return AdapterTask(adapter, pipe, latents, CAPTIONS, terms, recipe, bf16=False)
+        return AdapterTask(adapter, pipe, latents, Listed(), terms, recipe, bf16=False)
 
     return make
 
@@ -153,7 +166,8 @@ def test_bfloat16_products_give_nearly_the_same_loss(make):
 def samples(task: AdapterTask, count: int) -> list[tuple[str, int]]:
     """The caption and the picture of each sample of a run."""
     pictures = [task._picture(n) for n in range(count)]
-    return [(task._caption(n, picture), picture) for n, picture in enumerate(pictures)]
+    dropped = [task._is_dropped(n) for n in range(count)]
+    return list(zip(tasks._worded(CAPTIONS, pictures, dropped), pictures, strict=True))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
@@ -185,8 +199,41 @@ def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatc
         return encode(pipe, **arguments)
 
     monkeypatch.setattr(type(task.pipe), "encode_prompt", watched)
-    monkeypatch.setattr(task, "_caption", lambda n, picture: "" if n == 1 else CAPTIONS[picture])
+    monkeypatch.setattr(task, "_is_dropped", lambda n: n == 1)
     task.loss(np.arange(3), 0, generator(0, 0))
     assert len(asked) == 2
     assert asked[0] == asked[1]
     assert [text == "" for text in asked[0]] == [False, True, False]
+
+
+def test_an_untrained_adapter_that_adds_nothing_has_nothing_to_distil(make):
+    task = make(mode="augment", distil=5, caption_dropout=0.5)
+    task.data.base_captions = CAPTIONS
+    assert task.loss(np.arange(4), 4, generator(0, 0)).item() == 0
+    assert task.loss(np.arange(4), 5, generator(0, 0)).item() > 0.1
+
+
+def test_what_is_distilled_is_the_base_model_with_its_own_wording(make, monkeypatch):
+    task = make(mode="replace", distil=1, caption_dropout=0.0)
+    asked: list[list[str]] = []
+    encode = type(task.pipe).encode_prompt
+
+    @functools.wraps(encode)
+    def listening(pipe: Any, *args: Any, **arguments: Any) -> Any:
+        asked.append(arguments.get("prompt"))
+        return encode(pipe, *args, **arguments)
+
+    monkeypatch.setattr(type(task.pipe), "encode_prompt", listening)
+    task.loss(np.arange(4), 0, generator(0, 0))
+    assert sorted(asked[0]) == sorted(Listed.base_captions)
+    noisy, t = torch.randn(4, 4, 8, 8), torch.tensor([1, 300, 600, 900])
+    said = task._base_prediction(noisy, t, CAPTIONS)
+    task.adapter.detach()
+    context = task.pipe.encode_prompt(CAPTIONS, task.pipe.device, 1, False)[0]
+    with torch.no_grad():
+        assert torch.equal(said, task.pipe.unet(noisy, t, encoder_hidden_states=context).sample)
+
+
+def test_distillation_of_a_batch_is_learned(make, tmp_path):
+    losses = overfit(make(mode="replace", distil=1, caption_dropout=0.0), tmp_path / "run")
+    assert losses[-1] < 0.5 * losses[0]

@@ -142,11 +142,12 @@ class Context:
 
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale
+        self.asleep = False  # the hooks do nothing
         self.binding: Binding | None = None
         self.rows: Rows | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"scale": self.scale, "binding": None, "rows": None}
+        return {"scale": self.scale, "asleep": False, "binding": None, "rows": None}
 
     def start_call(self, sample: Tensor) -> Rows:
         """Chooses the rows of a denoiser call from the batch size of its sample, (R, ...)."""

@@ -36,7 +36,7 @@ class StartCall:
         self.arguments = arguments
 
     def __call__(self, model: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
-        if self.mode == "augment" and self.context.scale == 0:
+        if self.context.asleep or (self.mode == "augment" and self.context.scale == 0):
             return None
         named = dict(zip(self.arguments, args, strict=False)) | kwargs
         sample: Tensor = named[self.arguments[0]]
@@ -57,7 +57,7 @@ class MaskPadding:
 
     def __call__(self, layer: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         rows = self.context.rows
-        if rows is None:
+        if self.context.asleep or rows is None:
             return None
         named = dict(zip(ATTENTION_ARGUMENTS, args, strict=False)) | kwargs | {"attention_mask": rows.bias}
         return (named.pop("hidden_states"),), named
@@ -72,7 +72,7 @@ class AddBranch:
 
     def __call__(self, layer: Any, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         rows, scale = self.context.rows, self.context.scale
-        if rows is None or (self.mode == "augment" and scale == 0):
+        if self.context.asleep or rows is None or (self.mode == "augment" and scale == 0):
             return output
         branch: Branch = getattr(layer, CHILD)
         attended = branch(args[0] if args else kwargs["hidden_states"], rows)

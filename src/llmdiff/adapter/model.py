@@ -304,3 +304,13 @@ class LLMDiffAdapter(nn.Module):
             yield
         finally:
             self._context.binding = previous
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Within it, direct calls of the denoiser are the base model's own, in both modes."""
+        before = self._context.asleep
+        self._context.asleep = True
+        try:
+            yield
+        finally:
+            self._context.asleep = before

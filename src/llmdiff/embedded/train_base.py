@@ -138,7 +138,7 @@ def main(
     out: Path = Path("runs/base/unet"),
     vae_folder: Path = Path("runs/base/vae/model"),
     text_folder: Path = Path("runs/base/text/model"),
-    steps: int = 12000,
+    steps: int = 9800,
     batch_size: int = 32,
     scenes: int = 60000,
     learning_rate: float = 1e-3,

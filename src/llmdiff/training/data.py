@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.scenes.captions import plain_caption
-from llmdiff.scenes.description import Caption
+from llmdiff.scenes.captions import plain_text
+from llmdiff.scenes.description import Description, describe
 from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.facts import scene_with
-from llmdiff.scenes.phrasing import natural_caption
+from llmdiff.scenes.phrasing import natural_text
 from llmdiff.scenes.scene import sample_scene
 from llmdiff.training.recipe import FolderData, SceneData
 
@@ -23,6 +23,8 @@ class Captioned(Protocol):
     """A fixed list of captioned pictures."""
 
     captions: list[str]
+    base_captions: list[str]
+    """The same in words that the base model's own text encoder knows, as far as there are any."""
 
     def __len__(self) -> int: ...
 
@@ -46,20 +48,24 @@ class Scenes:
 
     def __init__(self, data: SceneData) -> None:
         self.data = data
-        self._captions = [self._caption(i) for i in range(data.captions)]
-        self.captions = [caption.text for caption in self._captions] * data.pictures
+        written = [self._caption(i) for i in range(data.captions)]
+        self._facts = [description.facts() for description, _ in written]
+        self.captions = [text for _, text in written] * data.pictures
+        self.base_captions = [plain_text(description) for description, _ in written] * data.pictures
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def pixels(self, index: int) -> Tensor:
-        facts = self._captions[index % self.data.captions].facts
+        facts = self._facts[index % self.data.captions]
         return _normalised(draw(scene_with(facts, np.random.default_rng((self.data.seed, 1, index)))))
 
-    def _caption(self, index: int) -> Caption:
+    def _caption(self, index: int) -> tuple[Description, str]:
         rng = np.random.default_rng((self.data.seed, 0, index))
         scene = sample_scene(rng)
-        return plain_caption(scene, rng) if rng.random() < self.data.plain else natural_caption(scene, rng)
+        plain = rng.random() < self.data.plain
+        description = describe(scene, rng)
+        return description, plain_text(description) if plain else natural_text(description, rng)
 
 
 class Folder:
@@ -73,7 +79,7 @@ class Folder:
         self.resolution = resolution
         rows = [_row(path, number, line) for number, line in enumerate(_lines(path), 1)]
         self.paths = [path / name for name, _ in rows]
-        self.captions = [text for _, text in rows]
+        self.captions = self.base_captions = [text for _, text in rows]
         missing = next((p for p in self.paths if not p.is_file()), None)
         if missing:
             raise LLMDiffError(f"{path / 'metadata.jsonl'} lists {missing}, which is not a file; remove the line.")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import written_whole
 from llmdiff.training import checkpoint
 
 
@@ -106,7 +107,7 @@ class Trainer:
             LLMDiffError: Ten losses in a row were not finite.
         """
         bad_in_a_row = 0
-        with self._interruptible(), _Log(self.folder) as log:
+        with self._interruptible(), _Log(self.folder, self.step) as log:
             while self.step < self.settings.steps:
                 started = time.perf_counter()
                 figures = self._one_step()
@@ -221,10 +222,11 @@ def generator(*key: int) -> torch.Generator:
 class _Log:
     """Figures of a run, as JSON lines and for TensorBoard."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        _forget_after(step, folder / "log.jsonl")
         self._file = (folder / "log.jsonl").open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> "_Log":
         return self
@@ -238,3 +240,12 @@ class _Log:
         self._file.flush()
         for name, value in figures.items():
             self._board.add_scalar(name, value, step)
+
+
+def _forget_after(step: int, log: Path) -> None:
+    """Takes out the lines of steps that are to be run again, and a last one that a kill cut short."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    if len(kept) < len(lines):
+        with written_whole(log) as draft:
+            draft.write_text("".join(f"{line}\n" for line in kept))

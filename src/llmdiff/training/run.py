@@ -109,7 +109,7 @@ def _prepare(recipe: Recipe, report: Progress) -> AdapterTask:
     terms = precompute.BlockTerms.of([*data.captions, ""], llm, adapter.config.reading, recipe.folder, report)
     adapter.attach(pipe)
     bf16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and precision.HAS_BF16)
-    return AdapterTask(adapter, pipe, latents, data.captions, terms, recipe, bf16)
+    return AdapterTask(adapter, pipe, latents, data, terms, recipe, bf16)
 
 
 def _on_step(task: AdapterTask, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:

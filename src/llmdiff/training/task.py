@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import Encoding
 from llmdiff.training.base import BaseModel, Inputs
+from llmdiff.training.data import Captioned
 from llmdiff.training.noise import draw_timesteps, target
 from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.precompute import BlockTerms
@@ -23,7 +24,7 @@ class AdapterTask:
         adapter: Attached to `pipe`.
         pipe: The base model, frozen here.
         latents: Scaled latents of the pictures, (pictures, channels, height, width).
-        captions: Their captions.
+        data: Their captions, in the same order.
         terms: The LLM's block terms of all captions and of the empty one.
         recipe: Dropout of captions, timesteps, learning rate of the scalars, seed.
         bf16: Whether matrix products run in bfloat16.
@@ -34,12 +35,12 @@ class AdapterTask:
         adapter: LLMDiffAdapter,
         pipe: Any,
         latents: Tensor,
-        captions: list[str],
+        data: Captioned,
         terms: BlockTerms,
         recipe: Recipe,
         bf16: bool,
     ) -> None:
-        self.adapter, self.pipe, self.latents, self.captions, self.terms = adapter, pipe, latents, captions, terms
+        self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
         self.recipe, self.bf16 = recipe, bf16
         self.module: nn.Module = adapter
         self.base = BaseModel(pipe)
@@ -60,16 +61,28 @@ class AdapterTask:
     def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
         """The mean squared error of the denoiser's prediction."""
         pictures = [self._picture(int(n)) for n in indices]
-        captions = [self._caption(int(n), picture) for n, picture in zip(indices, pictures, strict=True)]
+        dropped = [self._is_dropped(int(n)) for n in indices]
+        captions = _worded(self.data.captions, pictures, dropped)
         z = self.latents[pictures].float()
         noise = torch.randn(z.shape, generator=rng)
         schedule = self.base.schedule
         t = draw_timesteps(self.recipe.timesteps, len(z), schedule.config.num_train_timesteps, rng)
         noisy = schedule.add_noise(z, noise, t)
         encoding = self._encoding(captions, rng)
-        with autocast(self.bf16), attention_kernels(z), self.adapter.conditioned(encoding):
-            said = self.base.predict(noisy, t, self._text(captions, encoding))
-        return F.mse_loss(said, target(schedule, z, noise, t))
+        with autocast(self.bf16), attention_kernels(z):
+            if step < self.recipe.distil:
+                wanted = self._base_prediction(noisy, t, _worded(self.data.base_captions, pictures, dropped))
+            else:
+                wanted = target(schedule, z, noise, t)
+            with self.adapter.conditioned(encoding):
+                said = self.base.predict(noisy, t, self._text(captions, encoding))
+        return F.mse_loss(said, wanted)
+
+    @torch.no_grad()
+    def _base_prediction(self, noisy: Tensor, t: Tensor, captions: list[str]) -> Tensor:
+        """What the base model says by itself: a target without the noise of single pictures."""
+        with self.adapter.asleep():
+            return self.base.predict(noisy, t, self.base.text(captions))
 
     def _encoding(self, captions: list[str], rng: torch.Generator) -> Encoding:
         start, stack, mask = self.terms.batch(captions)
@@ -83,12 +96,15 @@ class AdapterTask:
         return {"encoder_hidden_states": encoding.embeds.new_zeros(len(captions), 1, width)}
 
     def _picture(self, n: int) -> int:
-        epoch, place = divmod(n, len(self.captions))
-        return int(_order(self.recipe.loop.seed, epoch, len(self.captions))[place])
+        epoch, place = divmod(n, len(self.data))
+        return int(_order(self.recipe.loop.seed, epoch, len(self.data))[place])
 
-    def _caption(self, n: int, picture: int) -> str:
-        dropped = np.random.default_rng((self.recipe.loop.seed, 1, n)).random() < self.recipe.caption_dropout
-        return "" if dropped else self.captions[picture]
+    def _is_dropped(self, n: int) -> bool:
+        return bool(np.random.default_rng((self.recipe.loop.seed, 1, n)).random() < self.recipe.caption_dropout)
+
+
+def _worded(captions: list[str], pictures: list[int], dropped: list[bool]) -> list[str]:
+    return ["" if empty else captions[picture] for picture, empty in zip(pictures, dropped, strict=True)]
 
 
 def _is_scalar(name: str) -> bool:
