@@ -3,7 +3,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all lint
+.PHONY: help demo test test-all matrix lint
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -17,6 +17,9 @@ test: $(READY)  ## run the fast tests
 
 test-all: $(READY)  ## run all tests, also those that take minutes
 	@$(BIN)/python -m pytest
+
+matrix: $(READY)  ## test every cell of LLMs and base models by features, and write docs/matrix.md
+	@$(BIN)/python tools/matrix
 
 lint: $(READY)  ## check style, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

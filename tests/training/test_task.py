@@ -26,8 +26,9 @@ Make = Callable[..., AdapterTask]
 class Listed:
     """The captions, which the base model's own text encoder gets in upper case."""
 
-    captions = CAPTIONS
-    base_captions = [text.upper() for text in CAPTIONS]
+    def __init__(self) -> None:
+        self.captions = CAPTIONS
+        self.base_captions = [text.upper() for text in CAPTIONS]
 
     def __len__(self) -> int:
         return len(CAPTIONS)
@@ -225,7 +226,7 @@ def test_what_is_distilled_is_the_base_model_with_its_own_wording(make, monkeypa
 
     monkeypatch.setattr(type(task.pipe), "encode_prompt", listening)
     task.loss(np.arange(4), 0, generator(0, 0))
-    assert sorted(asked[0]) == sorted(Listed.base_captions)
+    assert sorted(asked[0]) == sorted(task.data.base_captions)
     noisy, t = torch.randn(4, 4, 8, 8), torch.tensor([1, 300, 600, 900])
     said = task._base_prediction(noisy, t, CAPTIONS)
     task.adapter.detach()
