@@ -56,7 +56,7 @@ class BaseTask:
         noise = torch.randn(z.shape, generator=rng)
         t = draw_timesteps("high", len(z), self.scheduler.config.num_train_timesteps, rng)
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
-        with autocast(self.bf16), attention_kernels(z):
+        with autocast(self.bf16), attention_kernels(z, self.unet):
             context = self.text_encoder(modules.token_ids(self.tokenizer, captions)).last_hidden_state
             with self._features() as features:
                 velocity = self.unet(noisy, t, context).sample

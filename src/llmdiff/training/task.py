@@ -69,7 +69,7 @@ class AdapterTask:
         t = draw_timesteps(self.recipe.timesteps, len(z), schedule.config.num_train_timesteps, rng)
         noisy = schedule.add_noise(z, noise, t)
         encoding = self._encoding(captions, rng)
-        with autocast(self.bf16), attention_kernels(z):
+        with autocast(self.bf16), attention_kernels(z, self.base.denoiser):
             if step < self.recipe.distil:
                 wanted = self._base_prediction(noisy, t, _worded(self.data.base_captions, pictures, dropped))
             else:
