@@ -124,7 +124,7 @@ def test_the_card_says_what_it_is_for_without_local_paths(sd, make_adapter, tmp_
     make_adapter(sd).save_pretrained(tmp_path / "a")
     card = ModelCard.load(tmp_path / "a" / "README.md")
     assert card.data.base_model == "someone/a-base"
-    assert card.data.library_name == "llmdiff"
+    assert card.data.to_dict()["library_name"] == "llmdiff"
     for fact in ("someone/a-base", "tiny-llama", "`augment`", "extraction `llmdiff`", llmdiff.__version__):
         assert fact in card.text
     sd.register_to_config(_name_or_path=str(tmp_path / "secret" / "my-base"))

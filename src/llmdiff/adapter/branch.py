@@ -119,5 +119,7 @@ def insert_branch(tree: nn.ModuleDict, path: str, branch: Branch) -> None:
     for parent in parents:
         if parent not in tree:
             tree[parent] = nn.ModuleDict()
-        tree = tree[parent]  # type: ignore[assignment]  # an inner node of the tree
+        inner = tree[parent]
+        assert isinstance(inner, nn.ModuleDict)
+        tree = inner
     tree[name] = branch

@@ -46,9 +46,8 @@ def _layout(scene: Scene, cells: int) -> np.ndarray:
     for thing in scene.things:
         opacity = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32)
         left, top = thing.corner
-        opacity[top : top + thing.side, left : left + thing.side] = sprite(thing.kind, thing.colour, thing.size)[1][
-            ..., 0
-        ]
+        _, alpha = sprite(thing.kind, thing.colour, thing.size)
+        opacity[top : top + thing.side, left : left + thing.side] = alpha[..., 0]
         there = opacity.reshape(cells, pixels, cells, pixels).mean((1, 3)) > 0.3
         numbers = _KINDS.index(thing.kind), _COLOURS.index(thing.colour), _SIZES.index(thing.size)
         truth[:3, there] = 1 + np.array(numbers, np.float32)[:, None]

@@ -2,8 +2,8 @@
 
 No learned parts. The background is the one that most pixels agree with. Then, again and again, the sprite (kind,
 colour, size, place) that explains most of what is not background is taken out, until nothing that looks like a thing
-is left. Picture and sprites are compared softened by a pixel: a thing that was drawn half a pixel off, or with a soft
-outline, is as much that thing to an eye, though its thin lines do not lie on the sprite's.
+is left. Picture and sprites are compared softened by half a pixel: a thing that was drawn half a pixel off, or with a
+soft outline, is as much that thing to an eye, though its thin lines do not lie on the sprite's.
 """
 
 from dataclasses import dataclass
