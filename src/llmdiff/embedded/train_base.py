@@ -27,7 +27,7 @@ from llmdiff.scenes.captions import plain_caption
 from llmdiff.scenes.scene import Scene
 from llmdiff.training.loop import LoopSettings, Trainer
 from llmdiff.training.noise import draw_timesteps, target
-from llmdiff.training.precision import HAS_BF16, attention_kernels, autocast
+from llmdiff.training.precision import HAS_BF16, HAS_COMPILER, attention_kernels, autocast, compile_blocks
 
 _SEED = 21
 _DROP = 0.1  # share of captions dropped, for classifier-free guidance
@@ -143,6 +143,7 @@ def main(
     scenes: int = 60000,
     learning_rate: float = 1e-3,
     bf16: bool = HAS_BF16,
+    compiled: bool = HAS_COMPILER,
     seed: int = 0,
 ) -> None:
     """Trains (or goes on training) the base model and saves it to OUT/model."""
@@ -152,6 +153,8 @@ def main(
     latents = scene_latents(vae, scenes, out)
     text_encoder = CLIPTextModel.from_pretrained(text_folder)
     task = BaseTask(latents, modules.plain_tokenizer(), text_encoder, bf16)
+    if compiled:
+        compile_blocks(task.unet)
     settings = LoopSettings(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=300, decay=0.3, ema=0.998, seed=seed
     )
