@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from llmdiff.training.loop import LoopSettings, Trainer
+from llmdiff.training.randomness import Streams
 
 
 class Regression:
@@ -30,13 +31,13 @@ class Regression:
         matrices = [p for p in self.module.parameters() if p.ndim > 1]
         return [{"params": matrices}, {"params": [self.module[2].bias], "weight_decay": 0.0, "rate": 10.0}]
 
-    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         time.sleep(self.pause)
         if self.interrupt and self.interrupt[0] == step:
             os.kill(os.getpid(), self.interrupt[1])
         self.seen += indices.tolist()
         x = torch.stack([torch.sin(torch.arange(1.0, 4.0) * (1 + n % 97)) for n in indices])
-        y = x.sum(1, keepdim=True) + 0.1 * torch.randn(len(x), 1, generator=rng)
+        y = x.sum(1, keepdim=True) + 0.1 * rng.normal(1)
         loss = (self.module(x) - y).square().mean()
         return loss * float("nan") if step in self.bad else loss
 

@@ -16,7 +16,8 @@ from llmdiff.language import LanguageModel
 from llmdiff.progress import silent
 from llmdiff.training import run
 from llmdiff.training.base import BaseModel, check_trainable
-from llmdiff.training.loop import LoopSettings, Trainer, generator
+from llmdiff.training.loop import LoopSettings, Trainer
+from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 from llmdiff.training.task import AdapterTask
 
@@ -54,8 +55,8 @@ class Overfit:
     def __init__(self, task: AdapterTask) -> None:
         self.task, self.module, self.groups = task, task.module, task.groups
 
-    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
-        return self.task.loss(np.arange(4), 0, generator(0, 0))
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
+        return self.task.loss(np.arange(4), 0, Streams(0, range(4)))
 
 
 @pytest.mark.parametrize("mode", ["augment", "replace"])
@@ -88,7 +89,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(
         if enabled:
             task.base.denoiser.enable_gradient_checkpointing()
         task.adapter.zero_grad()
-        task.loss(np.arange(4), 0, generator(0, 0)).backward()
+        task.loss(np.arange(4), 0, Streams(0, range(4))).backward()
         gradients.append({name: p.grad.clone() for name, p in task.adapter.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() == dict(task.adapter.named_parameters()).keys()
     for name, gradient in gradients[0].items():

@@ -13,6 +13,7 @@ from llmdiff.embedded import data, modules
 from llmdiff.embedded.progress import Progress
 from llmdiff.training.loop import LoopSettings, Trainer
 from llmdiff.training.precision import HAS_BF16, autocast
+from llmdiff.training.randomness import Streams
 
 _CROP = 32
 _KL = 1e-4
@@ -30,21 +31,20 @@ class AutoencoderTask:
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.vae.parameters())}]
 
-    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         x = _crops(data.pixels([data.scene(_SEED, int(i)) for i in indices]), rng)
         with autocast(self.bf16):
             posterior = self.vae.encode(x).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=rng)
+            noise = rng.normal(2, *posterior.mean.shape[1:]).flatten(0, 1)
             output = self.vae.decode(posterior.mean + posterior.std * noise).sample
         kl = 0.5 * (posterior.mean.square() + posterior.var - 1 - posterior.logvar)
         return F.mse_loss(output, x) + 0.1 * F.l1_loss(output, x) + _KL * kl.mean()
 
 
-def _crops(x: Tensor, rng: torch.Generator) -> Tensor:
-    """Two random crops of each picture: (B, 3, 64, 64) to (2B, 3, 32, 32)."""
-    spots = torch.randint(0, x.shape[-1] - _CROP + 1, (2 * len(x), 2), generator=rng).tolist()
-    pictures = [*x, *x]
-    crops = [p[:, i : i + _CROP, j : j + _CROP] for p, (i, j) in zip(pictures, spots, strict=True)]
+def _crops(x: Tensor, rng: Streams) -> Tensor:
+    """Two random crops of each picture, one after the other: (B, 3, 64, 64) to (2B, 3, 32, 32)."""
+    spots = rng.integers(x.shape[-1] - _CROP + 1, 2, 2).tolist()
+    crops = [p[:, i : i + _CROP, j : j + _CROP] for p, pair in zip(x, spots, strict=True) for i, j in pair]
     return torch.stack(crops).contiguous(memory_format=torch.channels_last)
 
 

@@ -28,6 +28,7 @@ from llmdiff.scenes.scene import Scene
 from llmdiff.training.loop import LoopSettings, Trainer
 from llmdiff.training.noise import draw_timesteps, target
 from llmdiff.training.precision import HAS_BF16, HAS_COMPILER, attention_kernels, autocast, compile_blocks
+from llmdiff.training.randomness import Streams
 
 _SEED = 21
 _DROP = 0.1  # share of captions dropped, for classifier-free guidance
@@ -50,11 +51,11 @@ class BaseTask:
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters())}]
 
-    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         captions = [self._caption(int(i)) for i in indices]
         z = self.latents[indices % len(self.latents)].float()
-        noise = torch.randn(z.shape, generator=rng)
-        t = draw_timesteps("high", len(z), self.scheduler.config.num_train_timesteps, rng)
+        noise = rng.normal(*z.shape[1:])
+        t = draw_timesteps("high", self.scheduler.config.num_train_timesteps, rng)
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast(self.bf16), attention_kernels(z, self.unet):
             context = self.text_encoder(modules.token_ids(self.tokenizer, captions)).last_hidden_state

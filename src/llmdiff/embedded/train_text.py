@@ -22,6 +22,7 @@ from llmdiff.scenes.facts import Backdrop, Count, Related
 from llmdiff.scenes.scene import RELATIONS
 from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, KINDS, MAX_THINGS, SIZES
 from llmdiff.training.loop import LoopSettings, Trainer
+from llmdiff.training.randomness import Streams
 
 _SEED = 41
 _PARTS = {"count": MAX_THINGS + 1, "colour": len(COLOURS), "size": len(SIZES), "relation": 2 * len(RELATIONS)}
@@ -59,7 +60,7 @@ class TextTask:
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters())}]
 
-    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         captions = [_caption(int(i)) for i in indices]
         ids = modules.token_ids(self.tokenizer, [caption.text for caption in captions])
         kinds, background = self.readout(self.text_encoder(ids).last_hidden_state)

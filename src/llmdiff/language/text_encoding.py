@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.config import ReadingConfig
 
+LEARNED = ("llmdiff", "weighted")
+"""Extractions that learn the weights of the blocks."""
+
 RAW_H_START = -14.0
 """softplus(-14) = 8e-7 per block: over 30 blocks the noise has a standard deviation of 0.007, little even beside an
 embedding that is not normalised (0.11 in SmolLM2), which is all that a prompt's first token has."""
@@ -22,7 +25,7 @@ class TextEncoding(nn.Module):
     The T noises of a Langevin walk are independent and only their sum is used, so one is drawn with the variance of
     the sum: ``sqrt(2 Σ_t h_t) · ε``.
 
-    Letters in shapes: B batch, S tokens, D LLM width, T blocks.
+    Letters in shapes: B batch, S tokens, D LLM width, T blocks, G terms that are left of those of T blocks.
 
     Parameters:
         g: (T,), 1 at the start (``llmdiff``).
@@ -63,38 +66,61 @@ class TextEncoding(nn.Module):
             return self.g
         return self.logits.softmax(0) if self.config.extraction == "weighted" else self.get_buffer("fixed")
 
-    def forward(self, start: Tensor, stack: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def weights_of(self, count: int) -> Tensor:
+        """The weights (G,) of G terms that `condense` has left of all blocks' terms: of a group, its blocks' mean.
+
+        Blocks in a group start with equal weights and get equal gradients, so in training their weights stay equal.
+        """
+        weights = self.weights()
+        if count == len(weights):
+            return weights
+        if self.config.extraction not in LEARNED:
+            return weights.new_ones(count)
+        group = group_of_block(len(weights), count).to(weights.device)
+        return weights.new_zeros(count).index_add(0, group, weights) / group.bincount()
+
+    def forward(
+        self,
+        start: Tensor,
+        stack: Tensor,
+        mask: Tensor,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
         """The encoding from the terms of all blocks; gradients reach every parameter.
 
         Args:
             start: (B, S, D), c^T.
-            stack: (T, B, S, D), the terms.
+            stack: (T, B, S, D), the terms, or (G, B, S, D), what `condense` has made of them.
             mask: (B, S) bool, True at real tokens.
             generator: of the noise; None uses torch's own, and only in training mode.
+            noise: (B, S, D), ε itself, if it is drawn elsewhere.
 
         Returns:
             (B, S, D), exact zeros at padding.
         """
-        weights = self.weights()
+        weights = self.weights_of(len(stack))
         total = start.to(weights.dtype) + torch.einsum("t,tbsd->bsd", weights, stack.to(weights.dtype))
-        return self.finish(total, generator).masked_fill(~mask.unsqueeze(-1), 0)
+        return self.finish(total, generator, noise).masked_fill(~mask.unsqueeze(-1), 0)
 
-    def finish(self, total: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def finish(self, total: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """The encoding from ``start + Σ_i w_i · stack_i``: noise, if any, then the LayerNorm.
 
-        Noise is drawn in training mode, and at inference when a generator is given.
+        Noise is added in training mode, and at inference when a generator, or the noise itself, is given.
 
         Args:
             total: (B, S, D).
             generator: of the noise, on the device of ``total``.
+            noise: (B, S, D), ε itself, if it is drawn elsewhere.
 
         Returns:
             (B, S, D) in the dtype of the parameters.
         """
         total = total.float()
-        if self.noisy and (self.training or generator is not None):
+        if self.noisy and (self.training or generator is not None or noise is not None):
             deviation = (2 * F.softplus(self.raw_h.float()).sum()).sqrt()
-            noise = torch.randn(total.shape, generator=generator, device=total.device, dtype=total.dtype)
+            if noise is None:
+                noise = torch.randn(total.shape, generator=generator, device=total.device, dtype=total.dtype)
             total = total + deviation * noise
         normed = F.layer_norm(total, self.norm.normalized_shape, eps=self.norm.eps)
         return normed.to(self.norm.weight.dtype) * self.norm.weight + self.norm.bias
@@ -124,3 +150,38 @@ def block_number(extraction: str, block_count: int) -> int:
     if not 1 <= number <= block_count:
         raise LLMDiffError(f"The extraction {extraction} needs block {number}, but the LLM has {block_count} blocks.")
     return number
+
+
+def term_count(config: ReadingConfig, block_count: int, groups: int | None = None) -> int:
+    """How many terms training needs of each token: one if the weights are fixed, else one for each group of blocks.
+
+    Args:
+        config: how the LLM is read.
+        block_count: T.
+        groups: of neighbouring blocks that share a weight; None if every block has its own.
+    """
+    if config.extraction not in LEARNED:
+        return 1
+    return block_count if groups is None else min(groups, block_count)
+
+
+def condense(stack: Tensor, config: ReadingConfig, count: int) -> Tensor:
+    """The terms of all blocks, (T, ...), summed as far as their weights are fixed or shared: (count, ...).
+
+    Args:
+        stack: the terms.
+        config: how the LLM is read.
+        count: see `term_count`.
+    """
+    if config.extraction not in LEARNED:
+        weights = fixed_weights(config.extraction, len(stack)).to(stack)
+        return torch.einsum("t,t...->...", weights, stack).unsqueeze(0)
+    if count == len(stack):
+        return stack
+    group = group_of_block(len(stack), count).to(stack.device)
+    return stack.new_zeros(count, *stack.shape[1:]).index_add(0, group, stack)
+
+
+def group_of_block(block_count: int, count: int) -> Tensor:
+    """Which of `count` groups of neighbours, as equal as can be, each block is in: (T,)."""
+    return torch.arange(block_count) * count // block_count

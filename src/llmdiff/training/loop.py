@@ -1,14 +1,15 @@
 """The training loop, one for everything that trains here: the adapter, and the embedded base and its autoencoder.
 
-Randomness is a function of (seed, step), and a checkpoint holds all that a step reads, so a run that was interrupted
-ends in the weights of one that was not, bit for bit.
+Randomness is a function of (seed, sample), and a checkpoint holds all that a step reads, so a run that was interrupted
+ends in the weights of one that was not, bit for bit; one that is cut into micro-batches, or runs in several processes,
+does so to rounding.
 """
 
-import json
 import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import written_whole
-from llmdiff.training import checkpoint
+from llmdiff.training import checkpoint, memory
+from llmdiff.training.logbook import Logbook
+from llmdiff.training.processes import add_up, any_of, my_slice
+from llmdiff.training.randomness import Streams
 
 
 class LoopSettings(BaseModel):
@@ -31,7 +34,8 @@ class LoopSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     steps: int = Field(2000, ge=1, description="optimizer steps in all")
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, description="samples per optimizer step, of all processes together")
+    micro_batch: int | None = Field(None, ge=1, description="samples a process takes at once; by default all its own")
     learning_rate: float = Field(3e-4, gt=0)
     warmup: int = Field(100, ge=0, description="steps of linear warm-up")
     decay: float = Field(0.3, ge=0, le=1, description="last part of the run over which the rate falls to 0 by a cosine")
@@ -42,6 +46,8 @@ class LoopSettings(BaseModel):
     log_every: int = Field(20, ge=1)
     save_every: int = Field(500, ge=1)
     sample_every: int = Field(1000, ge=0, description="steps between sample sheets; 0 draws none")
+    heldout_every: int = Field(500, ge=1, description="steps between losses on held-out data, if any is held out")
+    trackers: list[str] = Field(default_factory=list, description="of accelerate, wandb say, beside TensorBoard")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -54,8 +60,11 @@ class Task(Protocol):
     module: nn.Module
     """Holds every parameter that may train."""
 
-    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
-        """The mean loss of a batch of samples, named by their running numbers in the run."""
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
+        """The mean loss over samples of a step, named by their running numbers in the run, with a stream for each.
+
+        They are the batch or a part of it: what is said of a sample must not depend on those beside it.
+        """
         ...
 
     def groups(self) -> list[dict[str, Any]]:
@@ -64,10 +73,25 @@ class Task(Protocol):
 
 
 class Trainer:
-    """Runs a task to its end from its newest checkpoint, or from the start where there is none."""
+    """Runs a task to its end from its newest checkpoint, or from the start where there is none.
 
-    def __init__(self, task: Task, settings: LoopSettings, folder: Path) -> None:
+    Args:
+        task: what to train, on the accelerator's device.
+        settings: how.
+        folder: where checkpoints and logs go; several processes must share it.
+        accelerator: the processes that train together; if None, this one on its CPU.
+
+    Attributes:
+        step: finished steps.
+        skipped: of them those whose loss or gradient was not finite.
+        micro_batch: samples that go through the model at once in this process.
+    """
+
+    def __init__(
+        self, task: Task, settings: LoopSettings, folder: Path, accelerator: Accelerator | None = None
+    ) -> None:
         self.task, self.settings, self.folder = task, settings, folder
+        self.accelerator = accelerator or Accelerator(cpu=True)
         groups = task.groups()
         self._rates = [group.pop("rate", 1.0) for group in groups]
         self.optimizer = torch.optim.AdamW(
@@ -77,7 +101,8 @@ class Trainer:
         self.ema = {name: p.detach().clone() for name, p in self._trained()} if settings.ema else {}
         self.step = 0
         self.skipped = 0
-        self._stop = False
+        self.micro_batch = self._first_micro_batch()
+        self._asked_to_stop = False
 
     def resume(self) -> bool:
         """Goes back to the newest checkpoint; False where there is none.
@@ -95,6 +120,7 @@ class Trainer:
             raise LLMDiffError(f"{path} belongs to another model or recipe; choose another output folder.")
         self._restore(tensors)
         self.step, self.skipped = info["step"], info["skipped"]
+        self.micro_batch = min(self.micro_batch, info.get("micro_batch", self.micro_batch))
         return True
 
     def run(self, on_step: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
@@ -107,7 +133,7 @@ class Trainer:
             LLMDiffError: Ten losses in a row were not finite.
         """
         bad_in_a_row = 0
-        with self._interruptible(), _Log(self.folder, self.step) as log:
+        with self._interruptible(), self._logbook() as log:
             while self.step < self.settings.steps:
                 started = time.perf_counter()
                 figures = self._one_step()
@@ -121,18 +147,30 @@ class Trainer:
                     self.save()
                 if on_step:
                     on_step(self, figures)
-                if self._stop:
+                if any_of(self.accelerator, self._asked_to_stop):
                     self.save()
                     raise Interrupted
 
-    def save(self) -> Path:
-        """Writes a checkpoint of this moment."""
-        tensors = {
+    def save(self) -> None:
+        """Writes a checkpoint of this moment, in the main process.
+
+        Raises:
+            LLMDiffError: The disk refused it, or a weight is not finite.
+        """
+        if not self.accelerator.is_main_process:
+            return
+        weights = {
             **checkpoint.prefixed("module", {name: p for name, p in self._trained()}),
             **checkpoint.prefixed("ema", self.ema),
-            **checkpoint.optimizer_tensors(self.optimizer, self._names),
         }
-        return checkpoint.save(self.folder / "checkpoints", self.step, tensors, {"skipped": self.skipped})
+        if not all(value.isfinite().all() for value in weights.values()):
+            raise LLMDiffError(
+                f"The weights are not finite after step {self.step}, so they are not saved; go on from the last "
+                "checkpoint with a lower learning rate."
+            )
+        tensors = weights | checkpoint.optimizer_tensors(self.optimizer, self._names)
+        info = {"skipped": self.skipped, "micro_batch": self.micro_batch}
+        checkpoint.save(self.folder / "checkpoints", self.step, tensors, info)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -147,13 +185,23 @@ class Trainer:
         finally:
             self._assign(own)
 
+    def _logbook(self) -> Logbook:
+        return Logbook(self.folder, self.step, self.accelerator, self.settings.model_dump())
+
+    def _first_micro_batch(self) -> int:
+        processes = self.accelerator.num_processes
+        if processes > self.settings.batch_size:
+            raise LLMDiffError(
+                f"{processes} processes cannot share a batch of {self.settings.batch_size}; set loop.batch_size to "
+                f"{processes} or more."
+            )
+        share = -(-self.settings.batch_size // processes)
+        return min(share, self.settings.micro_batch or share)
+
     def _one_step(self) -> dict[str, float]:
         self._set_rate()
-        indices = self.step * self.settings.batch_size + np.arange(self.settings.batch_size)
-        rng = generator(self.settings.seed, self.step)
-        loss = self.task.loss(indices, self.step, rng)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self._gradients()
+        add_up(self.accelerator, [loss, *(p.grad for _, p in self._trained() if p.grad is not None)])
         norm = nn.utils.clip_grad_norm_([p for _, p in self._trained()], self.settings.clip)
         if torch.isfinite(loss) and torch.isfinite(norm):
             self.optimizer.step()
@@ -163,6 +211,36 @@ class Trainer:
         self.step += 1
         rate = self.optimizer.param_groups[0]["lr"]
         return {"loss": loss.item(), "norm": norm.item(), "rate": rate}
+
+    def _gradients(self) -> Tensor:
+        """This process's part of the batch's gradients and mean loss, in as large micro-batches as memory allows."""
+        while (loss := self._accumulated()) is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.micro_batch = memory.halved(self.micro_batch)
+            warnings.warn(
+                f"Out of memory in step {self.step + 1}: going on with micro-batches of {self.micro_batch}, "
+                "the batch stays as it is.",
+                stacklevel=2,
+            )
+        return loss
+
+    def _accumulated(self) -> Tensor | None:
+        """The same in micro-batches of one size; None where memory does not suffice."""
+        count = self.settings.batch_size
+        mine = my_slice(self.accelerator, self.step * count + np.arange(count))
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.accelerator.device)
+        try:
+            for start in range(0, len(mine), self.micro_batch):
+                part = mine[start : start + self.micro_batch]
+                loss = self.task.loss(part, self.step, Streams(self.settings.seed, part)) * (len(part) / count)
+                loss.backward()
+                total += loss.detach()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            return None
+        return total
 
     def _set_rate(self) -> None:
         factor = rate_factor(self.step, self.settings)
@@ -192,7 +270,7 @@ class Trainer:
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         def stop(*_: object) -> None:
-            self._stop = True
+            self._asked_to_stop = True
 
         if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
             yield
@@ -211,41 +289,3 @@ def rate_factor(step: int, settings: LoopSettings) -> float:
     into_tail = max(0.0, step - (settings.steps - tail))
     fall = 0.5 * (1 + math.cos(math.pi * into_tail / tail)) if tail else 1.0
     return min(1.0, (step + 1) / (settings.warmup + 1)) * fall
-
-
-def generator(*key: int) -> torch.Generator:
-    """A generator whose stream is a function of the whole key, (seed, step) say."""
-    state = np.random.SeedSequence(key).generate_state(2)
-    return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
-
-
-class _Log:
-    """Figures of a run, as JSON lines and for TensorBoard."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        _forget_after(step, folder / "log.jsonl")
-        self._file = (folder / "log.jsonl").open("a")
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def __enter__(self) -> "_Log":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._board.close()
-
-    def write(self, step: int, figures: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **{k: round(v, 6) for k, v in figures.items()}}) + "\n")
-        self._file.flush()
-        for name, value in figures.items():
-            self._board.add_scalar(name, value, step)
-
-
-def _forget_after(step: int, log: Path) -> None:
-    """Takes out the lines of steps that are to be run again, and a last one that a kill cut short."""
-    lines = log.read_text().splitlines() if log.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    if len(kept) < len(lines):
-        with written_whole(log) as draft:
-            draft.write_text("".join(f"{line}\n" for line in kept))

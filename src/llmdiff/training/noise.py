@@ -1,5 +1,6 @@
 """Noise in training: which timesteps, and what the denoiser is asked for (method.md section 4)."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -8,6 +9,7 @@ from diffusers.configuration_utils import FrozenDict
 from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.training.randomness import Streams
 
 Timesteps = Literal["uniform", "mid-range", "high"]
 
@@ -18,11 +20,22 @@ FLOW = "flow_prediction"
 _CENTRE = {"mid-range": 0.0, "high": 0.8}
 
 
-def draw_timesteps(kind: Timesteps, n: int, count: int, rng: torch.Generator) -> Tensor:
-    """Timesteps (n,) of 0..count-1: all alike, or logit-normal (Esser et al., 2024, section 3.1) around a centre."""
+def draw_timesteps(kind: Timesteps, count: int, rng: Streams) -> Tensor:
+    """Timesteps (B,) of 0..count-1: all alike, or logit-normal (Esser et al., 2024, section 3.1) around a centre."""
     if kind == "uniform":
-        return torch.randint(0, count, (n,), generator=rng)
-    return (torch.sigmoid(torch.randn(n, generator=rng) + _CENTRE[kind]) * count).long().clamp(0, count - 1)
+        return rng.integers(count)
+    return (torch.sigmoid(rng.normal() + _CENTRE[kind]) * count).long().clamp(0, count - 1)
+
+
+def draw_noise(shape: Sequence[int], offset: float, rng: Streams) -> Tensor:
+    """Noise for latents of `shape` (B, channels, height, width).
+
+    With an offset, each channel's mean is shifted by it times a normal number of its own (Guttenberg, 2023: "Diffusion
+    with offset noise"), so that a model learns to make pictures that are very dark or bright as a whole.
+    """
+    _, channels, height, width = shape
+    noise = rng.normal(channels, height, width)
+    return noise + offset * rng.normal(channels, 1, 1) if offset else noise
 
 
 class FlowSchedule:
@@ -64,6 +77,34 @@ def can_schedule(scheduler: Any) -> bool:
 def told_times(schedule: Any, t: Tensor) -> Tensor:
     """What a denoiser is told of timesteps t, (B,): themselves, or the share of noise in a flow, of as many."""
     return schedule.sigmas(t) * schedule.config.num_train_timesteps if isinstance(schedule, FlowSchedule) else t
+
+
+def coefficients(schedule: Any, t: Tensor) -> tuple[Tensor, Tensor]:
+    """α and σ at timesteps t, each (B,): the noised latents are α z + σ ε."""
+    if isinstance(schedule, FlowSchedule):
+        sigma = schedule.sigmas(t)
+        return 1 - sigma, sigma
+    alpha_bar = schedule.alphas_cumprod.to(t.device)[t]
+    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+
+def min_snr_weights(schedule: Any, t: Tensor, gamma: float) -> Tensor:
+    """Weights (B,) of squared errors at timesteps t, (B,): min-SNR-γ (Hang et al., 2023, section 3.4).
+
+    The weight of an error in the picture is min(SNR, γ) with SNR = α²/σ². An error of the prediction makes one in the
+    picture that is 1/SNR times as large, squared, for epsilon, and σ² times for v and for a flow's velocity.
+
+    Args:
+        schedule: as `training_schedule` gives it.
+        gamma: γ > 0; the paper's is 5.
+    """
+    alpha, sigma = (value.square() for value in coefficients(schedule, t))
+    kind = schedule.config.prediction_type
+    if kind == "epsilon":
+        return (gamma * sigma / alpha).clamp(max=1)
+    if kind == "sample":
+        return (alpha / sigma).clamp(max=gamma)
+    return torch.minimum(alpha, gamma * sigma)
 
 
 def _is_flow(scheduler: Any) -> bool:

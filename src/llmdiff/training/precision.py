@@ -19,9 +19,9 @@ HAS_COMPILER: bool = shutil.which(os.environ.get("CXX", "g++")) is not None
 """Whether there is the C++ compiler that `compile_blocks` needs."""
 
 
-def autocast(enabled: bool) -> torch.autocast:
+def autocast(enabled: bool, device: str = "cpu") -> torch.autocast:
     """A region whose matrix products and convolutions run in bfloat16; weights and sums stay float32."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+    return torch.autocast(device, torch.bfloat16, enabled=enabled)
 
 
 def attention_kernels(latents: Tensor, denoiser: Any) -> AbstractContextManager[None]:

@@ -48,6 +48,10 @@ class Recipe(BaseModel):
     data: Annotated[SceneData | FolderData, Field(discriminator="kind")]
     caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
     timesteps: Timesteps = "uniform"
+    noise_offset: float = Field(0.0, ge=0, description="of channel means; 0.05 to 0.1 for very dark pictures")
+    min_snr: float | None = Field(
+        None, gt=0, description="γ of min-SNR weighting, 5 in its paper; none by default"
+    )
     distil: int = Field(0, ge=0, description="first steps, in which the base model's own prediction is the target")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of matrix products in training")
     scalar_rate: float = Field(10.0, gt=0, description="learning-rate factor of gates and block weights")

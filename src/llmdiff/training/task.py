@@ -1,19 +1,21 @@
 """What an adapter learns: to make the frozen denoiser right about captioned pictures (method.md section 4)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import Encoding
 from llmdiff.training.base import BaseModel, Inputs
 from llmdiff.training.data import Captioned
-from llmdiff.training.noise import draw_timesteps, target
+from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.precompute import BlockTerms
+from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 
 
@@ -44,6 +46,7 @@ class AdapterTask:
         self.recipe, self.bf16 = recipe, bf16
         self.module: nn.Module = adapter
         self.base = BaseModel(pipe)
+        self.device = self.base.denoiser.device
         self._parameters = dict(adapter.trainable_parameters())
         adapter.train()
 
@@ -58,35 +61,54 @@ class AdapterTask:
             {"params": scalars, "weight_decay": 0.0, "rate": self.recipe.scalar_rate},
         ]
 
-    def loss(self, indices: np.ndarray, step: int, rng: torch.Generator) -> Tensor:
-        """The mean squared error of the denoiser's prediction."""
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
+        """The mean squared error of the denoiser's prediction, weighted as the recipe says."""
         pictures = [self._picture(int(n)) for n in indices]
         dropped = [self._is_dropped(int(n)) for n in indices]
         captions = _worded(self.data.captions, pictures, dropped)
-        z = self.latents[pictures].float()
-        noise = torch.randn(z.shape, generator=rng)
+        z = self.latents[pictures].to(self.device).float()
         schedule = self.base.schedule
-        t = draw_timesteps(self.recipe.timesteps, len(z), schedule.config.num_train_timesteps, rng)
+        noise = draw_noise(z.shape, self.recipe.noise_offset, rng).to(z)
+        t = draw_timesteps(self.recipe.timesteps, schedule.config.num_train_timesteps, rng).to(z.device)
         noisy = schedule.add_noise(z, noise, t)
+        if step < self.recipe.distil:
+            wanted = self.base_prediction(noisy, t, _worded(self.data.base_captions, pictures, dropped))
+        else:
+            wanted = target(schedule, z, noise, t)
+        errors = squared_errors(self.prediction(noisy, t, captions, rng), wanted)
+        if self.recipe.min_snr is not None:
+            errors = errors * min_snr_weights(schedule, t, self.recipe.min_snr)
+        return errors.mean()
+
+    def prediction(self, noisy: Tensor, t: Tensor, captions: list[str], rng: Streams | None = None) -> Tensor:
+        """What the denoiser says under the LLM's encodings, (B, channels, height, width).
+
+        Args:
+            noisy: (B, channels, height, width).
+            t: (B,).
+            captions: B of them.
+            rng: of the encodings' noise; they have none without it.
+        """
         encoding = self._encoding(captions, rng)
-        with autocast(self.bf16), attention_kernels(z, self.base.denoiser):
-            if step < self.recipe.distil:
-                wanted = self._base_prediction(noisy, t, _worded(self.data.base_captions, pictures, dropped))
-            else:
-                wanted = target(schedule, z, noise, t)
-            with self.adapter.conditioned(encoding):
-                said = self.base.predict(noisy, t, self._text(captions, encoding))
-        return F.mse_loss(said, wanted)
+        with self._precision(noisy), self.adapter.conditioned(encoding):
+            return self.base.predict(noisy, t, self._text(captions, encoding))
 
     @torch.no_grad()
-    def _base_prediction(self, noisy: Tensor, t: Tensor, captions: list[str]) -> Tensor:
+    def base_prediction(self, noisy: Tensor, t: Tensor, captions: list[str]) -> Tensor:
         """What the base model says by itself: a target without the noise of single pictures."""
-        with self.adapter.asleep():
+        with self._precision(noisy), self.adapter.asleep():
             return self.base.predict(noisy, t, self.base.text(captions))
 
-    def _encoding(self, captions: list[str], rng: torch.Generator) -> Encoding:
-        start, stack, mask = self.terms.batch(captions)
-        return Encoding(self.adapter.text_encoding(start, stack, mask, rng), mask)
+    @contextmanager
+    def _precision(self, noisy: Tensor) -> Iterator[None]:
+        with autocast(self.bf16, noisy.device.type), attention_kernels(noisy, self.base.denoiser):
+            yield
+
+    def _encoding(self, captions: list[str], rng: Streams | None) -> Encoding:
+        start, stack, mask = (part.to(self.device) for part in self.terms.batch(captions))
+        reader = self.adapter.text_encoding
+        noise = torch.zeros_like(start) if rng is None or not reader.noisy else rng.normal_where(mask, start.shape[-1])
+        return Encoding(reader(start, stack, mask, noise=noise.to(start)), mask)
 
     def _text(self, captions: list[str], encoding: Encoding) -> Inputs:
         """What the base's own branch reads in augment mode; in replace mode the adapter puts φ(c) in its place."""
@@ -101,6 +123,11 @@ class AdapterTask:
 
     def _is_dropped(self, n: int) -> bool:
         return bool(np.random.default_rng((self.recipe.loop.seed, 1, n)).random() < self.recipe.caption_dropout)
+
+
+def squared_errors(said: Tensor, wanted: Tensor) -> Tensor:
+    """The mean squared error of each sample, (B, ...) to (B,)."""
+    return (said.float() - wanted.float()).square().flatten(1).mean(1)
 
 
 def _worded(captions: list[str], pictures: list[int], dropped: list[bool]) -> list[str]:

@@ -1,0 +1,30 @@
+"""What to do when a step does not fit into memory."""
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+from llmdiff.errors import LLMDiffError
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that a device, or the CPU, has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and (
+        should_reduce_batch_size(error) or "not enough memory" in str(error) or "can't allocate memory" in str(error)
+    )
+
+
+def halved(micro_batch: int) -> int:
+    """The micro-batch to try next, after freeing what the last one left.
+
+    Raises:
+        LLMDiffError: It was one sample already.
+    """
+    if micro_batch == 1:
+        raise LLMDiffError(
+            "Not even one sample at a time fits into memory: set gradient_checkpointing to true, precision to bfloat16 "
+            "or a lower data.resolution; batch_size need not change, it is made up of micro-batches of any size."
+        )
+    clear_device_cache(garbage_collection=True)
+    return (micro_batch + 1) // 2

@@ -1,0 +1,66 @@
+"""Training in several processes, on accelerate: how gradients and figures come together, and who speaks.
+
+Every process has the whole adapter and a slice of each batch. Gradients are summed once a step, after the last
+micro-batch: nothing is wrapped, so that processes may cut their slices into micro-batches of their own.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from torch import Tensor, distributed
+
+from llmdiff.errors import LLMDiffError
+
+_PATIENCE = timedelta(days=7)  # while the main process reads a million captions, the others wait
+
+
+def accelerator(trackers: Iterable[str] = (), folder: Path | None = None) -> Accelerator:
+    """What `accelerate launch` has set up: one process or many, their devices and the precision asked for.
+
+    Args:
+        trackers: names that accelerate knows, wandb for instance.
+        folder: for what trackers keep on disk.
+
+    Raises:
+        LLMDiffError: A tracker is unknown or its package is not installed.
+    """
+    wanted = list(trackers)
+    check_trackers(wanted)
+    return Accelerator(
+        log_with=wanted or None, project_dir=folder, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)]
+    )
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Raises LLMDiffError unless accelerate knows these trackers and their packages are installed."""
+    installed = {str(tracker.value) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in installed:
+            known = "install its package" if name in LOGGER_TYPE_TO_CLASS else "accelerate knows no such tracker"
+            have = ", ".join(sorted(installed))
+            raise LLMDiffError(f"The tracker {name!r} cannot be used: {known}, or choose one of {have}.")
+
+
+def my_slice(accelerator: Accelerator, samples: np.ndarray) -> np.ndarray:
+    """This process's samples of a batch: slices are contiguous and differ in length by one at most."""
+    return np.array_split(samples, accelerator.num_processes)[accelerator.process_index]
+
+
+def add_up(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
+    """Replaces tensors by their sums over all processes, which must give the same shapes in the same order."""
+    if accelerator.num_processes > 1:
+        pending = [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]
+        for work in pending:
+            work.wait()
+
+
+def any_of(accelerator: Accelerator, mine: bool) -> bool:
+    """Whether it is so in any process."""
+    count = torch.tensor(float(mine), device=accelerator.device)
+    add_up(accelerator, [count])
+    return bool(count > 0)
