@@ -6,8 +6,6 @@ does so to rounding.
 """
 
 import math
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint, memory
+from llmdiff.training.interruption import Interruption
 from llmdiff.training.logbook import Logbook
 from llmdiff.training.processes import add_up, any_of, my_slice
 from llmdiff.training.randomness import Streams
@@ -102,7 +101,6 @@ class Trainer:
         self.step = 0
         self.skipped = 0
         self.micro_batch = self._first_micro_batch()
-        self._asked_to_stop = False
 
     def resume(self) -> bool:
         """Goes back to the newest checkpoint; False where there is none.
@@ -123,17 +121,23 @@ class Trainer:
         self.micro_batch = min(self.micro_batch, info.get("micro_batch", self.micro_batch))
         return True
 
-    def run(self, on_step: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
+    def run(
+        self,
+        on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
+        evaluate: Callable[["Trainer"], dict[str, float]] | None = None,
+    ) -> None:
         """Trains to the last step; Ctrl-C or SIGTERM ends the current step, saves, and raises `Interrupted`.
 
         Args:
             on_step: Called after every step with the figures of it (loss, rate, norm, images/s).
+            evaluate: Called every `heldout_every` steps and after the last, in every process, with the averaged
+                weights in place; what it returns joins the step's figures.
 
         Raises:
             LLMDiffError: Ten losses in a row were not finite.
         """
         bad_in_a_row = 0
-        with self._interruptible(), self._logbook() as log:
+        with Interruption() as interruption, self._logbook() as log:
             while self.step < self.settings.steps:
                 started = time.perf_counter()
                 figures = self._one_step()
@@ -141,13 +145,18 @@ class Trainer:
                 if bad_in_a_row == 10:
                     raise LLMDiffError("The loss was not finite for ten steps in a row; lower the learning rate.")
                 figures["images_per_s"] = self.settings.batch_size / (time.perf_counter() - started)
-                if self.step % self.settings.log_every == 0:
+                due = self.step % self.settings.log_every == 0
+                if evaluate and self._is_due(self.settings.heldout_every):
+                    with self.averaged():
+                        figures |= evaluate(self)
+                    due = True
+                if due:
                     log.write(self.step, figures)
-                if self.step % self.settings.save_every == 0 or self.step == self.settings.steps:
+                if self._is_due(self.settings.save_every):
                     self.save()
                 if on_step:
                     on_step(self, figures)
-                if any_of(self.accelerator, self._asked_to_stop):
+                if any_of(self.accelerator, interruption.asked):
                     self.save()
                     raise Interrupted
 
@@ -184,6 +193,9 @@ class Trainer:
             yield
         finally:
             self._assign(own)
+
+    def _is_due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.settings.steps
 
     def _logbook(self) -> Logbook:
         return Logbook(self.folder, self.step, self.accelerator, self.settings.model_dump())
@@ -266,21 +278,6 @@ class Trainer:
         self._assign(checkpoint.under("module", tensors))
         self.ema = {name: value.clone() for name, value in checkpoint.under("ema", tensors).items()}
         checkpoint.restore_optimizer(self.optimizer, self._names, tensors)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        def stop(*_: object) -> None:
-            self._asked_to_stop = True
-
-        if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
-            yield
-            return
-        old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in old.items():
-                signal.signal(number, handler)
 
 
 def rate_factor(step: int, settings: LoopSettings) -> float:

@@ -19,6 +19,13 @@ HAS_COMPILER: bool = shutil.which(os.environ.get("CXX", "g++")) is not None
 """Whether there is the C++ compiler that `compile_blocks` needs."""
 
 
+def wants_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a recipe's precision means bfloat16 on a device: "auto" does where the hardware has it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and HAS_BF16
+
+
 def autocast(enabled: bool, device: str = "cpu") -> torch.autocast:
     """A region whose matrix products and convolutions run in bfloat16; weights and sums stay float32."""
     return torch.autocast(device, torch.bfloat16, enabled=enabled)
