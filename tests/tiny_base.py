@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.generation import load_pipeline
 from llmdiff.language import LanguageModel
+from tiny_parts import assemble_sd, build_clip, build_unet, build_vae
 
 WORDS = ("<end>", "<unk>", "a", "red", "blue", "ball", "box", "house", "on", "the", "and", "word")
 
@@ -33,49 +34,19 @@ def build_base(seed: int = 0) -> StableDiffusionPipeline:
     """UNet with cross-attention of width 12, f2 VAE of 4 channels, CLIP text encoder, DDIM."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        unet = UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=4,
-            block_out_channels=(8, 16),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            layers_per_block=1,
-            cross_attention_dim=12,
-            attention_head_dim=4,
-            norm_num_groups=4,
+        special = dict.fromkeys(["bos_token_id", "eos_token_id", "pad_token_id"], 0)
+        return assemble_sd(
+            unet=build_unet(
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+                cross_attention_dim=12,
+                attention_head_dim=4,
+            ),
+            vae=build_vae(),
+            text_encoder=build_clip(12, vocab_size=len(WORDS), initializer_factor=5.0, **special),
+            tokenizer=build_tokenizer(),
+            scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, prediction_type="v_prediction"),
         )
-        vae = AutoencoderKL(
-            block_out_channels=(8, 8),
-            down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
-            up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
-            latent_channels=4,
-            norm_num_groups=4,
-        )
-        text_encoder = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=len(WORDS),
-                hidden_size=12,
-                intermediate_size=24,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                max_position_embeddings=16,
-                initializer_factor=5.0,
-                bos_token_id=0,
-                eos_token_id=0,
-                pad_token_id=0,
-            )
-        ).eval()
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
-        tokenizer=build_tokenizer(),
-        unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, prediction_type="v_prediction"),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
 
 
 def save_base(folder: Path, seed: int = 0) -> Path:

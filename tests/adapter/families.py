@@ -1,5 +1,6 @@
 """The families of base models that an adapter is tested on, as tiny random pipelines, and how each one draws."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,15 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    HunyuanDiT2DControlNetModel,
+    HunyuanDiT2DModel,
+    HunyuanDiTControlNetPipeline,
     KandinskyV22Pipeline,
+    KolorsImg2ImgPipeline,
     LCMScheduler,
     SanaControlNetModel,
     SanaControlNetPipeline,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionControlNetPipeline,
@@ -29,7 +35,17 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from adapter.tiny import build_pixart, build_sana, build_sd, build_sdxl, build_unet, build_vae
+from adapter.tiny import (
+    CONTEXT_WIDTH,
+    build_hunyuan,
+    build_kandinsky3,
+    build_kolors,
+    build_pixart,
+    build_sana,
+    build_sd,
+    build_sdxl,
+)
+from tiny_parts import build_unet, build_vae
 
 PLAIN = {
     "ddim": (DDIMScheduler, {"steps_offset": 1, "clip_sample": False}),
@@ -93,10 +109,9 @@ def build_controlnet(pipe: Any) -> nn.Module:
     if hasattr(pipe, "unet"):
         net = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4, 8))
     else:
-        shape = {name: pipe.transformer.config[name] for name in ("in_channels", "sample_size", "caption_channels")}
-        heads = {name: pipe.transformer.config[name] for name in pipe.transformer.config if "head" in name}
-        width = pipe.transformer.config.cross_attention_dim
-        net = SanaControlNetModel(num_layers=1, cross_attention_dim=width, **shape, **heads)
+        kind, depth = TRANSFORMER_CONTROLNETS[type(pipe.transformer)]
+        config = pipe.transformer.config
+        net = kind(**{name: config[name] for name in inspect.signature(kind).parameters if name in config} | depth)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -104,6 +119,10 @@ def build_controlnet(pipe: Any) -> nn.Module:
     return net.eval()
 
 
+TRANSFORMER_CONTROLNETS: dict[type, Any] = {  # the class, and how deep it is to be
+    SanaTransformer2DModel: (SanaControlNetModel, {"num_layers": 1}),
+    HunyuanDiT2DModel: (HunyuanDiT2DControlNetModel, {"transformer_num_layers": 4}),
+}
 SD = {
     "img2img": StableDiffusionImg2ImgPipeline,
     "inpainting": StableDiffusionInpaintPipeline,
@@ -114,30 +133,33 @@ SDXL = {
     "inpainting": StableDiffusionXLInpaintPipeline,
     "controlnet": StableDiffusionXLControlNetPipeline,
 }
-NO_UNET = {
-    "img2img": NO_PIPELINE,
-    "inpainting": NO_PIPELINE,
-    "ip-adapter before": "diffusers has no IP-Adapter for this family",
-    "ip-adapter after": "diffusers has no IP-Adapter for this family",
-    "clip skip": "the family has no CLIP text encoder",
-    "attention slicing": "diffusers slices the attention of U-Nets only",
-    "guidance ended mid-run": "the pipeline does not let a callback end guidance",
-    "guidance changed mid-run": "the pipeline does not let a callback change guidance",
-}
+NO_EDITING = {"img2img": NO_PIPELINE, "inpainting": NO_PIPELINE}
+NO_CLIP_SKIP = {"clip skip": "the family has no CLIP text encoder"}
+NO_IP_ADAPTER = dict.fromkeys(["ip-adapter before", "ip-adapter after"], "diffusers has no IP-Adapter for this family")
+NO_SLICING = {"attention slicing": "diffusers does not slice the attention of this family"}
+GUIDANCE_CHANGED = {"guidance changed mid-run": "the pipeline does not let a callback change guidance"}
+GUIDANCE_ENDED = {"guidance ended mid-run": "the pipeline does not let a callback end guidance"}
+NO_UNET = NO_EDITING | NO_CLIP_SKIP | NO_IP_ADAPTER | NO_SLICING | GUIDANCE_CHANGED | GUIDANCE_ENDED
+NO_CONTROLNET = {"controlnet": NO_PIPELINE}
 UNCHECKED = {"requires_safety_checker": False}
-NO_CLIP_SKIP = {"clip skip, augment": "diffusers 0.42 asks transformers 5's CLIP for a part that it no longer has"}
-MIXED_MASKS = {
-    "pictures per prompt, augment": "diffusers 0.42 mixes up the masks of several prompts in Sana's pipeline"
-}
+NO_SKIP_YET = {"clip skip, augment": "diffusers 0.42 asks transformers 5's CLIP for a part that it no longer has"}
+MIXED = {"pictures per prompt, augment": "diffusers 0.42 mixes up the masks of several prompts in this pipeline"}
 BINNING = {"use_resolution_binning": False, "max_sequence_length": 8, "clean_caption": False}
 
 FAMILIES = {
     family.name: family
     for family in (
-        Family("SD 1.x", build_sd, pipelines=SD, settings=UNCHECKED, lacks=NO_CLIP_SKIP),
-        Family("SD 2.x", build_sd21, pipelines=SD, settings=UNCHECKED, lacks=NO_CLIP_SKIP),
+        Family("SD 1.x", build_sd, pipelines=SD, settings=UNCHECKED, lacks=NO_SKIP_YET),
+        Family("SD 2.x", build_sd21, pipelines=SD, settings=UNCHECKED, lacks=NO_SKIP_YET),
         Family("SDXL", build_sdxl, pipelines=SDXL, settings={"add_watermarker": False}),
-        Family("PixArt", build_pixart, BINNING, lacks=NO_UNET | {"controlnet": NO_PIPELINE}),
+        Family(
+            "Kolors",
+            build_kolors,
+            {"max_sequence_length": 32},
+            {"img2img": KolorsImg2ImgPipeline},
+            lacks={"inpainting": NO_PIPELINE} | NO_CONTROLNET | NO_CLIP_SKIP,
+        ),
+        Family("PixArt", build_pixart, BINNING, lacks=NO_UNET | NO_CONTROLNET),
         Family(
             "Sana",
             build_sana,
@@ -145,10 +167,45 @@ FAMILIES = {
             {"controlnet": SanaControlNetPipeline},
             schedulers=FLOW,
             control={"control_image": torch.ones(1, 3, 32, 32)},
-            lacks=NO_UNET | {"ddim": NO_FLOW, "lcm": NO_FLOW} | MIXED_MASKS,
+            lacks=NO_UNET | {"ddim": NO_FLOW, "lcm": NO_FLOW} | MIXED,
         ),
     )
 }
+"""Families that an adapter joins in both modes, and is trained on."""
+
+AUGMENTED = {
+    family.name: family
+    for family in (
+        Family(
+            "Kandinsky 3",
+            build_kandinsky3,
+            lacks=NO_CONTROLNET
+            | NO_CLIP_SKIP
+            | NO_IP_ADAPTER
+            | NO_SLICING
+            | GUIDANCE_CHANGED
+            | MIXED
+            | {
+                "img2img": "diffusers 0.42's pipeline asks the autoencoder for something that it does not have",
+                "inpainting": NO_PIPELINE,
+                "batched prompts": "the base model itself averages over the padding that a longer neighbour brings",
+                "euler": "diffusers 0.42's pipeline does not scale the latents as this scheduler asks",
+                "unipc": "diffusers 0.42's pipeline gives the scheduler an argument that it does not take",
+                "vae tiling": "the family's autoencoder has no tiling in diffusers",
+            },
+        ),
+        Family(
+            "Hunyuan-DiT",
+            build_hunyuan,
+            {"use_resolution_binning": False, "height": 64, "width": 64},
+            {"controlnet": HunyuanDiTControlNetPipeline},
+            UNCHECKED,
+            control={"control_image": torch.ones(1, 3, 64, 64)},
+            lacks=NO_UNET | MIXED,
+        ),
+    )
+}
+"""Families that an adapter joins in augment mode alone."""
 
 
 def build_sd3() -> Any:
@@ -177,6 +234,7 @@ def build_kandinsky22() -> Any:
         addition_embed_type="image",
         encoder_hid_dim_type="image_proj",
         encoder_hid_dim=6,
+        cross_attention_dim=CONTEXT_WIDTH,
     )
     return KandinskyV22Pipeline(unet=unet, scheduler=DDIMScheduler(), movq=build_vae())
 

@@ -109,7 +109,7 @@ class EndsGuidance(Feature):
     """Guidance that a callback ends asks for all tensors that the family's pipeline keeps for both halves."""
 
     def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
-        known = ("prompt_embeds", "add_text_embeds", "add_time_ids")
+        known = ("prompt_embeds", "add_text_embeds", "add_time_ids", "attention_mask")
         tensors = [name for name in known if name in pipe._callback_tensor_inputs]
         return case.draw(
             pipe, prompt, callback_on_step_end=end_guidance, callback_on_step_end_tensor_inputs=[*tensors, "latents"]

@@ -5,9 +5,8 @@ import pickle
 
 import pytest
 import torch
-from diffusers import Kandinsky3Pipeline, Kandinsky3UNet
 
-from adapter.tiny import CONTEXT_WIDTH, build_sd, build_sdxl, draw, perturb
+from adapter.tiny import CONTEXT_WIDTH, build_kandinsky3, build_sd, build_sdxl, draw, perturb
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 
@@ -123,21 +122,18 @@ def test_other_text_features_are_refused_in_replace_mode_alone(make_adapter):
 @pytest.mark.parametrize("change", [{"addition_embed_type": "image"}, {"encoder_hid_dim_type": "text_image_proj"}])
 def test_a_denoiser_that_wants_more_of_the_text_is_refused_in_replace_mode(sd, make_adapter, change):
     sd.unet.register_to_config(**change)
-    with pytest.raises(LLMDiffError, match="takes more of the text"):
+    with pytest.raises(LLMDiffError, match="does more with its text"):
         make_adapter(sd, mode="replace")
     make_adapter(sd)
 
 
-def test_kandinsky_3_is_for_augment_mode_alone(make_adapter):
-    unet = Kandinsky3UNet(
-        in_channels=4, time_embedding_dim=8, groups=4, attention_head_dim=4, layers_per_block=1,
-        block_out_channels=(8, 8), cross_attention_dim=8, encoder_hid_dim=6,
-    )  # fmt: skip
-    nothing = dict.fromkeys(["tokenizer", "text_encoder", "scheduler", "movq"])
-    pipe = Kandinsky3Pipeline(unet=unet, **nothing)
-    assert make_adapter(pipe).config.base.text_width == 6
-    with pytest.raises(LLMDiffError, match="takes more of the text"):
-        make_adapter(pipe, mode="replace")
+def test_kandinsky_3_is_joined_where_it_attends_to_text(make_adapter):
+    """Its self-attention is made of layers that say they are cross-attention."""
+    base = make_adapter(build_kandinsky3()).config.base
+    assert base.text_width == 12
+    assert {shape.context for shape in base.layers.values()} == {20}
+    assert "down_blocks.1.attentions.1.attention" in base.layers
+    assert "down_blocks.1.attentions.0.attention" not in base.layers
 
 
 def test_an_attention_with_a_residual_inside_is_refused(sd, make_adapter):

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from adapter.changes import distance
-from adapter.families import FAMILIES, REFUSED
+from adapter.families import AUGMENTED, FAMILIES, REFUSED
 from adapter.features import FEATURES, Case, Feature
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
+from llmdiff.training.base import check_trainable
+
+ALL = FAMILIES | AUGMENTED
 
 
 def columns() -> list[Any]:
@@ -21,7 +24,7 @@ def columns() -> list[Any]:
 
 
 @pytest.mark.parametrize("feature", columns())
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 def test_cell(
     family: str,
     feature: str,
@@ -29,16 +32,31 @@ def test_cell(
     make_adapter: Callable[..., LLMDiffAdapter],
     record_property: Callable[[str, object], None],
 ) -> None:
-    if reason := FAMILIES[family].lack(feature, mode):
-        record_property("matrix", (family, feature, mode, reason))
-        pytest.skip(reason)
-    case = Case(FAMILIES[family], mode, make_adapter)
+    outcome = ALL[family].lack(feature, mode)
+    if family in AUGMENTED and mode == "replace":
+        with pytest.raises(LLMDiffError, match='use mode="augment"') as refusal:
+            make_adapter(ALL[family].build(), mode=mode)
+        outcome = f"refused: {refusal.value}"
+    if outcome is not None:
+        record_property("matrix", (family, feature, mode, outcome))
+        pytest.skip(outcome)
+    case = Case(ALL[family], mode, make_adapter)
     check = FEATURES[feature].check
     if check is not None:
         check(case)
     else:
         PICTURES[mode](case, FEATURES[feature])
     record_property("matrix", (family, feature, mode, "works"))
+
+
+@pytest.mark.parametrize("family", AUGMENTED)
+def test_a_family_that_cannot_be_trained_on_is_refused(
+    family: str, mode: str, record_property: Callable[[str, object], None]
+) -> None:
+    with pytest.raises(LLMDiffError, match="cannot be trained on yet") as refusal:
+        check_trainable(ALL[family].build())
+    for feature in ("training", "gradient checkpointing"):
+        record_property("matrix", (family, feature, mode, f"refused: {refusal.value}"))
 
 
 @pytest.mark.parametrize("family", REFUSED)
@@ -58,9 +76,11 @@ def test_what_diffusers_gets_wrong_it_still_gets_wrong() -> None:
     """Once this fails, the reasons that are given for it can go."""
     with pytest.raises(AttributeError, match="text_model"):
         FAMILIES["SD 1.x"].draw(FAMILIES["SD 1.x"].build(), "a", clip_skip=1)
-    encode = FAMILIES["Sana"].build().encode_prompt
-    twice, once = (encode(["a", "a red ball"], num_images_per_prompt=n, max_sequence_length=8)[1] for n in (2, 1))
-    assert not torch.equal(twice, once.repeat_interleave(2, 0))
+    for name, place in {"Sana": 1, "Kandinsky 3": 2, "Hunyuan-DiT": 2}.items():
+        encode = ALL[name].build().encode_prompt
+        twice, once = (encode(["a", "a red ball"], num_images_per_prompt=n)[place] for n in (2, 1))
+        assert not torch.equal(twice, once.repeat_interleave(2, 0)), name
+    assert not hasattr(ALL["Kandinsky 3"].build().movq.encode(torch.ones(1, 3, 16, 16)), "latent_dist")
 
 
 def augments(case: Case, feature: Feature) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmdiff.adapter.config import Mode
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 
@@ -137,24 +138,51 @@ class Context:
     """What an adapter's hooks share: the dial, the current binding and the rows of the current call.
 
     The rows outlive their call, since gradient checkpointing runs the layers again in ``backward``. Copies and pickles
-    of a denoiser that is attached carry the dial alone.
+    of a denoiser that is attached carry mode and dial alone.
+
+    Attributes:
+        mode: of the adapter.
+        scale: the dial on the new branches.
+        asleep: whether the base model is to run as if there were no adapter.
+        binding: the encodings that the next calls read.
     """
 
-    def __init__(self, scale: float = 1.0) -> None:
+    def __init__(self, mode: Mode, scale: float = 1.0) -> None:
+        self.mode = mode
         self.scale = scale
-        self.asleep = False  # the hooks do nothing
-        self.binding: Binding | None = None
-        self.rows: Rows | None = None
+        self.asleep = False
+        self.release()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"scale": self.scale, "asleep": False, "binding": None, "rows": None}
+        return vars(Context(self.mode, self.scale))
 
-    def start_call(self, sample: Tensor) -> Rows:
-        """Chooses the rows of a denoiser call from the batch size of its sample, (R, ...)."""
+    def release(self) -> None:
+        """Forgets what is bound."""
+        self.binding: Binding | None = None
+        self._rows: Rows | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether the dial turns the adapter off: in replace mode φ(c) is read at any scale."""
+        return self.mode == "augment" and self.scale == 0
+
+    @property
+    def rows(self) -> Rows | None:
+        """What the layers read now; None where the base model is to run as if there were no adapter."""
+        return None if self.asleep or self.idle else self._rows
+
+    def start_call(self, sample: Tensor) -> Rows | None:
+        """Chooses the rows of a denoiser call from the batch size of its sample, (R, ...), and returns `rows`.
+
+        Raises:
+            LLMDiffError: if there are rows to read and nothing is bound.
+        """
+        if self.asleep or self.idle:
+            return None
         if self.binding is None:
             raise LLMDiffError(
                 "The attached adapter has no encoding for this call: give the pipeline a prompt while the scale is not "
                 "0, or call the denoiser inside adapter.conditioned(encoding)."
             )
-        self.rows = self.binding.rows(sample)
-        return self.rows
+        self._rows = self.binding.rows(sample)
+        return self._rows

@@ -1,4 +1,7 @@
-"""The hooks by which an adapter takes part in a denoiser's forward pass; classes, because hooks must pickle."""
+"""The hooks by which an adapter takes part in a denoiser's forward pass; classes, because hooks must pickle.
+
+Each does nothing where the context gives it no rows to read.
+"""
 
 import inspect
 from collections.abc import Iterator
@@ -10,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from llmdiff.adapter.branch import Branch
-from llmdiff.adapter.config import Mode
 from llmdiff.adapter.context import Context
 from llmdiff.adapter.layers import find_layers
 from llmdiff.errors import LLMDiffError
@@ -22,27 +24,23 @@ Kwargs = dict[str, Any]
 
 
 class StartCall:
-    """Before a denoiser or ControlNet: chooses the rows of the call and, in replace mode, feeds it what they hold.
+    """Before a denoiser or ControlNet: chooses the rows of the call and feeds it the text that they hold, if any.
 
     Args:
         context: of the adapter.
-        mode: of the adapter.
         arguments: names of what the model's ``forward`` takes, the sample first.
     """
 
-    def __init__(self, context: Context, mode: Mode, arguments: tuple[str, ...]) -> None:
+    def __init__(self, context: Context, arguments: tuple[str, ...]) -> None:
         self.context = context
-        self.mode = mode
         self.arguments = arguments
 
     def __call__(self, model: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
-        if self.context.asleep or (self.mode == "augment" and self.context.scale == 0):
-            return None
         named = dict(zip(self.arguments, args, strict=False)) | kwargs
-        sample: Tensor = named[self.arguments[0]]
-        text = self.context.start_call(sample).text
-        if text is None:
+        rows = self.context.start_call(named[self.arguments[0]])
+        if rows is None or rows.text is None:
             return None
+        text = rows.text
         named["encoder_hidden_states"] = text.features
         if text.pooled is not None:
             named["added_cond_kwargs"] = (named.get("added_cond_kwargs") or {}) | {"text_embeds": text.pooled}
@@ -57,7 +55,7 @@ class MaskPadding:
 
     def __call__(self, layer: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
         rows = self.context.rows
-        if self.context.asleep or rows is None:
+        if rows is None:
             return None
         named = dict(zip(ATTENTION_ARGUMENTS, args, strict=False)) | kwargs | {"attention_mask": rows.bias}
         return (named.pop("hidden_states"),), named
@@ -66,20 +64,19 @@ class MaskPadding:
 class AddBranch:
     """After a layer: adds the branch, through the layer's own output projection (method.md section 3)."""
 
-    def __init__(self, context: Context, mode: Mode) -> None:
+    def __init__(self, context: Context) -> None:
         self.context = context
-        self.mode = mode
 
     def __call__(self, layer: Any, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
-        rows, scale = self.context.rows, self.context.scale
-        if self.context.asleep or rows is None or (self.mode == "augment" and scale == 0):
+        rows = self.context.rows
+        if rows is None:
             return output
         branch: Branch = getattr(layer, CHILD)
         attended = branch(args[0] if args else kwargs["hidden_states"], rows)
         # Asked of the module and not read off its weights: those may be offloaded, quantised or under a LoRA.
         project = layer.to_out[0]
         bias = project(torch.zeros_like(attended[:1, :1]))
-        return branch.gate(output, project(attended) - bias, bias, scale)
+        return branch.gate(output, project(attended) - bias, bias, self.context.scale)
 
 
 class StockSaver:
@@ -114,17 +111,17 @@ class StockSaver:
                 layer._modules[CHILD] = branch
 
 
-def attach_reading(model: Any, context: Context, mode: Mode) -> list[RemovableHandle]:
+def attach_reading(model: Any, context: Context) -> list[RemovableHandle]:
     """Registers the hooks by which a denoiser or ControlNet takes part in reading: the handles take them away again."""
     arguments = tuple(inspect.signature(model.forward).parameters)
-    handles = [model.register_forward_pre_hook(StartCall(context, mode, arguments), with_kwargs=True)]
-    if mode == "replace":
+    handles = [model.register_forward_pre_hook(StartCall(context, arguments), with_kwargs=True)]
+    if context.mode == "replace":
         for layer in find_layers(model).values():
             handles.append(layer.register_forward_pre_hook(MaskPadding(context), with_kwargs=True))
     return handles
 
 
-def attach_branches(denoiser: Any, branches: dict[str, Branch], context: Context, mode: Mode) -> list[RemovableHandle]:
+def attach_branches(denoiser: Any, branches: dict[str, Branch], context: Context) -> list[RemovableHandle]:
     """Hangs every branch on its layer and registers the hooks; the handles take the hooks away again.
 
     Raises:
@@ -133,10 +130,10 @@ def attach_branches(denoiser: Any, branches: dict[str, Branch], context: Context
     layers = find_layers(denoiser)
     if any(hasattr(layer, CHILD) for layer in layers.values()):
         raise LLMDiffError("The pipeline has an adapter already: detach that one first.")
-    handles = attach_reading(denoiser, context, mode)
+    handles = attach_reading(denoiser, context)
     for path, branch in branches.items():
         layers[path].add_module(CHILD, branch)
-        handles.append(layers[path].register_forward_hook(AddBranch(context, mode), with_kwargs=True))
+        handles.append(layers[path].register_forward_hook(AddBranch(context), with_kwargs=True))
     denoiser.save_pretrained = StockSaver(denoiser, list(branches))
     return handles
 

@@ -42,6 +42,7 @@ def find_layers(denoiser: nn.Module) -> dict[str, nn.Module]:
         LLMDiffError: if there is none, or one whose output is more than its output projection's.
     """
     layers = {path: module for path, module in denoiser.named_modules() if _is_cross_attention(module)}
+    layers = {path: layer for path, layer in layers.items() if _attends_text(denoiser, layer)}
     if not layers:
         raise LLMDiffError(
             f"{type(denoiser).__name__} has no cross-attention layer that an adapter can join: use a base model with "
@@ -88,8 +89,8 @@ def check_replaceable(pipe: Any) -> None:
     widths = {shape.context for shape in describe_layers(denoiser).values()}
     if len(widths) > 1 or not takes_plain_text(pipe):
         raise LLMDiffError(
-            f"This {type(denoiser).__name__} takes more of the text than features of one width and a pooled vector, "
-            'which replace mode does not make: use mode="augment".'
+            f"This {type(denoiser).__name__} does more with its text than attend to features of one width and take a "
+            'pooled vector, which replace mode does not serve: use mode="augment".'
         )
 
 
@@ -104,7 +105,7 @@ def takes_plain_text(pipe: Any) -> bool:
         config.get("addition_embed_type") in (None, "text", "text_time")
         and config.get("encoder_hid_dim_type") in (None, "text_proj", "ip_image_proj")
         and not any(name.startswith(OTHER_FEATURES) for name in inspect.signature(denoiser.forward).parameters)
-        and "attention_mask" not in given  # Kandinsky 3, which also pools over what is padding
+        and "attention_mask" not in given  # Kandinsky 3, which also averages over what is padding
     )
 
 
@@ -148,6 +149,16 @@ def base_layer(linear: Any) -> Any:
 def _is_cross_attention(module: nn.Module) -> bool:
     own = all(isinstance(getattr(module, name, None), nn.Module) for name in PROJECTIONS)
     return own and bool(getattr(module, "is_cross_attention", False)) and not getattr(module, "added_kv_proj_dim", None)
+
+
+def _attends_text(denoiser: Any, layer: Any) -> bool:
+    """Whether a layer attends to features of the width that the denoiser's config tells, if it does tell.
+
+    Kandinsky 3 makes its self-attention of layers that say they are cross-attention: of the pictures' width.
+    """
+    widths = denoiser.config.get("cross_attention_dim")
+    widths = widths if isinstance(widths, list | tuple) else [widths]
+    return None in widths or base_layer(layer.to_k).in_features in widths
 
 
 def _refuse_wrapped_output(path: str, layer: nn.Module) -> None:

@@ -44,7 +44,9 @@ class LLMDiffAdapter(nn.Module):
         config: mode, reading, and what it was made for.
         llm: the LLM, frozen.
         text_encoding: the learned part of the text encoding (method.md section 2).
-        phi: φ, D to W, in replace mode; None in augment mode, where the original text encoder feeds that branch.
+        phi: φ, D to W, in replace mode; None in augment mode, where the original text encoder feeds that branch. W is
+            the width that the denoiser is given, also where it projects its text before its layers read it (PixArt,
+            Sana, Kolors): φ stands in for the text encoder, and that frozen projection stays in use **[choice]**.
         pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
         prompt_weights: whether ``(word:1.3)`` in a prompt is a weight and not text; False at first.
@@ -62,7 +64,7 @@ class LLMDiffAdapter(nn.Module):
             insert_branch(self.branches, path, Branch(shape, llm.width, config.mode))
         self.prompt_weights = False
         self.eval()
-        self._context = Context()
+        self._context = Context(config.mode)
         self._denoiser: list[nn.Module] = []  # a list, so that the base model does not become a part of this module
         self._pipes: list[Any] = []
         self._handles: list[RemovableHandle] = []
@@ -185,7 +187,7 @@ class LLMDiffAdapter(nn.Module):
         self._pipes.append(pipe)
         if self.config.mode == "replace":
             for net in find_controlnets(pipe):
-                self._handles += attach_reading(net, self._context, self.config.mode)
+                self._handles += attach_reading(net, self._context)
         return self
 
     def detach(self) -> None:
@@ -201,7 +203,7 @@ class LLMDiffAdapter(nn.Module):
         check_fits(self.config.base, denoiser)
         if self.config.mode == "replace":
             check_text(self.config, pipe)
-        self._handles = attach_branches(denoiser, self.named_branches(), self._context, self.config.mode)
+        self._handles = attach_branches(denoiser, self.named_branches(), self._context)
         self.to(denoiser.device)
         self.branches.to(denoiser.dtype)
         self._denoiser = [denoiser]
@@ -237,7 +239,7 @@ class LLMDiffAdapter(nn.Module):
     @property
     def idle(self) -> bool:
         """Whether the base model runs as if there were no adapter, without asking the LLM."""
-        return self.config.mode == "augment" and self.scale == 0
+        return self._context.idle
 
     def named_branches(self) -> dict[str, Branch]:
         """The branches by the module path of their layer."""
@@ -285,7 +287,7 @@ class LLMDiffAdapter(nn.Module):
 
     def release(self) -> None:
         """Forgets what is bound."""
-        self._context.binding = self._context.rows = None
+        self._context.release()
 
     @contextmanager
     def conditioned(self, encoding: Encoding) -> Iterator[None]:
