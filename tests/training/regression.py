@@ -16,16 +16,18 @@ from llmdiff.training.randomness import Streams
 
 class Regression:
     """Fits a noisy line; noise and samples are functions of what the loop hands in. `bad` steps have no finite loss,
-    and in the step `interrupt` names, a signal comes."""
+    in the step `interrupt` names a signal comes, and memory is for `room` samples at once: `full` says so of more."""
 
-    def __init__(self, bad: set[int] | None = None, pause: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, bad: set[int] | None = None, pause: float = 0.0, seed: int = 0, width: int = 5) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
-        self.module[0].bias = nn.Parameter(torch.ones(5), requires_grad=False)
+            self.module = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
+        self.module[0].bias = nn.Parameter(torch.ones(width), requires_grad=False)
         self.bad, self.pause = bad or set(), pause
         self.seen: list[int] = []
         self.interrupt: tuple[int, int] | None = None
+        self.room = 1000
+        self.full: Exception = torch.OutOfMemoryError("CUDA out of memory.")
 
     def groups(self) -> list[dict[str, Any]]:
         matrices = [p for p in self.module.parameters() if p.ndim > 1]
@@ -35,6 +37,8 @@ class Regression:
         time.sleep(self.pause)
         if self.interrupt and self.interrupt[0] == step:
             os.kill(os.getpid(), self.interrupt[1])
+        if len(indices) > self.room:
+            raise self.full
         self.seen += indices.tolist()
         x = torch.stack([torch.sin(torch.arange(1.0, 4.0) * (1 + n % 97)) for n in indices])
         y = x.sum(1, keepdim=True) + 0.1 * rng.normal(1)

@@ -1,5 +1,6 @@
 """Checkpoints are whole or absent, and bring everything back."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,20 @@ def test_a_full_disk_leaves_the_earlier_ones_and_nothing_else(tmp_path, monkeypa
     monkeypatch.setattr(checkpoint, "save_file", fill)
     with pytest.raises(LLMDiffError, match=r"step-00000010\.safetensors could not be written \(.*space"):
         save(tmp_path, 10)
+    assert names(tmp_path) == [good.name]
+    assert checkpoint.newest(tmp_path) == good
+
+
+def test_a_disk_that_fills_up_in_mid_file_leaves_the_earlier_ones_and_nothing_else(tmp_path):
+    """The system itself refuses what goes beyond a file's largest size, as a full disk does."""
+    (good,) = save(tmp_path, 5)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(LLMDiffError, match="could not be written"):
+            checkpoint.save(tmp_path, 10, {"module.a": torch.ones(400, 400)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(tmp_path) == [good.name]
     assert checkpoint.newest(tmp_path) == good
 

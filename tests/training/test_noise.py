@@ -11,7 +11,17 @@ from diffusers import (
 )
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.training.noise import FLOW, can_schedule, draw_timesteps, target, told_times, training_schedule
+from llmdiff.training.noise import (
+    FLOW,
+    can_schedule,
+    coefficients,
+    draw_noise,
+    draw_timesteps,
+    min_snr_weights,
+    target,
+    told_times,
+    training_schedule,
+)
 from llmdiff.training.precision import autocast
 from llmdiff.training.randomness import Streams
 
@@ -119,3 +129,52 @@ def test_autocast_is_a_switch():
     for enabled, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         with autocast(enabled):
             assert (a @ a).dtype == dtype
+
+
+@pytest.mark.parametrize("gamma", [0.5, 5.0])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample", FLOW])
+def test_min_snr_weighs_the_error_of_the_picture_by_the_smaller_of_snr_and_gamma(batch, kind, gamma):
+    """Hang et al. 2023, equation 3.5 by its meaning: whatever is predicted, its weighted error is the picture's error,
+    worked out by putting the wrong prediction back into the noised latents, times min(SNR, γ)."""
+    z, noise = (part.double() for part in batch)
+    t = torch.tensor([20, 500, 980])
+    drawing = FlowMatchEulerDiscreteScheduler() if kind == FLOW else DDPMScheduler(prediction_type=kind)
+    schedule = training_schedule(drawing)
+    alpha, sigma = (value.double().view(3, 1, 1, 1) for value in coefficients(schedule, t))
+    noisy = alpha * z + sigma * noise
+    said = target(schedule, z, noise, t).double() + 0.1
+    shown = {
+        "epsilon": (noisy - sigma * said) / alpha,
+        "v_prediction": alpha * noisy - sigma * said,
+        "sample": said,
+        FLOW: noisy - sigma * said,
+    }[kind]
+    expected = ((alpha / sigma) ** 2).clamp(max=gamma).flatten() * (shown - z).square().flatten(1).mean(1)
+    assert torch.allclose(min_snr_weights(schedule, t, gamma) * 0.1**2, expected.float(), rtol=2e-3)
+
+
+def test_min_snr_is_finite_where_there_is_no_signal_left():
+    for kind in ("epsilon", "v_prediction", "sample"):
+        weights = min_snr_weights(schedule(kind), T, 5.0)
+        assert torch.isfinite(weights).all(), kind
+        assert weights.max() <= 5
+
+
+def test_coefficients_are_those_of_the_noising(batch):
+    z, noise = batch
+    for drawing in (schedule("epsilon"), FlowMatchEulerDiscreteScheduler(shift=3.0)):
+        plan = training_schedule(drawing)
+        alpha, sigma = (value.view(3, 1, 1, 1) for value in coefficients(plan, T))
+        assert torch.allclose(plan.add_noise(z, noise, T), alpha * z + sigma * noise, atol=1e-5)
+
+
+def test_noise_with_an_offset_moves_the_mean_of_each_channel():
+    """Var(mean over n places) is 1/n of noise alone, and grows by offset² (Guttenberg 2023)."""
+    shape = (2000, 2, 8, 8)
+    plain, moved = (draw_noise(shape, offset, Streams(0, range(2000))) for offset in (0.0, 0.5))
+    assert plain.shape == moved.shape == torch.Size(shape)
+    assert plain.mean((2, 3)).var() == pytest.approx(1 / 64, rel=0.1)
+    assert moved.mean((2, 3)).var() == pytest.approx(1 / 64 + 0.25, rel=0.1)
+    shift = (moved - plain).mean((2, 3), keepdim=True)
+    assert torch.allclose(moved - shift, plain, atol=1e-5)
+    assert abs(torch.corrcoef(shift[:, :, 0, 0].T)[0, 1]) < 0.1

@@ -4,13 +4,16 @@ its blocks compiled."""
 import os
 import shutil
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention import BasicTransformerBlock, FeedForward
+from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from llmdiff.errors import LLMDiffError
 
 HAS_BF16: bool = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 """Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX); elsewhere bfloat16 is slower than float32."""
@@ -19,11 +22,23 @@ HAS_COMPILER: bool = shutil.which(os.environ.get("CXX", "g++")) is not None
 """Whether there is the C++ compiler that `compile_blocks` needs."""
 
 
-def wants_bf16(precision: str, device: torch.device) -> bool:
-    """Whether a recipe's precision means bfloat16 on a device: "auto" does where the hardware has it."""
+def wants_bf16(precision: str, launched: str, device: torch.device) -> bool:
+    """Whether matrix products run in bfloat16.
+
+    Args:
+        precision: of the recipe; "auto" takes bfloat16 where the launcher asks for it or the device has it.
+        launched: the launcher's `--mixed_precision`, "no" if nothing was said.
+        device: on which it runs.
+
+    Raises:
+        LLMDiffError: The launcher asks for another precision.
+    """
+    if launched not in ("no", "bf16"):
+        raise LLMDiffError(f"Training has no {launched}: launch it with --mixed_precision bf16 or no.")
     if precision != "auto":
         return precision == "bfloat16"
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and HAS_BF16
+    has_it = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and HAS_BF16
+    return launched == "bf16" or has_it
 
 
 def autocast(enabled: bool, device: str = "cpu") -> torch.autocast:
@@ -48,4 +63,20 @@ def compile_blocks(denoiser: Any) -> None:
     """
     for module in denoiser.modules():
         if isinstance(module, ResnetBlock2D | BasicTransformerBlock):
+            module.compile(dynamic=False, isolate_recompiles=True)
+
+
+def wants_compiler(setting: Literal["auto"] | bool, steps: int) -> bool:
+    """Whether a recipe's `compile` means that: "auto" does where it can be, and a run is long enough to gain by it."""
+    return HAS_COMPILER and steps >= 500 if setting == "auto" else setting
+
+
+def compile_around_adapter(denoiser: Any) -> None:
+    """Compiles the parts of a denoiser that no adapter's hook is in: residual blocks, self-attention, feed-forward.
+
+    The cross-attention stays as it is: with every length of the prompts its shapes are others.
+    """
+    for module in denoiser.modules():
+        plain = isinstance(module, Attention) and not module.is_cross_attention
+        if plain or isinstance(module, ResnetBlock2D | FeedForward):
             module.compile(dynamic=False, isolate_recompiles=True)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor, distributed
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.generation.pipeline import default_device
 
 _PATIENCE = timedelta(days=7)  # while the main process reads a million captions, the others wait
 
@@ -32,7 +33,10 @@ def accelerator(trackers: Iterable[str] = (), folder: Path | None = None) -> Acc
     wanted = list(trackers)
     check_trackers(wanted)
     return Accelerator(
-        log_with=wanted or None, project_dir=folder, kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)]
+        cpu=default_device() == "cpu",  # unless told so, accelerate takes processes without a GPU for separate runs
+        log_with=wanted or None,
+        project_dir=folder,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
 
 
@@ -44,6 +48,11 @@ def check_trackers(names: Iterable[str]) -> None:
             known = "install its package" if name in LOGGER_TYPE_TO_CLASS else "accelerate knows no such tracker"
             have = ", ".join(sorted(installed))
             raise LLMDiffError(f"The tracker {name!r} cannot be used: {known}, or choose one of {have}.")
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes and speaks for all that train together."""
+    return PartialState().is_main_process
 
 
 def my_slice(accelerator: Accelerator, samples: np.ndarray) -> np.ndarray:

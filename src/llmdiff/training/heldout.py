@@ -1,0 +1,140 @@
+"""Held-out pictures: which are never trained on, and the losses on them, level of noise by level of noise."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.training.data import Captioned, Frame
+from llmdiff.training.loop import Trainer
+from llmdiff.training.noise import coefficients, target
+from llmdiff.training.processes import add_up, my_slice
+from llmdiff.training.randomness import Streams
+from llmdiff.training.recipe import HeldOutSettings
+from llmdiff.training.task import AdapterTask, squared_errors
+
+
+class Part:
+    """Some of the pictures of a data set, as a data set."""
+
+    def __init__(self, data: Captioned, indices: Sequence[int]) -> None:
+        self.data, self.indices = data, indices
+        self.wordings = [data.wordings[i] for i in indices]
+        self.base_wordings = [data.base_wordings[i] for i in indices]
+        self.weights = [data.weights[i] for i in indices]
+        self.skipped = data.skipped
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.data.size(self.indices[index])
+
+    def frame(self, index: int) -> Frame:
+        return self.data.frame(self.indices[index])
+
+    def identity(self, index: int) -> str:
+        return self.data.identity(self.indices[index])
+
+    def pixels(self, index: int) -> Tensor:
+        return self.data.pixels(self.indices[index])
+
+
+def split(data: Captioned, share: float, seed: int) -> tuple[Captioned, Captioned | None]:
+    """What is trained on, and what is held out, if anything is.
+
+    A picture's first caption decides, by its hash: pictures with one caption are on one side, and stay there when
+    others are added.
+
+    Raises:
+        LLMDiffError: Nothing would be left on one of the sides.
+    """
+    if not share:
+        return data, None
+    held = [_draw(seed, texts[0]) < share for texts in data.wordings]
+    sides = [[i for i, is_held in enumerate(held) if is_held == side] for side in (False, True)]
+    if not all(sides):
+        raise LLMDiffError(
+            f"Of {len(data)} pictures a share of {share} cannot be held out; choose another heldout.share or seed."
+        )
+    return Part(data, sides[0]), Part(data, sides[1])
+
+
+def _draw(seed: int, text: str) -> float:
+    digest = hashlib.sha256(f"{seed} {text}".encode(errors="surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+class HeldOut:
+    """The losses of adapter and base model on held-out pictures, at a few levels of noise and with fixed noise.
+
+    A level is σ, the noise's coefficient; the timestep nearest to it is taken.
+
+    Args:
+        task: what trains.
+        latents: scaled latents of the pictures.
+        data: the pictures.
+        settings: how many levels and pictures.
+        accelerator: the processes among which the pictures are divided.
+    """
+
+    def __init__(
+        self, task: AdapterTask, latents: Any, data: Captioned, settings: HeldOutSettings, accelerator: Accelerator
+    ) -> None:
+        self.task, self.latents, self.data, self.accelerator = task, latents, data, accelerator
+        self.levels = [(k + 0.5) / settings.levels for k in range(settings.levels)]
+        self.count = min(settings.pictures, len(data))
+        self._base: dict[str, float] = {}
+
+    def losses(self, trainer: Trainer) -> dict[str, float]:
+        """`heldout/σ…/adapter` and `heldout/σ…/base`: mean squared errors of the predictions, now."""
+        adapter = self.task.adapter
+        adapter.eval()
+        try:
+            if not self._base:  # it is frozen
+                self._base = self._of("base", trainer.micro_batch)
+            return self._of("adapter", trainer.micro_batch) | self._base
+        finally:
+            adapter.train()
+
+    @torch.no_grad()
+    def _of(self, who: str, micro_batch: int) -> dict[str, float]:
+        sums = torch.zeros(len(self.levels), device=self.task.device)
+        for indices in self._batches(micro_batch):
+            for number, level in enumerate(self.levels):
+                sums[number] += self._errors(who, indices, level).sum()
+        add_up(self.accelerator, [sums])
+        means = (sums / self.count).tolist()
+        return {f"heldout/σ{level:.3g}/{who}": mean for level, mean in zip(self.levels, means, strict=True)}
+
+    def _batches(self, micro_batch: int) -> list[list[int]]:
+        """This process's pictures; those in a batch have one size."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for i in my_slice(self.accelerator, np.arange(self.count)).tolist():
+            by_size.setdefault(self.data.size(i), []).append(i)
+        return [same[n : n + micro_batch] for same in by_size.values() for n in range(0, len(same), micro_batch)]
+
+    def _errors(self, who: str, indices: list[int], level: float) -> Tensor:
+        """Squared errors (B,) at a level of noise."""
+        task, schedule = self.task, self.task.base.schedule
+        z = self.latents[indices].to(task.device).float()
+        noise = Streams(task.recipe.loop.seed, indices).normal(*z.shape[1:]).to(z)
+        t = torch.full((len(z),), timestep_of(schedule, level), device=z.device)
+        noisy, wanted = schedule.add_noise(z, noise, t), target(schedule, z, noise, t)
+        frames = [self.data.frame(i) for i in indices] if task.base.is_told_frames else None
+        if who == "base":
+            said = task.base_prediction(noisy, t, [self.data.base_wordings[i][0] for i in indices], frames)
+        else:
+            said = task.prediction(noisy, t, [self.data.wordings[i][0] for i in indices], frames=frames)
+        return squared_errors(said, wanted)
+
+
+def timestep_of(schedule: Any, level: float) -> int:
+    """The timestep whose σ is nearest to a level of noise, 0 … 1."""
+    _, sigmas = coefficients(schedule, torch.arange(schedule.config.num_train_timesteps))
+    return int((sigmas - level).abs().argmin())
