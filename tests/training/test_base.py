@@ -16,6 +16,7 @@ from llmdiff.language import LanguageModel
 from llmdiff.progress import silent
 from llmdiff.training import run
 from llmdiff.training.base import BaseModel, check_trainable
+from llmdiff.training.data import Frame
 from llmdiff.training.loop import LoopSettings, Trainer
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
@@ -154,3 +155,18 @@ def test_a_base_model_that_wants_more_is_refused(change: dict[str, Any]) -> None
 def test_families_that_no_adapter_fits_are_refused(family: str) -> None:
     with pytest.raises(LLMDiffError, match="has no cross-attention layer"):
         check_trainable(REFUSED[family]())
+
+
+def test_sdxl_is_told_how_each_picture_was_cut() -> None:
+    """Original size, the crop's top left corner, and the size: as diffusers' pipeline orders them in `time_ids`."""
+    pipe = FAMILIES["SDXL"].build()
+    base = BaseModel(pipe)
+    told: list[dict[str, Any]] = []
+    base.denoiser.register_forward_pre_hook(lambda _, args, kwargs: told.append(kwargs), with_kwargs=True)
+    noisy = torch.zeros(2, base.denoiser.config.in_channels, 8, 8)
+    frames = [Frame((20, 40), (0, 8), (16, 16)), Frame((16, 16), (0, 0), (16, 16))]
+    base.predict(noisy, torch.zeros(2).long(), base.text(["", "a red cup"]), frames)
+    ids = told[0]["added_cond_kwargs"]["time_ids"]
+    assert ids.tolist() == [[20, 40, 0, 8, 16, 16], [16, 16, 0, 0, 16, 16]]
+    ordered = pipe._get_add_time_ids((20, 40), (0, 8), (16, 16), ids.dtype, pipe.text_encoder_2.config.projection_dim)
+    assert torch.equal(ids[:1], ordered)

@@ -6,7 +6,7 @@ import pytest
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import load_recipe, presets
-from llmdiff.training.recipe import FolderData, SceneData
+from llmdiff.training.data import FolderData, SceneData
 
 GOOD = """
 folder: out

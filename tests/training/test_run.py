@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_made_is_told(recipe, tmp_path):
     [
         ("base=./missing", "./missing"),
         ("llm=./missing", "./missing"),
-        ("data={kind: folder, path: ./missing}", "missing/metadata.jsonl cannot be read"),
+        ("data={kind: folder, path: ./missing}", "missing is not there"),
         ("reading.extraction=layer:9", "layer:9 needs block 9, but the LLM has 4 blocks"),
     ],
 )

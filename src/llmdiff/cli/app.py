@@ -8,6 +8,7 @@ from typer.exceptions import TyperException
 
 from llmdiff import __version__
 from llmdiff.cli import console
+from llmdiff.cli.data import data_app
 from llmdiff.cli.demo import demo
 from llmdiff.cli.evaluate import evaluate_app
 from llmdiff.cli.generate import generate
@@ -30,6 +31,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff generate "a cat" --base ./sd15 --adapter you/adapter
     llmdiff regenerate out/a-scarlet-boat-s7.png
     llmdiff train embedded -o loop.steps=2000
+    llmdiff data check ./pictures
     llmdiff models pull embedded
 
 **Output**
@@ -54,6 +56,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(regenerate)
 app.command()(train)
+app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.command()(demo)
 app.add_typer(models_app, name="models")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from llmdiff.adapter.layers import find_denoiser, find_layers, takes_plain_text
 from llmdiff.adapter.prompts import result_names
 from llmdiff.errors import LLMDiffError
+from llmdiff.training.data import Frame
 from llmdiff.training.noise import can_schedule, told_times, training_schedule
 
 Inputs = dict[str, Any]
@@ -54,13 +55,19 @@ class BaseModel:
             inputs["added_cond_kwargs"] = {"text_embeds": pooled}
         return inputs
 
-    def predict(self, noisy: Tensor, t: Tensor, text: Inputs) -> Tensor:
+    @property
+    def is_told_frames(self) -> bool:
+        """Whether the denoiser is told how a picture was cut, as SDXL's is."""
+        return bool(self.denoiser.config.get("addition_embed_type") == "text_time")
+
+    def predict(self, noisy: Tensor, t: Tensor, text: Inputs, frames: list[Frame] | None = None) -> Tensor:
         """The denoiser's prediction, without the variances that some learn beside it.
 
         Args:
             noisy: (B, c, H, W).
             t: (B,), as `draw_timesteps` counts them.
             text: as `text` makes it.
+            frames: B of them, how the pictures were cut; if None, they are whole, as in a plain call of the pipeline.
 
         Returns:
             (B, c, H, W), float32.
@@ -69,7 +76,7 @@ class BaseModel:
         if scale := self.denoiser.config.get("timestep_scale"):
             times = times * scale
         inputs = {**text, "timestep": times}
-        if added := self._size(noisy) | text.get("added_cond_kwargs", {}):
+        if added := self._size(noisy, frames) | text.get("added_cond_kwargs", {}):
             inputs["added_cond_kwargs"] = added
         said: Tensor = self.denoiser(noisy, **inputs).sample.float()
         return said.chunk(2, dim=1)[0] if said.shape[1] == 2 * noisy.shape[1] else said
@@ -84,15 +91,17 @@ class BaseModel:
             call["clean_caption"] = is_bs4_available() and is_ftfy_available()
         return call | {"do_classifier_free_guidance": "" in captions}
 
-    def _size(self, noisy: Tensor) -> Inputs:
-        """What the denoiser is told of the picture's size, (B, ...): as in a plain call, that it is not cropped."""
+    def _size(self, noisy: Tensor, frames: list[Frame] | None) -> Inputs:
+        """What the denoiser is told of the pictures' size and how they were cut, (B, ...)."""
         height, width = (side * self.pipe.vae_scale_factor for side in noisy.shape[-2:])
-        known: dict[str, list[float]] = {}
-        if self.denoiser.config.get("addition_embed_type") == "text_time":
-            known["time_ids"] = [height, width, 0, 0, height, width]
+        frames = frames or [Frame((height, width), (0, 0), (height, width))] * len(noisy)
+        known: dict[str, list[list[float]]] = {}
+        if self.is_told_frames:
+            known["time_ids"] = [[*frame.original, *frame.corner, *frame.size] for frame in frames]
         if getattr(self.denoiser, "use_additional_conditions", False):
-            known |= {"resolution": [height, width], "aspect_ratio": [height / width]}
-        return {name: noisy.new_tensor(numbers).expand(len(noisy), -1) for name, numbers in known.items()}
+            known["resolution"] = [[height, width]] * len(noisy)
+            known["aspect_ratio"] = [[height / width]] * len(noisy)
+        return {name: noisy.new_tensor(numbers) for name, numbers in known.items()}
 
 
 def check_trainable(pipe: Any) -> None:

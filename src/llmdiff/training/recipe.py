@@ -5,34 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
+from llmdiff.training.data import Data
 from llmdiff.training.loop import LoopSettings
 from llmdiff.training.noise import Timesteps
-
-
-class SceneData(BaseModel):
-    """Drawn picture-book scenes with captions: the embedded domain."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["scenes"]
-    captions: int = Field(7000, ge=1, description="captions, each read by the LLM once")
-    pictures: int = Field(4, ge=1, description="pictures of each caption: what it leaves open is drawn by lot")
-    plain: float = Field(0.25, ge=0, le=1, description="share of captions in the base model's own plain wording")
-    seed: int = Field(31, ge=0)
-
-
-class FolderData(BaseModel):
-    """A folder of pictures with `metadata.jsonl`, lines of {"file_name": …, "text": …}."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["folder"]
-    path: Path
-    resolution: int | None = Field(None, ge=8, description="side in pixels; the base model's own if not given")
 
 
 class Recipe(BaseModel):
@@ -45,7 +24,7 @@ class Recipe(BaseModel):
     llm: str = "embedded"
     mode: Literal["augment", "replace"] = "augment"
     reading: ReadingConfig = ReadingConfig()
-    data: Annotated[SceneData | FolderData, Field(discriminator="kind")]
+    data: Annotated[Data, Field(discriminator="kind")]
     caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
     timesteps: Timesteps = "uniform"
     noise_offset: float = Field(0.0, ge=0, description="of channel means; 0.05 to 0.1 for very dark pictures")
@@ -57,6 +36,12 @@ class Recipe(BaseModel):
     scalar_rate: float = Field(10.0, gt=0, description="learning-rate factor of gates and block weights")
     samples: list[str] = Field(default_factory=list, description="prompts of the periodic sample sheets")
     loop: LoopSettings = LoopSettings()
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _name_mixed(cls, data: Any) -> Any:
+        """A list of sources need not say that it is one."""
+        return {"kind": "mixed"} | data if isinstance(data, dict) and "sources" in data else data
 
 
 def load_recipe(source: str, options: list[str] | None = None) -> Recipe:

@@ -15,7 +15,7 @@ from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
 from llmdiff.training import checkpoint, precision, precompute
 from llmdiff.training.base import check_trainable, resolution
-from llmdiff.training.data import captioned
+from llmdiff.training.data import captioned, captions_of
 from llmdiff.training.loop import Trainer
 from llmdiff.training.recipe import Recipe, load_recipe
 from llmdiff.training.task import AdapterTask
@@ -101,12 +101,12 @@ def _prepare(recipe: Recipe, report: Progress) -> AdapterTask:
     report("Loading the models", 0.0)
     pipe = load_pipeline(recipe.base)
     check_trainable(pipe)
-    data = captioned(recipe.data, resolution(pipe))
+    data = captioned(recipe.data, resolution(pipe), report)
     llm = LanguageModel.load(recipe.llm)
     adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
     latents = precompute.latents(pipe.vae.eval(), data, report)  # first: it finds the pictures that cannot be read
     _claim(recipe)
-    terms = precompute.BlockTerms.of([*data.captions, ""], llm, adapter.config.reading, recipe.folder, report)
+    terms = precompute.BlockTerms.of([*captions_of(data), ""], llm, adapter.config.reading, recipe.folder, report)
     adapter.attach(pipe)
     bf16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and precision.HAS_BF16)
     return AdapterTask(adapter, pipe, latents, data, terms, recipe, bf16)

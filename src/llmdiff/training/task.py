@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import Encoding
 from llmdiff.training.base import BaseModel, Inputs
-from llmdiff.training.data import Captioned
+from llmdiff.training.data import Batches, Captioned, Frame
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.precompute import BlockTerms
@@ -47,6 +47,7 @@ class AdapterTask:
         self.module: nn.Module = adapter
         self.base = BaseModel(pipe)
         self.device = self.base.denoiser.device
+        self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.caption_dropout)
         self._parameters = dict(adapter.trainable_parameters())
         adapter.train()
 
@@ -63,24 +64,33 @@ class AdapterTask:
 
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         """The mean squared error of the denoiser's prediction, weighted as the recipe says."""
-        pictures = [self._picture(int(n)) for n in indices]
-        dropped = [self._is_dropped(int(n)) for n in indices]
-        captions = _worded(self.data.captions, pictures, dropped)
+        samples = [self.batches.sample(int(n)) for n in indices]
+        pictures = [sample.picture for sample in samples]
+        captions = [sample.caption(self.data.wordings) for sample in samples]
+        frames = [self.data.frame(picture) for picture in pictures] if self.base.is_told_frames else None
         z = self.latents[pictures].to(self.device).float()
         schedule = self.base.schedule
         noise = draw_noise(z.shape, self.recipe.noise_offset, rng).to(z)
         t = draw_timesteps(self.recipe.timesteps, schedule.config.num_train_timesteps, rng).to(z.device)
         noisy = schedule.add_noise(z, noise, t)
         if step < self.recipe.distil:
-            wanted = self.base_prediction(noisy, t, _worded(self.data.base_captions, pictures, dropped))
+            own_captions = [sample.caption(self.data.base_wordings) for sample in samples]
+            wanted = self.base_prediction(noisy, t, own_captions, frames)
         else:
             wanted = target(schedule, z, noise, t)
-        errors = squared_errors(self.prediction(noisy, t, captions, rng), wanted)
+        errors = squared_errors(self.prediction(noisy, t, captions, rng, frames), wanted)
         if self.recipe.min_snr is not None:
             errors = errors * min_snr_weights(schedule, t, self.recipe.min_snr)
         return errors.mean()
 
-    def prediction(self, noisy: Tensor, t: Tensor, captions: list[str], rng: Streams | None = None) -> Tensor:
+    def prediction(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        captions: list[str],
+        rng: Streams | None = None,
+        frames: list[Frame] | None = None,
+    ) -> Tensor:
         """What the denoiser says under the LLM's encodings, (B, channels, height, width).
 
         Args:
@@ -88,16 +98,19 @@ class AdapterTask:
             t: (B,).
             captions: B of them.
             rng: of the encodings' noise; they have none without it.
+            frames: B of them, how the pictures were cut; whole ones of their own size if None.
         """
         encoding = self._encoding(captions, rng)
         with self._precision(noisy), self.adapter.conditioned(encoding):
-            return self.base.predict(noisy, t, self._text(captions, encoding))
+            return self.base.predict(noisy, t, self._text(captions, encoding), frames)
 
     @torch.no_grad()
-    def base_prediction(self, noisy: Tensor, t: Tensor, captions: list[str]) -> Tensor:
+    def base_prediction(
+        self, noisy: Tensor, t: Tensor, captions: list[str], frames: list[Frame] | None = None
+    ) -> Tensor:
         """What the base model says by itself: a target without the noise of single pictures."""
         with self._precision(noisy), self.adapter.asleep():
-            return self.base.predict(noisy, t, self.base.text(captions))
+            return self.base.predict(noisy, t, self.base.text(captions), frames)
 
     @contextmanager
     def _precision(self, noisy: Tensor) -> Iterator[None]:
@@ -117,34 +130,11 @@ class AdapterTask:
         width = self.adapter.config.base.context_width
         return {"encoder_hidden_states": encoding.embeds.new_zeros(len(captions), 1, width)}
 
-    def _picture(self, n: int) -> int:
-        epoch, place = divmod(n, len(self.data))
-        return int(_order(self.recipe.loop.seed, epoch, len(self.data))[place])
-
-    def _is_dropped(self, n: int) -> bool:
-        return bool(np.random.default_rng((self.recipe.loop.seed, 1, n)).random() < self.recipe.caption_dropout)
-
 
 def squared_errors(said: Tensor, wanted: Tensor) -> Tensor:
     """The mean squared error of each sample, (B, ...) to (B,)."""
     return (said.float() - wanted.float()).square().flatten(1).mean(1)
 
 
-def _worded(captions: list[str], pictures: list[int], dropped: list[bool]) -> list[str]:
-    return ["" if empty else captions[picture] for picture, empty in zip(pictures, dropped, strict=True)]
-
-
 def _is_scalar(name: str) -> bool:
     return ".gate." in name or name.split(".")[-1] in ("g", "raw_h", "logits")
-
-
-_orders: dict[tuple[int, int, int], np.ndarray] = {}
-
-
-def _order(seed: int, epoch: int, length: int) -> np.ndarray:
-    """The order of the pictures in one epoch, a function of (seed, epoch)."""
-    key = (seed, epoch, length)
-    if key not in _orders:
-        _orders.clear()
-        _orders[key] = np.random.default_rng((seed, 2, epoch)).permutation(length)
-    return _orders[key]

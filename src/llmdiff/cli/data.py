@@ -1,0 +1,75 @@
+"""`llmdiff data`: a look at training data before a run."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from llmdiff.cli import console
+
+if TYPE_CHECKING:
+    from llmdiff.training.data import Data
+    from llmdiff.training.data.check import Report
+
+data_app = typer.Typer(help="Look at training data before a run.", no_args_is_help=True)
+
+
+@data_app.callback()
+def data() -> None:
+    """Hold the commands of `llmdiff data`."""
+
+
+@data_app.command("check")
+def check(
+    source: Annotated[
+        str, typer.Argument(help="A recipe, or a folder of pictures, parquet files or WebDataset shards.")
+    ],
+    option: Annotated[
+        list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="Set a key of the recipe.")
+    ] = None,
+    resolution: Annotated[
+        int, typer.Option(min=8, help="Side of the base model's pictures, where the recipe's data says none.")
+    ] = 512,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Read every picture and caption once, and name what is bad.
+
+    Bad ones stop a training run, or count against its data.skip_bad: truncated, empty and foreign files, decompression
+    bombs, animations, wrong rows, missing files and captions. Noted ones are trained on: CMYK, 16-bit and transparent
+    pictures and those turned by EXIF are converted; duplicates stay. The exit status is 1 if anything is bad.
+    """
+    from llmdiff.training.data.check import check as read
+
+    with console.progress_bar() as progress:
+        report = read(_data(source, option or []), resolution, progress)
+    if as_json:
+        console.print_json(report.to_dict())
+    else:
+        _print(report)
+    if report.bad:
+        raise typer.Exit(1)
+
+
+def _data(source: str, options: list[str]) -> "Data":
+    """The data of a recipe, or at a path."""
+    from llmdiff.training import load_recipe
+    from llmdiff.training.data.check import data_at
+
+    at_path = None if options else data_at(source)
+    return at_path or load_recipe(source, options).data
+
+
+def _print(report: "Report") -> None:
+    for finding in report.findings:
+        line = f"{'bad' if finding.bad else 'note':<4}  {finding.kind:<18}  {finding.name}"
+        console.print_line(_harmless(line if finding.bad else f"{line}  ({finding.detail})"))
+    table = Table("trained at", "pictures", box=None)
+    for (height, width), count in sorted(report.sizes.items()):
+        table.add_row(f"{width} × {height}", f"{count:,}")
+    console.results.print(table)
+    console.print_line(f"{report.pictures:,} pictures, {report.bad:,} of them bad; {report.captions:,} captions")
+
+
+def _harmless(text: str) -> str:
+    """Without characters that would steer the terminal: a file may have any name."""
+    return "".join(character if character.isprintable() else "�" for character in text)

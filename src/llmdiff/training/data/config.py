@@ -1,0 +1,90 @@
+"""The `data` of a recipe: where captioned pictures come from, and how they are cut."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class SourceSettings(BaseModel):
+    """What every source of pictures has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weight: float = Field(1.0, gt=0, le=1000, description="how often an epoch has each of its pictures")
+
+
+class SceneData(SourceSettings):
+    """Drawn picture-book scenes with captions: the embedded domain."""
+
+    kind: Literal["scenes"]
+    captions: int = Field(7000, ge=1, description="captions, each read by the LLM once")
+    pictures: int = Field(4, ge=1, description="pictures of each caption: what it leaves open is drawn by lot")
+    plain: float = Field(0.25, ge=0, le=1, description="share of captions in the base model's own plain wording")
+    seed: int = Field(31, ge=0)
+
+
+class StoredData(SourceSettings):
+    """What every source of stored pictures has."""
+
+    resolution: int | None = Field(None, ge=8, description="side in pixels; the base model's own if not given")
+    crop: Literal["centre", "buckets"] = Field(
+        "centre", description="squares from the centre, or about as many pixels in the picture's own aspect ratio"
+    )
+    bucket_step: int | None = Field(
+        None, ge=8, multiple_of=8, description="the sides of buckets are its multiples; if not given, 64 at most"
+    )
+    bucket_ratio: float = Field(2.0, ge=1, description="largest ratio of a bucket's sides")
+    skip_bad: int = Field(
+        0, ge=0, description="pictures that may be left out because they cannot be used; one more stops the run"
+    )
+
+
+class FolderData(StoredData):
+    """A folder of pictures, with `metadata.jsonl` or with a text file beside each."""
+
+    kind: Literal["folder"]
+    path: Path
+
+
+class DatasetData(StoredData):
+    """A data set that Hugging Face `datasets` loads: a Hub id, a parquet file, or a folder of them."""
+
+    kind: Literal["dataset"]
+    path: str = Field(min_length=1)
+    name: str | None = Field(None, description="the configuration, where the data set has several")
+    split: str = "train"
+    revision: str | None = Field(None, description="of a data set on the Hub")
+    image: str = Field("image", description="the column of pictures")
+    text: str | list[str] = Field("text", description="the column of captions, or several such columns")
+    streaming: bool = Field(False, description="copy only the first `limit` rows, instead of fetching all there are")
+    limit: int | None = Field(None, ge=1, description="only that many rows, the first ones")
+
+    @model_validator(mode="after")
+    def _check_limit(self) -> Self:
+        if self.streaming and self.limit is None:
+            raise ValueError("streaming needs a limit, the number of rows to copy")
+        return self
+
+
+class ShardData(StoredData):
+    """WebDataset shards: tar files in which `1.jpg` is captioned by `1.txt` or `1.json`."""
+
+    kind: Literal["webdataset"]
+    path: str = Field(min_length=1, description="a tar file, a folder of them, or a pattern: shards/{0000..0099}.tar")
+
+
+Source = Annotated[SceneData | FolderData | DatasetData | ShardData, Field(discriminator="kind")]
+
+
+class MixedData(BaseModel):
+    """Several sources together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["mixed"] = "mixed"
+    sources: list[Source] = Field(min_length=1)
+
+
+Data = SceneData | FolderData | DatasetData | ShardData | MixedData
+"""One source, or several; `kind` tells them apart."""
