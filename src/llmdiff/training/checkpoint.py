@@ -79,7 +79,8 @@ def restore_optimizer(
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             name, slot = key.removeprefix("optimizer.").rsplit(".", 1)
-            optimizer.state[parameters[name]][slot] = value.clone()
+            parameter = parameters[name]
+            optimizer.state[parameter][slot] = value.to(parameter.device, copy=True)
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -276,7 +276,8 @@ class Trainer:
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         self._assign(checkpoint.under("module", tensors))
-        self.ema = {name: value.clone() for name, value in checkpoint.under("ema", tensors).items()}
+        averages = checkpoint.under("ema", tensors)
+        self.ema = {name: averages[name].to(p.device, copy=True) for name, p in self._trained() if name in averages}
         checkpoint.restore_optimizer(self.optimizer, self._names, tensors)
 
 
