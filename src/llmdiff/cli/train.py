@@ -18,16 +18,20 @@ def train(
     """Train an adapter by a recipe.
 
     Writes the adapter, sample sheets, and logs (JSONL and TensorBoard) to the recipe's folder. Ctrl-C saves; an
-    interrupted run continues with --resume and ends with the same weights, bit for bit.
+    interrupted run continues with --resume and ends with the same weights, bit for bit. For several GPUs or machines,
+    start it with `accelerate launch -m llmdiff train RECIPE`.
     """
     console.quiet_hosts()
     from llmdiff.training import Interrupted
     from llmdiff.training import train as run
+    from llmdiff.training.processes import is_main_process
 
     with console.progress_bar() as progress:
         try:
             summary = run(recipe, options=option or [], resume=resume, progress=progress)
         except Interrupted:
-            console.say("note", "Stopped; the same command with --resume goes on from here.", "bold")
+            if is_main_process():
+                console.say("note", "Stopped; the same command with --resume goes on from here.", "bold")
             raise
-    console.print_json(summary) if as_json else console.print_line(summary["adapter"])
+    if is_main_process():
+        console.print_json(summary) if as_json else console.print_line(summary["adapter"])
