@@ -18,6 +18,7 @@ from llmdiff.training import run
 from llmdiff.training.base import BaseModel, check_trainable
 from llmdiff.training.data import Frame
 from llmdiff.training.loop import LoopSettings, Trainer
+from llmdiff.training.processes import accelerator
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 from llmdiff.training.task import AdapterTask
@@ -47,7 +48,7 @@ def task(family: str, mode: str, tiny_llm: LanguageModel, tmp_path: Path, monkey
             "precision": "float32",
         }
     )
-    return run._prepare(recipe, silent)
+    return run._prepare(recipe, silent, accelerator())[0]
 
 
 class Overfit:

@@ -1,7 +1,6 @@
 """The adapter's task on a tiny real Stable Diffusion: it learns, and nothing else does."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,48 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.language import LanguageModel, ReadingConfig
-from llmdiff.training import task as tasks
+from llmdiff.language import ReadingConfig
+from llmdiff.training.data import Sample
 from llmdiff.training.loop import LoopSettings, Trainer
-from llmdiff.training.precompute import BlockTerms
 from llmdiff.training.randomness import Streams
-from llmdiff.training.recipe import Recipe, SceneData
 from llmdiff.training.task import AdapterTask
-from tiny_base import build_base
-
-CAPTIONS = ["a red cup", "two blue cups", "a cat", "a cat at noon"]
-Make = Callable[..., AdapterTask]
-
-
-class Listed:
-    """The captions, which the base model's own text encoder gets in upper case."""
-
-    def __init__(self) -> None:
-        self.captions = CAPTIONS
-        self.base_captions = [text.upper() for text in CAPTIONS]
-
-    def __len__(self) -> int:
-        return len(CAPTIONS)
-
-    def pixels(self, index: int) -> Tensor:
-        raise NotImplementedError
-
-
-@pytest.fixture
-def make(tiny_llm: LanguageModel, tmp_path: Path) -> Make:
-    """Makes a task of four captioned random latents."""
-
-    def make(prediction: str = "v_prediction", reading: ReadingConfig | None = None, **changes: Any) -> AdapterTask:
-        recipe = Recipe(data=SceneData(kind="scenes"), folder=tmp_path, reading=reading or ReadingConfig(), **changes)
-        pipe = build_base()
-        pipe.scheduler.register_to_config(prediction_type=prediction)
-        terms = BlockTerms.of([*CAPTIONS, ""], tiny_llm, recipe.reading, tmp_path, lambda *_: None)
-        latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1)).half()
-        adapter = LLMDiffAdapter.create(pipe, tiny_llm, mode=recipe.mode, reading=recipe.reading, seed=0).attach(pipe)
-        return AdapterTask(adapter, pipe, latents, Listed(), terms, recipe, bf16=False)
-
-    return make
+from training.tiny_task import CAPTIONS
 
 
 class Overfit:
@@ -163,29 +126,6 @@ def test_bfloat16_products_give_nearly_the_same_loss(make):
     assert all(torch.isfinite(p.grad).all() for p in task.adapter.parameters() if p.grad is not None)
 
 
-def samples(task: AdapterTask, count: int) -> list[tuple[str, int]]:
-    """The caption and the picture of each sample of a run."""
-    pictures = [task._picture(n) for n in range(count)]
-    dropped = [task._is_dropped(n) for n in range(count)]
-    return list(zip(tasks._worded(CAPTIONS, pictures, dropped), pictures, strict=True))
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
-def test_the_share_of_dropped_captions(make, share):
-    pairs = samples(make(caption_dropout=share), 3000)
-    dropped = sum(text == "" for text, _ in pairs) / 3000
-    assert dropped == pytest.approx(share, abs=0.03 if share else 0)
-    assert all(text in ("", CAPTIONS[picture]) for text, picture in pairs)
-
-
-def test_every_epoch_has_every_picture_once_in_another_order(make):
-    tasks._orders.clear()
-    pictures = [picture for _, picture in samples(make(), 400)]
-    epochs = [tuple(pictures[i : i + 4]) for i in range(0, 400, 4)]
-    assert all(sorted(epoch) == [0, 1, 2, 3] for epoch in epochs)
-    assert len(set(epochs)) > 15
-
-
 def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatch):
     task = make(mode="augment", caption_dropout=0.0)
     asked: list[list[str]] = []
@@ -199,7 +139,7 @@ def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatc
         return encode(pipe, **arguments)
 
     monkeypatch.setattr(type(task.pipe), "encode_prompt", watched)
-    monkeypatch.setattr(task, "_is_dropped", lambda n: n == 1)
+    monkeypatch.setattr(task.batches, "sample", lambda n: Sample(n, None if n == 1 else 0))
     task.loss(np.arange(3), 0, Streams(0, range(3)))
     assert len(asked) == 2
     assert asked[0] == asked[1]
@@ -208,7 +148,7 @@ def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatc
 
 def test_an_untrained_adapter_that_adds_nothing_has_nothing_to_distil(make):
     task = make(mode="augment", distil=5, caption_dropout=0.5)
-    task.data.base_captions = CAPTIONS
+    task.data.base_wordings = task.data.wordings
     assert task.loss(np.arange(4), 4, Streams(0, range(4))).item() == 0
     assert task.loss(np.arange(4), 5, Streams(0, range(4))).item() > 0.1
 
@@ -225,7 +165,7 @@ def test_what_is_distilled_is_the_base_model_with_its_own_wording(make, monkeypa
 
     monkeypatch.setattr(type(task.pipe), "encode_prompt", listening)
     task.loss(np.arange(4), 0, Streams(0, range(4)))
-    assert sorted(asked[0]) == sorted(task.data.base_captions)
+    assert sorted(asked[0]) == sorted(text.upper() for text in CAPTIONS)
     noisy, t = torch.randn(4, 4, 8, 8), torch.tensor([1, 300, 600, 900])
     said = task.base_prediction(noisy, t, CAPTIONS)
     task.adapter.detach()
@@ -237,3 +177,42 @@ def test_what_is_distilled_is_the_base_model_with_its_own_wording(make, monkeypa
 def test_distillation_of_a_batch_is_learned(make, tmp_path):
     losses = overfit(make(mode="replace", distil=1, caption_dropout=0.0), tmp_path / "run")
     assert losses[-1] < 0.5 * losses[0]
+
+
+def gradients(task: AdapterTask, parts: list[list[int]], total: int) -> dict[str, Tensor]:
+    """The gradients of the mean loss over samples that come in parts."""
+    task.adapter.zero_grad()
+    for part in parts:
+        (task.loss(np.array(part), 0, Streams(0, part)) * (len(part) / total)).backward()
+    return {name: p.grad.clone() for name, p in task.adapter.named_parameters() if p.grad is not None}
+
+
+def test_a_sample_is_noised_dropped_and_read_alike_whatever_is_beside_it(make):
+    """The gradient of a batch is that of its parts: noise, timestep, dropout and the encoding's noise are the sample's
+    own, however long the captions beside it are."""
+    task = make(mode="replace", caption_dropout=0.3, noise_offset=0.1, min_snr=5.0, loop=LoopSettings(batch_size=8))
+    with torch.no_grad():
+        task.adapter.text_encoding.raw_h += 12  # the encoding's noise counts
+    whole = gradients(task, [list(range(8))], 8)
+    assert whole.keys() == dict(task.adapter.named_parameters()).keys()
+    for parts in ([[0, 1, 2, 3], [4, 5, 6, 7]], [[0, 1], [2, 3], [4, 5], [6, 7]], [[0], [1, 2, 3, 4, 5, 6], [7]]):
+        for name, gradient in gradients(task, parts, 8).items():
+            assert torch.allclose(gradient, whole[name], rtol=1e-3, atol=1e-5), name
+
+
+def test_the_loss_is_weighted_and_offset_as_the_recipe_says(make):
+    plain, weighted, offset = (make("epsilon", **keys) for keys in ({}, {"min_snr": 0.5}, {"noise_offset": 0.5}))
+    losses = [task.loss(np.arange(4), 0, Streams(0, range(4))).item() for task in (plain, weighted, offset)]
+    assert losses[1] < losses[0] != losses[2]
+
+
+def test_without_a_stream_an_encoding_has_no_noise(make):
+    task = make(mode="replace")
+    with torch.no_grad():
+        task.adapter.text_encoding.raw_h += 12
+        noisy, t = torch.randn(2, 4, 8, 8), torch.tensor([100, 900])
+        said = task.prediction(noisy, t, CAPTIONS[:2])
+        assert torch.equal(said, task.prediction(noisy, t, CAPTIONS[:2]))
+        assert not torch.equal(said, task.prediction(noisy, t, CAPTIONS[:2], Streams(0, [0, 1])))
+        task.adapter.eval()
+        assert torch.equal(said, task.prediction(noisy, t, CAPTIONS[:2]))

@@ -48,26 +48,26 @@ class Part:
 def split(data: Captioned, share: float, seed: int) -> tuple[Captioned, Captioned | None]:
     """What is trained on, and what is held out, if anything is.
 
-    A picture's first caption decides, by its hash: pictures with one caption are on one side, and stay there when
-    others are added.
+    Captions are held out, with all pictures of which they are the first one: the share of them with the lowest hashes,
+    so that few change sides when pictures are added.
 
     Raises:
-        LLMDiffError: Nothing would be left on one of the sides.
+        LLMDiffError: Nothing would be left to train on.
     """
     if not share:
         return data, None
-    held = [_draw(seed, texts[0]) < share for texts in data.wordings]
-    sides = [[i for i, is_held in enumerate(held) if is_held == side] for side in (False, True)]
-    if not all(sides):
+    captions = sorted({texts[0] for texts in data.wordings}, key=lambda text: _hash(seed, text))
+    held = set(captions[: max(1, round(share * len(captions)))])
+    if len(held) == len(captions):
         raise LLMDiffError(
-            f"Of {len(data)} pictures a share of {share} cannot be held out; choose another heldout.share or seed."
+            f"heldout.share = {share} leaves nothing to train on of {len(captions)} captions; lower it, or set it to 0."
         )
+    sides = [[i for i, texts in enumerate(data.wordings) if (texts[0] in held) == side] for side in (False, True)]
     return Part(data, sides[0]), Part(data, sides[1])
 
 
-def _draw(seed: int, text: str) -> float:
-    digest = hashlib.sha256(f"{seed} {text}".encode(errors="surrogatepass")).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+def _hash(seed: int, text: str) -> bytes:
+    return hashlib.sha256(f"{seed} {text}".encode(errors="surrogatepass")).digest()
 
 
 class HeldOut:

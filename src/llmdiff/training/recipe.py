@@ -11,7 +11,18 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
 from llmdiff.training.data import Data
 from llmdiff.training.loop import LoopSettings
+from llmdiff.training.lora import LoRASettings
 from llmdiff.training.noise import Timesteps
+
+
+class HeldOutSettings(BaseModel):
+    """What is held out of training, and how it is looked at every `loop.heldout_every` steps."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    share: float = Field(0.0, ge=0, lt=1, description="of the pictures, never trained on")
+    levels: int = Field(5, ge=1, description="of noise, σ evenly spaced over 0 … 1")
+    pictures: int = Field(128, ge=1, description="looked at, if so many are held out")
 
 
 class Recipe(BaseModel):
@@ -28,11 +39,12 @@ class Recipe(BaseModel):
     caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
     timesteps: Timesteps = "uniform"
     noise_offset: float = Field(0.0, ge=0, description="of channel means; 0.05 to 0.1 for very dark pictures")
-    min_snr: float | None = Field(
-        None, gt=0, description="γ of min-SNR weighting, 5 in its paper; none by default"
-    )
+    min_snr: float | None = Field(None, gt=0, description="γ of min-SNR weighting, 5 in its paper; none by default")
     distil: int = Field(0, ge=0, description="first steps, in which the base model's own prediction is the target")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of matrix products in training")
+    gradient_checkpointing: bool = Field(False, description="less memory, a third more time")
+    lora: LoRASettings | None = Field(None, description="a LoRA on the image model, trained too and saved beside it")
+    heldout: HeldOutSettings = HeldOutSettings()
     scalar_rate: float = Field(10.0, gt=0, description="learning-rate factor of gates and block weights")
     samples: list[str] = Field(default_factory=list, description="prompts of the periodic sample sheets")
     loop: LoopSettings = LoopSettings()

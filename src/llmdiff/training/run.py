@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
@@ -13,15 +14,25 @@ from llmdiff.files import written_whole
 from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_png
 from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
+from llmdiff.sources import reason
 from llmdiff.training import checkpoint, precision, precompute
 from llmdiff.training.base import check_trainable, resolution
 from llmdiff.training.data import captioned, captions_of
+from llmdiff.training.heldout import HeldOut, split
 from llmdiff.training.loop import Trainer
+from llmdiff.training.lora import add_lora, check_lora, save_lora
+from llmdiff.training.processes import accelerator
 from llmdiff.training.recipe import Recipe, load_recipe
+from llmdiff.training.sharding import in_main_process, is_sharding_asked_for, shard
 from llmdiff.training.task import AdapterTask
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
+_FREE: Any = {
+    "folder": True, "samples": True, "gradient_checkpointing": True,
+    "loop": {"micro_batch", "log_every", "save_every", "sample_every", "heldout_every", "trackers"},
+}  # fmt: skip
+"""Keys that may change when a run is resumed."""
 
 
 def train(
@@ -43,22 +54,31 @@ def train(
         Interrupted: After Ctrl-C, when a checkpoint is saved.
     """
     recipe = load_recipe(source, options)
+    processes = accelerator(recipe.loop.trackers, recipe.folder)
     _check_folder(recipe, resume)
-    report = progress or silent
-    task = _prepare(recipe, report)
-    trainer = Trainer(task, recipe.loop, recipe.folder)
+    report = progress if progress and processes.is_main_process else silent
+    task, heldout = _prepare(recipe, report, processes)
+    trainer = Trainer(task, recipe.loop, recipe.folder, processes)
     trainer.resume()
-    trainer.run(_on_step(task, report))
+    trainer.run(_on_step(task, report), heldout.losses if heldout else None)
     with trainer.averaged():
-        task.adapter.save_pretrained(recipe.folder / "adapter")
-    count = sum(p.numel() for p in task.adapter.parameters())
+        if processes.is_main_process:
+            _save(task, recipe)
+    processes.wait_for_everyone()
     return {
         "folder": str(recipe.folder),
         "adapter": str(recipe.folder / "adapter"),
         "steps": trainer.step,
         "skipped": trainer.skipped,
-        "parameters": count,
+        "parameters": sum(p.numel() for p in task.module.parameters() if p.requires_grad),
     }
+
+
+def _save(task: AdapterTask, recipe: Recipe) -> None:
+    """Writes the adapter, and the LoRA beside it."""
+    task.adapter.save_pretrained(recipe.folder / "adapter")
+    if recipe.lora:
+        save_lora(task.pipe, recipe.folder / "adapter")
 
 
 def _note(recipe: Recipe) -> Path:
@@ -73,7 +93,7 @@ def _check_folder(recipe: Recipe, resume: bool) -> None:
     if begun and not resume:
         raise LLMDiffError(f"{recipe.folder} already holds a run; add --resume, or set folder to another path.")
     if begun:
-        _check_same(_note(recipe), json.loads(recipe.model_dump_json()))
+        _check_same(_note(recipe), recipe)
 
 
 def _claim(recipe: Recipe) -> None:
@@ -85,31 +105,56 @@ def _claim(recipe: Recipe) -> None:
         raise LLMDiffError(f"The folder {recipe.folder} cannot be written ({error}).") from error
 
 
-def _check_same(note: Path, mine: dict[str, Any]) -> None:
-    """Raises LLMDiffError unless the noted recipe is this one; the folder may have been moved."""
+def _check_same(note: Path, mine: Recipe) -> None:
+    """Raises LLMDiffError unless the noted recipe leads to the same weights as this one; the folder may have moved."""
     try:
-        theirs = json.loads(note.read_text())
+        theirs = Recipe.model_validate_json(note.read_text())  # keys that are newer than it have their defaults
     except (OSError, ValueError) as error:
-        raise LLMDiffError(f"{note} is damaged ({error}); set folder to another path and train anew.") from error
-    changed = [key for key in mine if key != "folder" and mine[key] != theirs.get(key)]
+        raise LLMDiffError(
+            f"{note} is damaged ({reason(error)}); set folder to another path and train anew."
+        ) from error
+    before, now = _binding(theirs), _binding(mine)
+    changed = [key for key in now if now[key] != before[key]]
     if changed:
         raise LLMDiffError(f"The run in {note.parent} has another {changed[0]!r}; resume it with its own recipe.")
 
 
-def _prepare(recipe: Recipe, report: Progress) -> AdapterTask:
+def _binding(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe must stay when its run is resumed: all that its weights depend on, but for rounding."""
+    values: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=_FREE))
+    return values
+
+
+def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[AdapterTask, HeldOut | None]:
     """Loads everything and has the frozen models say what they say of the data; writes nothing if it does not fit."""
     report("Loading the models", 0.0)
-    pipe = load_pipeline(recipe.base)
+    pipe = load_pipeline(recipe.base, device=processes.device)
     check_trainable(pipe)
-    data = captioned(recipe.data, resolution(pipe), report)
-    llm = LanguageModel.load(recipe.llm)
+    pipe.vae.eval()
+    if recipe.lora:
+        check_lora(pipe)
+    data, held = split(captioned(recipe.data, resolution(pipe), report), recipe.heldout.share, recipe.loop.seed)
+    sharded = is_sharding_asked_for(processes)
+    home = torch.device("cpu") if sharded else processes.device
+    llm = LanguageModel.load(recipe.llm, device=home)
     adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
-    latents = precompute.latents(pipe.vae.eval(), data, report)  # first: it finds the pictures that cannot be read
-    _claim(recipe)
-    terms = precompute.BlockTerms.of([*captions_of(data), ""], llm, adapter.config.reading, recipe.folder, report)
+    latents = precompute.latents(pipe.vae, data, report)  # first: it finds the pictures that cannot be read
+    held_latents = precompute.latents(pipe.vae, held, report) if held else None
+    if processes.is_main_process:
+        _claim(recipe)
+    captions = [*captions_of(data), *(captions_of(held) if held else ()), ""]
+    source = captions, llm, adapter.config.reading, recipe.folder, report
+    if sharded:
+        shard(llm, processes)
+        in_main_process(llm, processes, lambda: precompute.BlockTerms.of(*source))
+    with processes.main_process_first():
+        terms = precompute.BlockTerms.of(*source)
     adapter.attach(pipe)
-    bf16 = recipe.precision == "bfloat16" or (recipe.precision == "auto" and precision.HAS_BF16)
-    return AdapterTask(adapter, pipe, latents, data, terms, recipe, bf16)
+    if recipe.lora:
+        add_lora(pipe, recipe.lora, recipe.loop.seed)
+    bf16 = precision.wants_bf16(recipe.precision, processes.mixed_precision, processes.device)
+    task = AdapterTask(adapter, pipe, latents, data, terms, recipe, bf16)
+    return task, HeldOut(task, held_latents, held, recipe.heldout, processes) if held else None
 
 
 def _on_step(task: AdapterTask, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:
@@ -119,8 +164,11 @@ def _on_step(task: AdapterTask, report: Progress) -> Callable[[Trainer, dict[str
         title = f"Training, loss {figures['loss']:.4f}, {figures['images_per_s']:.0f} images/s"
         report(title, trainer.step / task.recipe.loop.steps)
         if every and trainer.step % every == 0:
-            with trainer.averaged():
-                sample_sheet(task, task.recipe.folder / "samples" / f"{trainer.step:06d}.png")
+            in_main_process(task.adapter.llm, trainer.accelerator, lambda: draw(trainer))
+
+    def draw(trainer: Trainer) -> None:
+        with trainer.averaged():
+            sample_sheet(task, task.recipe.folder / "samples" / f"{trainer.step:06d}.png")
 
     return on_step
 

@@ -12,6 +12,7 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import Encoding
 from llmdiff.training.base import BaseModel, Inputs
 from llmdiff.training.data import Batches, Captioned, Frame
+from llmdiff.training.lora import lora_parameters, without_lora
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.precompute import BlockTerms
@@ -20,7 +21,7 @@ from llmdiff.training.recipe import Recipe
 
 
 class AdapterTask:
-    """Denoising under the LLM's encodings; only the adapter trains.
+    """Denoising under the LLM's encodings; only the adapter trains, and the LoRA if there is one.
 
     Args:
         adapter: Attached to `pipe`.
@@ -44,23 +45,31 @@ class AdapterTask:
     ) -> None:
         self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
         self.recipe, self.bf16 = recipe, bf16
-        self.module: nn.Module = adapter
         self.base = BaseModel(pipe)
         self.device = self.base.denoiser.device
         self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.caption_dropout)
         self._parameters = dict(adapter.trainable_parameters())
+        self._lora = [p.requires_grad_() for p in lora_parameters(self.base.denoiser)]
+        self.module: nn.Module = adapter
+        if self._lora:
+            self.module = nn.ModuleDict({"adapter": adapter, "denoiser": self.base.denoiser})
+        if recipe.gradient_checkpointing:
+            self.base.denoiser.enable_gradient_checkpointing()
         adapter.train()
 
     def groups(self) -> list[dict[str, Any]]:
-        """Matrices, and apart from them the gates and block weights, which learn faster and do not decay."""
+        """Matrices, apart from them the gates and block weights, which learn faster and do not decay, and a LoRA."""
         matrices = [p for p in self._parameters.values() if p.ndim > 1]
         vectors = [p for name, p in self._parameters.items() if p.ndim <= 1 and not _is_scalar(name)]
         scalars = [p for name, p in self._parameters.items() if p.ndim <= 1 and _is_scalar(name)]
-        return [
+        groups: list[dict[str, Any]] = [
             {"params": matrices},
             {"params": vectors, "weight_decay": 0.0},
             {"params": scalars, "weight_decay": 0.0, "rate": self.recipe.scalar_rate},
         ]
+        if self.recipe.lora:
+            groups.append({"params": self._lora, "rate": self.recipe.lora.rate})
+        return groups
 
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         """The mean squared error of the denoiser's prediction, weighted as the recipe says."""
@@ -109,7 +118,7 @@ class AdapterTask:
         self, noisy: Tensor, t: Tensor, captions: list[str], frames: list[Frame] | None = None
     ) -> Tensor:
         """What the base model says by itself: a target without the noise of single pictures."""
-        with self._precision(noisy), self.adapter.asleep():
+        with self._precision(noisy), self.adapter.asleep(), without_lora(self.base.denoiser):
             return self.base.predict(noisy, t, self.base.text(captions), frames)
 
     @contextmanager

@@ -1,0 +1,62 @@
+"""A task of four captioned random latents on a tiny real Stable Diffusion, for tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.training.data import Frame, SceneData, Size
+from llmdiff.training.lora import add_lora
+from llmdiff.training.precompute import BlockTerms
+from llmdiff.training.recipe import Recipe
+from llmdiff.training.task import AdapterTask
+from tiny_base import build_base
+
+CAPTIONS = ["a red cup", "two blue cups", "a cat", "a cat at noon"]
+Make = Callable[..., AdapterTask]
+
+
+class Listed:
+    """The captions, which the base model's own text encoder gets in upper case."""
+
+    def __init__(self) -> None:
+        self.wordings = [(text,) for text in CAPTIONS]
+        self.base_wordings = [(text.upper(),) for text in CAPTIONS]
+        self.weights = [1.0] * len(CAPTIONS)
+        self.skipped = ()
+
+    def __len__(self) -> int:
+        return len(CAPTIONS)
+
+    def size(self, index: int) -> Size:
+        return 16, 16
+
+    def frame(self, index: int) -> Frame:
+        return Frame((20, 16), (2, 0), (16, 16))
+
+    def identity(self, index: int) -> str:
+        return str(index)
+
+    def pixels(self, index: int) -> Tensor:
+        raise NotImplementedError
+
+
+def maker(llm: LanguageModel, folder: Path) -> Make:
+    """Makes such tasks; what is given beside prediction type and reading are keys of the recipe."""
+
+    def make(prediction: str = "v_prediction", reading: ReadingConfig | None = None, **changes: Any) -> AdapterTask:
+        recipe = Recipe(data=SceneData(kind="scenes"), folder=folder, reading=reading or ReadingConfig(), **changes)
+        pipe = build_base()
+        pipe.scheduler.register_to_config(prediction_type=prediction)
+        terms = BlockTerms.of([*CAPTIONS, ""], llm, recipe.reading, folder, lambda *_: None)
+        latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1)).half()
+        adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=0).attach(pipe)
+        if recipe.lora:
+            add_lora(pipe, recipe.lora, seed=0)
+        return AdapterTask(adapter, pipe, latents, Listed(), terms, recipe, bf16=False)
+
+    return make
