@@ -1,10 +1,11 @@
 """Files that are there whole or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from llmdiff.files import DRAFTS, written_whole
+from llmdiff.files import DRAFTS, drafts, readable, written_whole
 
 
 def test_the_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -38,3 +39,20 @@ def test_the_longest_name_that_a_file_system_takes_can_be_written(tmp_path: Path
     with written_whole(path) as draft:
         draft.write_bytes(b"x")
     assert path.is_file()
+
+
+def test_the_drafts_of_a_file_are_known_whoever_has_left_them(tmp_path: Path) -> None:
+    mine, other = tmp_path / "x.bin", tmp_path / "y.bin"
+    with written_whole(mine) as draft, written_whole(other) as foreign:
+        draft.write_bytes(b"half")
+        foreign.write_bytes(b"half")
+        left = draft.with_name(draft.name.replace(f".{os.getpid()}.", ".99999999."))
+        left.write_bytes(b"half")
+        assert set(drafts(mine)) == {draft, left}
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (3.9e9, "3.9 GB"), (2e15, "2e+03 TB")]
+)
+def test_sizes_for_people(size: float, text: str) -> None:
+    assert readable(size) == text

@@ -17,8 +17,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     If the context ends in an error, the draft is gone and `path` is as it was. Its folder is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Short, whatever the name: a name that a file system just takes must not be too long with an ending.
-    draft = path.parent / f".{os.getpid()}.{zlib.crc32(path.name.encode(errors='replace')):08x}.part"
+    draft = path.parent / _draft_name(path, str(os.getpid()))
     try:
         yield draft
         with draft.open("r+b") as file:
@@ -26,3 +25,22 @@ def written_whole(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def drafts(path: Path) -> Iterator[Path]:
+    """The drafts of `path`: those being written, and those that killed processes have left."""
+    return path.parent.glob(_draft_name(path, "*"))
+
+
+def readable(size: float) -> str:
+    """A number of bytes for people: 3.9 GB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _draft_name(path: Path, process: str) -> str:
+    """Short, whatever the name: a name that a file system just takes must not be too long with an ending."""
+    return f".{process}.{zlib.crc32(path.name.encode(errors='replace')):08x}.part"

@@ -5,7 +5,7 @@ from llmdiff.language.encode import encode
 from llmdiff.language.encoding import Encoding, Tokens
 from llmdiff.language.model import LanguageModel
 from llmdiff.language.reading import read_stack, read_sum
-from llmdiff.language.text_encoding import TextEncoding
+from llmdiff.language.text_encoding import TextEncoding, condense, term_count
 from llmdiff.language.tokens import tokenize
 
 __all__ = [
@@ -15,8 +15,10 @@ __all__ = [
     "ReadingConfig",
     "TextEncoding",
     "Tokens",
+    "condense",
     "encode",
     "read_stack",
     "read_sum",
+    "term_count",
     "tokenize",
 ]

@@ -1,0 +1,33 @@
+"""What of the frozen models' work a run keeps, and where."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CacheConfig(BaseModel):
+    """What is computed once before training, and kept for this run and others.
+
+    Entries are found by the content of all that they depend on: a run reads what an earlier one wrote as far as it
+    needs the same, and never what was made with other weights, another template, dtype or resolution.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    latents: bool = Field(True, description="keep the VAE's latents; otherwise every step encodes its pictures anew")
+    terms: Literal["all", "grouped", "none"] = Field(
+        "all",
+        description="keep the LLM's terms of all blocks, or their sums over groups of neighbouring blocks, which then "
+        "share one learned weight; with none, every step asks the LLM",
+    )
+    groups: int = Field(8, ge=1, description="how many groups of blocks there are with terms: grouped")
+    folder: Path | None = Field(None, description="where; if not given, `cache` beside the run's folder")
+    check: bool = Field(
+        False, description="hash everything kept before training; otherwise each entry when it is first read"
+    )
+
+    @property
+    def group_count(self) -> int | None:
+        """How many groups of blocks are kept; None keeps the blocks apart."""
+        return self.groups if self.terms == "grouped" else None

@@ -1,0 +1,70 @@
+"""What cached entries depend on, as names of folders: the content of models, whatever they are called.
+
+Of weights that a quantisation has packed, or FSDP divided, samples are looked at (`LanguageModel.content`); of all
+others every bit counts. Library versions do not: they change last bits, which float16 does not keep.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from accelerate.utils import align_module_device
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from llmdiff.language import LanguageModel, ReadingConfig
+
+_READING = 1  # to be counted up whenever llmdiff reads blocks differently
+_ENCODING = 1  # the same of latents
+
+
+def terms_folder(llm: LanguageModel, reading: ReadingConfig, count: int) -> str:
+    """Name of the folder for `count` terms of each token, as this LLM gives them in this reading."""
+    identity = {key: value for key, value in llm.identity().items() if key not in ("name", "revision")}
+    return _name(
+        "terms",
+        version=_READING,
+        identity=identity,
+        content=llm.content().hex(),
+        weights=weights_hash(llm.model),
+        tokenizer=tokenizer_hash(llm.tokenizer),
+        reading=reading.model_dump(mode="json", exclude={"noise"}),
+        count=count,
+    )
+
+
+def latents_folder(vae: Any) -> str:
+    """Name of the folder for the latents of this VAE; the pictures' identities say the rest."""
+    scale = [vae.config.get(name) for name in ("scaling_factor", "shift_factor")]
+    return _name("latents", version=_ENCODING, vae=type(vae).__name__, weights=weights_hash(vae), scale=scale)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """A hash of every weight and buffer of a model with its dtype, bit by bit, wherever accelerate has put it."""
+    digest = hashlib.sha256()
+    for name, part in model.named_modules():
+        with align_module_device(part):
+            for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+                if type(value) in (Tensor, nn.Parameter):
+                    digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
+                    digest.update(_bits(value))
+    return digest.hexdigest()
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of how a tokenizer splits texts and of its special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    how = tokenizer.get_vocab() if backend is None else json.loads(backend.to_str())
+    for state in ("truncation", "padding"):  # of its last call
+        how.pop(state, None)
+    content = [how, tokenizer.special_tokens_map, tokenizer.chat_template]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _name(kind: str, **content: Any) -> str:
+    return f"{kind}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def _bits(value: Tensor) -> memoryview:
+    return memoryview(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
