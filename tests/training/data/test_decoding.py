@@ -104,6 +104,13 @@ def test_plain_pictures_need_nothing(mode):
     assert result.image.tobytes() == image.convert("RGB").tobytes()
 
 
+@pytest.mark.parametrize("width", [16, 72])
+@pytest.mark.parametrize("form", ["BMP", "TIFF", "PPM", "PNG"])
+def test_a_side_of_sixteen_is_no_depth(form, width):
+    """72 pixels are 216 bytes, which Pillow keeps beside the channels' names."""
+    assert decoded(encoded(noisy(size=(width, 16)), form)).notes == ()
+
+
 def test_sixteen_bits_become_eight():
     """Greys as plain numbers would all be white; colours are read by their upper bytes."""
     grey = np.linspace(0, 65535, 40 * 30).astype(np.uint16).reshape(30, 40)

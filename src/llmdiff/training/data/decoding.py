@@ -1,5 +1,6 @@
 """Encoded pictures made into upright 8-bit RGB, whatever they come as."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from llmdiff.training.data.faults import Kind, PictureError
 from llmdiff.training.data.store import Store
 
 _ORIENTATION = 0x0112
+_TURNED = frozenset(range(2, 9))
+_SIXTEEN_BITS = re.compile(";16[BLN]")  # in the names that Pillow has for channels on disk
 _ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")  # others of several frames are pages, or previews of one photograph
 _ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error, zlib.error,
@@ -98,13 +101,13 @@ def _check_still(image: Image.Image, name: str) -> None:
 def _notes(image: Image.Image) -> Iterator[Kind]:
     if image.mode == "CMYK":
         yield Kind.CMYK
-    if image.mode.startswith("I;16") or any("16" in str(tile[3]) for tile in getattr(image, "tile", [])):
+    if image.mode.startswith("I;16") or any(_SIXTEEN_BITS.search(str(tile[3])) for tile in getattr(image, "tile", [])):
         yield Kind.SIXTEEN_BIT
     announced = _orientation(image)
     image.load()  # EXIF data may follow the pixels; a TIFF's is used up by Pillow here
     if image.has_transparency_data:
         yield Kind.TRANSPARENT
-    if {announced, _orientation(image)} - {0, 1}:
+    if _TURNED.intersection((announced, _orientation(image))):
         yield Kind.TURNED
 
 

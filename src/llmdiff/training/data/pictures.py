@@ -88,6 +88,8 @@ class Pictures:
                 )
         if len(faults) == len(numbers):
             raise LLMDiffError(f"None of the {len(numbers)} pictures can be used; `llmdiff data check` says why.")
+        if faults:
+            warnings.warn(f"{len(faults)} of {len(numbers)} pictures are left out, {allowed} may be.", stacklevel=2)
         return faults
 
 

@@ -73,12 +73,13 @@ class Shards:
 
 def _shards(pattern: str) -> list[Path]:
     """The tar files that a pattern names, in the order of their names."""
-    folder = Path(pattern)
-    if folder.is_dir():
-        found = sorted(folder.glob("*.tar"))
+    place = Path(pattern)
+    if place.is_dir():
+        found = sorted(place.glob("*.tar"))
+    elif place.is_file():
+        found = [place]
     else:
-        names = [name for one in _spelled_out(pattern) for name in sorted(glob.glob(one))]  # noqa: PTH207 - also absolute
-        found = [Path(name) for name in names]
+        found = [Path(name) for one in _spelled_out(pattern) for name in sorted(glob.glob(one))]  # noqa: PTH207 - of any root
     if not found:
         raise LLMDiffError(f"No shard matches {pattern}: give a tar file, a folder of them, or a pattern in data.path.")
     return found

@@ -64,7 +64,7 @@ def copied(data: DatasetData, report: Progress) -> Path:
             for number, row in enumerate(_told(_encoded(rows, data.image).take(limit), data)):
                 report(f"Copying rows of {data.path}", number / limit)
                 _add(file, f"{number:09d}{_suffix(row[data.image])}", _content(row[data.image]))
-                _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}).encode())
+                _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}, default=repr).encode())
     except OSError as error:
         raise LLMDiffError(f"The rows of {data.path} cannot be copied to {shard} ({error}).") from error
     return shard
@@ -144,7 +144,8 @@ def _suffix(value: Any) -> str:
 
 def _key(data: DatasetData) -> str:
     """A name by all that the copied rows depend on."""
-    wanted = data.model_dump(include={"path", "name", "split", "revision", "image", "text", "limit"})
+    wanted = data.model_dump(include={"name", "split", "revision", "image", "text", "limit"})
+    wanted["path"] = str(Path(data.path).resolve()) if Path(data.path).exists() else data.path
     return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
 
 
