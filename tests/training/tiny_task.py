@@ -9,9 +9,9 @@ from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.training.cache import BlockTerms
 from llmdiff.training.data import Frame, SceneData, Size
 from llmdiff.training.lora import add_lora
-from llmdiff.training.precompute import BlockTerms
 from llmdiff.training.recipe import Recipe
 from llmdiff.training.task import AdapterTask
 from tiny_base import build_base

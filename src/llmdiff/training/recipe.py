@@ -2,13 +2,14 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
+from llmdiff.training.cache.config import CacheConfig
 from llmdiff.training.data import Data
 from llmdiff.training.loop import LoopSettings
 from llmdiff.training.lora import LoRASettings
@@ -33,6 +34,7 @@ class Recipe(BaseModel):
     folder: Path = Field(Path("runs/adapter"), description="where checkpoints, logs, sheets and the adapter go")
     base: str = "embedded"
     llm: str = "embedded"
+    llm_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the LLM's weights")
     mode: Literal["augment", "replace"] = "augment"
     reading: ReadingConfig = ReadingConfig()
     data: Annotated[Data, Field(discriminator="kind")]
@@ -40,14 +42,34 @@ class Recipe(BaseModel):
     timesteps: Timesteps = "uniform"
     noise_offset: float = Field(0.0, ge=0, description="of channel means; 0.05 to 0.1 for very dark pictures")
     min_snr: float | None = Field(None, gt=0, description="γ of min-SNR weighting, 5 in its paper; none by default")
+    warm_start: Literal["ridge", "none"] = Field(
+        "none", description="ridge fits φ of replace mode to the base model's own text encoder before the first step"
+    )
     distil: int = Field(0, ge=0, description="first steps, in which the base model's own prediction is the target")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of matrix products in training")
+    compile: Literal["auto"] | bool = Field(
+        False, description="the denoiser's blocks; auto: where there is a compiler and 500 steps or more to gain by it"
+    )
     gradient_checkpointing: bool = Field(False, description="less memory, a third more time")
     lora: LoRASettings | None = Field(None, description="a LoRA on the image model, trained too and saved beside it")
     heldout: HeldOutSettings = HeldOutSettings()
     scalar_rate: float = Field(10.0, gt=0, description="learning-rate factor of gates and block weights")
     samples: list[str] = Field(default_factory=list, description="prompts of the periodic sample sheets")
     loop: LoopSettings = LoopSettings()
+    cache: CacheConfig = CacheConfig()
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where latents and terms are kept: by default beside the run's folder, where other runs find them."""
+        return self.cache.folder or self.folder.parent / "cache"
+
+    @model_validator(mode="after")
+    def _warm_start_has_a_phi(self) -> Self:
+        if self.warm_start == "ridge" and self.mode == "augment":
+            raise LLMDiffError(
+                "warm_start: ridge fits φ, which augment mode lacks: set mode to replace or leave it out."
+            )
+        return self
 
     @field_validator("data", mode="before")
     @classmethod

@@ -15,9 +15,10 @@ from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_pn
 from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
 from llmdiff.sources import reason
-from llmdiff.training import checkpoint, precision, precompute
-from llmdiff.training.base import check_trainable, resolution
-from llmdiff.training.data import captioned, captions_of
+from llmdiff.training import checkpoint, precision
+from llmdiff.training.base import BaseModel, check_trainable, resolution
+from llmdiff.training.cache import open_latents, open_terms
+from llmdiff.training.data import Captioned, captioned, captions_of
 from llmdiff.training.heldout import HeldOut, split
 from llmdiff.training.loop import Trainer
 from llmdiff.training.lora import add_lora, check_lora, save_lora
@@ -25,11 +26,13 @@ from llmdiff.training.processes import accelerator
 from llmdiff.training.recipe import Recipe, load_recipe
 from llmdiff.training.sharding import in_main_process, is_sharding_asked_for, shard
 from llmdiff.training.task import AdapterTask
+from llmdiff.training.warm_start import fit, fitting_captions
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
 _FREE: Any = {
-    "folder": True, "samples": True, "gradient_checkpointing": True,
+    "folder": True, "samples": True, "gradient_checkpointing": True, "compile": True,
+    "cache": {"folder", "check", "latents"},
     "loop": {"micro_batch", "log_every", "save_every", "sample_every", "heldout_every", "trackers"},
 }  # fmt: skip
 """Keys that may change when a run is resumed."""
@@ -136,25 +139,37 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     data, held = split(captioned(recipe.data, resolution(pipe), report), recipe.heldout.share, recipe.loop.seed)
     sharded = is_sharding_asked_for(processes)
     home = torch.device("cpu") if sharded else processes.device
-    llm = LanguageModel.load(recipe.llm, device=home)
+    llm = LanguageModel.load(recipe.llm, dtype=getattr(torch, recipe.llm_dtype), device=home)
     adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
-    latents = precompute.latents(pipe.vae, data, report)  # first: it finds the pictures that cannot be read
-    held_latents = precompute.latents(pipe.vae, held, report) if held else None
+    kept = recipe.cache, recipe.cache_folder
+    latents = open_latents(*kept, pipe.vae, data, report)  # first: it finds the pictures that cannot be read
+    held_latents = open_latents(*kept, pipe.vae, held, report) if held else None
     if processes.is_main_process:
         _claim(recipe)
-    captions = [*captions_of(data), *(captions_of(held) if held else ()), ""]
-    source = captions, llm, adapter.config.reading, recipe.folder, report
+    own = _own_captions(recipe, data)
+    captions = [*captions_of(data), *(captions_of(held) if held else ()), *own, ""]
     if sharded:
         shard(llm, processes)
-        in_main_process(llm, processes, lambda: precompute.BlockTerms.of(*source))
-    with processes.main_process_first():
-        terms = precompute.BlockTerms.of(*source)
+        in_main_process(llm, processes, lambda: open_terms(*kept, captions, llm, adapter.config.reading, report))
+    terms = open_terms(*kept, captions, llm, adapter.config.reading, report)
+    if own:
+        fit(adapter, BaseModel(pipe), terms, own, report)
     adapter.attach(pipe)
     if recipe.lora:
         add_lora(pipe, recipe.lora, recipe.loop.seed)
     bf16 = precision.wants_bf16(recipe.precision, processes.mixed_precision, processes.device)
     task = AdapterTask(adapter, pipe, latents, data, terms, recipe, bf16)
+    if precision.wants_compiler(recipe.compile, recipe.loop.steps):
+        precision.compile_around_adapter(task.base.denoiser)
     return task, HeldOut(task, held_latents, held, recipe.heldout, processes) if held else None
+
+
+def _own_captions(recipe: Recipe, data: Captioned) -> list[str]:
+    """What φ is fitted on before the first step of a run, if it is."""
+    begun = checkpoint.newest(recipe.folder / "checkpoints") is not None
+    if recipe.warm_start == "none" or begun:
+        return []
+    return fitting_captions(captions_of(data), (text for texts in data.base_wordings for text in texts))
 
 
 def _on_step(task: AdapterTask, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import Encoding
 from llmdiff.training.base import BaseModel, Inputs
+from llmdiff.training.cache import Latents, Terms
 from llmdiff.training.data import Batches, Captioned, Frame
 from llmdiff.training.lora import lora_parameters, without_lora
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.precision import attention_kernels, autocast
-from llmdiff.training.precompute import BlockTerms
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 
@@ -26,7 +26,7 @@ class AdapterTask:
     Args:
         adapter: Attached to `pipe`.
         pipe: The base model, frozen here.
-        latents: Scaled latents of the pictures, (pictures, channels, height, width).
+        latents: Scaled latents of the pictures: by a list of numbers B of them, (B, channels, height, width).
         data: Their captions, in the same order.
         terms: The LLM's block terms of all captions and of the empty one.
         recipe: Dropout of captions, timesteps, learning rate of the scalars, seed.
@@ -37,9 +37,9 @@ class AdapterTask:
         self,
         adapter: LLMDiffAdapter,
         pipe: Any,
-        latents: Tensor,
+        latents: Latents | Tensor,
         data: Captioned,
-        terms: BlockTerms,
+        terms: Terms,
         recipe: Recipe,
         bf16: bool,
     ) -> None:

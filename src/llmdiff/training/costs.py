@@ -1,0 +1,306 @@
+"""What a run will cost: parameters, memory and disk from the models' shapes alone, before any weight is there.
+
+Models are built from their configs on torch's meta device, where tensors have a shape and no content. Only `*.json`
+files of the models are fetched. What a backward pass needs of the forward pass is counted by running one on that
+device: it is the sum of the tensors that autograd keeps, with attention as a fused kernel keeps it.
+
+Letters in shapes: B batch, S tokens, D LLM width, T blocks, W width of the base's text features.
+"""
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import ModelMixin
+from huggingface_hub import snapshot_download
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.adapter.config import AdapterConfig
+from llmdiff.adapter.context import Binding, Context
+from llmdiff.adapter.hooks import attach_branches
+from llmdiff.adapter.layers import describe_base, pooled_width
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import Encoding, term_count
+from llmdiff.language.loading import find_loader
+from llmdiff.models import EMBEDDED, language_model, shipped_base
+from llmdiff.sources import LOADING_FAULTS, local_folder, reason
+from llmdiff.training.base import BaseModel, resolution
+from llmdiff.training.cache.latents import latent_bytes
+from llmdiff.training.cache.terms import term_bytes
+from llmdiff.training.data import captioned
+from llmdiff.training.recipe import Recipe
+
+TOKENS = 24
+"""Tokens of a caption where no data is at hand to count them in: of a sentence of 18 words."""
+
+_CHARACTERS = 4  # of a token, about, in English
+_CONFIGS = ["model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json"]
+_STATE = 4 + 4 + 8  # bytes of a trained number, its gradient, and AdamW's two moments
+_KEPT = 2  # checkpoints
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One line of the bill.
+
+    Attributes:
+        name: what it is for.
+        size: bytes, about.
+        note: how it comes about.
+    """
+
+    name: str
+    size: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The bill of a recipe.
+
+    Attributes:
+        memory: of the device that trains.
+        disk: of the run's folder and the caches.
+        parameters: how many numbers are trained.
+    """
+
+    memory: list[Cost]
+    disk: list[Cost]
+    parameters: int
+
+
+def costs(recipe: Recipe) -> Costs:
+    """What a recipe will take, from its models' configs and its data's captions.
+
+    Raises:
+        LLMDiffError: A config cannot be found or read.
+    """
+    with torch.device("meta"):
+        pipe = _base_on_meta(recipe.base)
+        llm = _llm_on_meta(recipe.llm)
+        adapter = _adapter_on_meta(recipe, pipe, llm)
+    count = term_count(adapter.config.reading, llm.block_count, recipe.cache.group_count)
+    data, trained = _Data.of(recipe, resolution(pipe)), _numbers(adapter)
+    return Costs(_memory(recipe, pipe, llm, adapter, data), _disk(recipe, pipe, llm, count, data, trained), trained)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """How much there is to cache, by one picture and one caption where the data is not at hand."""
+
+    pictures: int
+    size: tuple[int, int]
+    tokens: int
+    captions: int
+    known: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe, side: int) -> "_Data":
+        try:
+            data = captioned(recipe.data, side)
+        except LLMDiffError:
+            return cls(1, (side, side), TOKENS, 1, known=False)
+        texts = {text for wordings in data.wordings for text in wordings}
+        tokens = sum(1 + len(text) // _CHARACTERS for text in texts)
+        return cls(len(data), data.size(0), tokens, len(texts), known=True)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of an average caption, and a half more for the padding to the longest of a batch."""
+        return max(1, round(1.5 * self.tokens / self.captions))
+
+
+def _memory(recipe: Recipe, pipe: Any, llm: Any, adapter: LLMDiffAdapter, data: _Data) -> list[Cost]:
+    width = getattr(torch, recipe.llm_dtype).itemsize
+    rows = [
+        Cost(name, 4 * _numbers(part), f"{_numbers(part):,} numbers, frozen, float32")
+        for name, part in pipe.parts.items()
+    ]
+    rows.append(Cost("LLM", width * llm.numbers, f"{llm.numbers:,} numbers, frozen, {recipe.llm_dtype}"))
+    trained, averaged = _numbers(adapter), 4 if recipe.loop.ema else 0
+    note = f"{trained:,} numbers, with gradients, AdamW" + (" and averages" if averaged else "")
+    rows.append(Cost("adapter", (_STATE + averaged) * trained, note))
+    batch = recipe.loop.micro_batch or recipe.loop.batch_size
+    kept = _activations(recipe, pipe, adapter, batch, data)
+    note = f"kept for the backward pass, {batch} pictures of {data.size[0]}×{data.size[1]} in float32"
+    return [*rows, Cost("activations", kept, note + ("; bfloat16 halves it" if recipe.precision != "float32" else ""))]
+
+
+def _disk(recipe: Recipe, pipe: Any, llm: Any, count: int, data: _Data, trained: int) -> list[Cost]:
+    rows = []
+    whole = "" if data.known else "for each "
+    if recipe.cache.latents:
+        size = data.pictures * latent_bytes(pipe.vae, *data.size)
+        rows.append(Cost("latents", size, f"{data.pictures:,} pictures" if data.known else f"{whole}picture"))
+    if recipe.cache.terms != "none":
+        note = f"{data.captions:,} captions, about" if data.known else f"{whole}caption of"
+        note += f" {data.tokens:,} tokens, {count} terms of width {llm.width} each"
+        rows.append(Cost("terms", term_bytes(data.tokens, count, llm.width), note))
+    size = _KEPT * trained * (_STATE - 4 + (4 if recipe.loop.ema else 0))
+    return [*rows, Cost("checkpoints", size, f"the newest {_KEPT}"), Cost("adapter", 4 * trained, "float32")]
+
+
+def _numbers(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _activations(recipe: Recipe, pipe: Any, adapter: LLMDiffAdapter, batch: int, data: _Data) -> int:
+    """Bytes that autograd keeps of one forward pass of a batch."""
+    base, kept = BaseModel(pipe), _Kept()
+    denoiser = base.denoiser
+    if recipe.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    adapter.train().requires_grad_(True)
+    context = Context(recipe.mode)
+    attach_branches(denoiser, adapter.named_branches(), context)
+    factor = pipe.vae_scale_factor
+    channels, text = denoiser.config.in_channels, adapter.config.base.context_width
+    with torch.device("meta"), _FusedAttention(), kept.watching([*denoiser.parameters(), *adapter.parameters()]):
+        noisy = torch.zeros(batch, channels, data.size[0] // factor, data.size[1] // factor)
+        embeds = torch.zeros(batch, data.longest, adapter.llm.width, requires_grad=True)
+        mask = torch.ones(batch, data.longest, dtype=torch.bool)
+        inputs: dict[str, Any] = {"encoder_hidden_states": torch.zeros(batch, 77, text)}
+        if width := pooled_width(pipe):
+            inputs["added_cond_kwargs"] = {"text_embeds": torch.zeros(batch, width)}
+        stand_in = adapter.stand_in if recipe.mode == "replace" else None
+        context.binding = Binding(Encoding(embeds, mask), None, stand_in)
+        base.predict(noisy, torch.zeros(batch, dtype=torch.long), inputs)
+    return kept.size
+
+
+class _Kept:
+    """Counts what autograd keeps, each storage once and without what is there anyway."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._seen: dict[int, Tensor] = {}
+
+    @contextmanager
+    def watching(self, given: list[nn.Parameter]) -> Iterator[None]:
+        ours = {p.untyped_storage()._cdata for p in given}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in ours and storage._cdata not in self._seen:
+                self._seen[storage._cdata] = tensor  # held, so that no other storage gets its place
+                self.size += storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield
+
+
+class _Attention(torch.autograd.Function):
+    """Keeps what a fused kernel keeps: queries, keys, values and result, and not the scores."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        result = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, result)
+        return result
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Within it, attention is `_Attention`; on the meta device torch would take the plain one."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.scaled_dot_product_attention:
+            named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+            return _Attention.apply(named["query"], named["key"], named["value"])
+        return func(*args, **(kwargs or {}))
+
+
+def _base_on_meta(name: str) -> Any:
+    """The parts of a pipeline without their weights, as far as training asks for them."""
+    folder = shipped_base() if name == EMBEDDED else _config_folder(name, "base model", "model_index.json")
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+        parts = {
+            key: part
+            for key, of in index.items()
+            if isinstance(of, list) and (part := _part(folder / key, *of)) is not None
+        }
+        scheduler = _class(*index["scheduler"]).from_pretrained(folder / "scheduler")
+    except LOADING_FAULTS as error:
+        raise LLMDiffError(f"The configs of the base model {name} cannot be used: {reason(error)}.") from error
+    vae = parts["vae"]
+    factor = getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
+    return SimpleNamespace(
+        **parts, parts=parts, scheduler=scheduler, components=parts, config=index, vae_scale_factor=factor,
+        name_or_path=name,
+    )  # fmt: skip
+
+
+def _part(folder: Path, library: str | None, kind: str | None) -> nn.Module | None:
+    """A model of a pipeline without its weights; None for what is no model, or has no weights that training needs."""
+    if library is None or kind is None or not (folder / "config.json").is_file():
+        return None
+    found = _class(library, kind)
+    if not issubclass(found, nn.Module):
+        return None
+    if issubclass(found, ModelMixin):
+        return found.from_config(found.load_config(folder)).eval().to("meta")
+    return found(found.config_class.from_pretrained(folder)).eval()
+
+
+def _class(library: str, kind: str) -> Any:
+    """A class by what a pipeline's index says of it: diffusers, transformers, or a kind of pipeline with its own."""
+    if library in ("diffusers", "transformers"):
+        return getattr(importlib.import_module(library), kind)
+    return getattr(importlib.import_module(f"diffusers.pipelines.{library}"), kind)
+
+
+def _llm_on_meta(name: str) -> Any:
+    """Width and number of blocks of an LLM, and how many weights it has."""
+    known = language_model(name)
+    if known and not known.present:
+        raise LLMDiffError(f"The config of {name} comes with its weights: run `llmdiff models pull {name}` first.")
+    folder = known.locate() if known else _config_folder(name, "language model", "config.json")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        loader = find_loader(config)
+        numbers = _numbers(loader.from_config(config))
+    except LOADING_FAULTS as error:
+        raise LLMDiffError(f"The config of the language model {name} cannot be used: {reason(error)}.") from error
+    text = config.get_text_config()
+    generates = loader in (AutoModelForCausalLM, AutoModelForImageTextToText)
+    return SimpleNamespace(
+        width=text.hidden_size, block_count=text.num_hidden_layers, numbers=numbers, generates=generates
+    )
+
+
+def _adapter_on_meta(recipe: Recipe, pipe: Any, llm: Any) -> LLMDiffAdapter:
+    """The adapter of a recipe, without weights."""
+    chosen = "extraction" in recipe.reading.model_fields_set or llm.generates
+    config = AdapterConfig(
+        mode=recipe.mode,
+        reading=recipe.reading if chosen else recipe.reading.model_copy(update={"extraction": "last"}),
+        llm={},
+        base=describe_base(pipe),
+        pooled_width=pooled_width(pipe) if recipe.mode == "replace" else None,
+    )
+    return LLMDiffAdapter(config, llm)
+
+
+def _config_folder(name: str, what: str, marker: str) -> Path:
+    """The folder of a model's configs; of one on the Hub they alone are fetched."""
+    folder = local_folder(name, what, marker)
+    if folder is not None:
+        return folder
+    try:
+        return Path(snapshot_download(name, allow_patterns=_CONFIGS))
+    except LOADING_FAULTS as error:
+        raise LLMDiffError(
+            f"The configs of the {what} {name!r} are neither here nor could they be fetched from the Hugging Face Hub: "
+            f"check the name and the network ({reason(error)})."
+        ) from error
