@@ -29,7 +29,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_llama(blocks: int = 4, width: int = 32, seed: int = 0) -> LanguageModel:
+def build_llama(blocks: int = 4, width: int = 32, seed: int = 0, positions: int = 512) -> LanguageModel:
     """A random Llama with the byte-level tokenizer."""
     tokenizer = build_tokenizer()
     config = LlamaConfig(
@@ -39,7 +39,7 @@ def build_llama(blocks: int = 4, width: int = 32, seed: int = 0) -> LanguageMode
         num_hidden_layers=blocks,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         initializer_range=0.2,
     )
     with torch.random.fork_rng():

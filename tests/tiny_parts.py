@@ -26,7 +26,7 @@ def build_vae(levels: int = 2) -> AutoencoderKL:
     """A VAE of 4 latent channels that halves the sides of a picture once less than it has levels."""
     halves = {"down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels}
     return AutoencoderKL(
-        block_out_channels=(8,) * levels, norm_num_groups=4, latent_channels=4, sample_size=16, **halves
+        block_out_channels=(8,) * levels, norm_num_groups=4, latent_channels=4, sample_size=8 * levels, **halves
     ).eval()
 
 

@@ -71,7 +71,7 @@ def load_lora(pipe: Any) -> None:
         weights[f"{name}.lora_A.weight"] = torch.randn(2, linear.in_features, generator=generator)
         weights[f"{name}.lora_B.weight"] = 0.3 * torch.randn(linear.out_features, 2, generator=generator)
     part = "unet" if hasattr(pipe, "unet") else "transformer"
-    if hasattr(pipe, "load_lora_weights"):
+    if hasattr(pipe, "load_lora_weights") and hasattr(denoiser, "load_lora_adapter"):
         pipe.load_lora_weights({f"{part}.{name}": weight for name, weight in weights.items()})
     else:
         peft.inject_adapter_in_model(peft.LoraConfig(r=2, lora_alpha=2, target_modules=names), denoiser)

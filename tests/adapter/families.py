@@ -155,9 +155,14 @@ FAMILIES = {
         Family(
             "Kolors",
             build_kolors,
-            {"max_sequence_length": 32},
+            {"max_sequence_length": 12},
             {"img2img": KolorsImg2ImgPipeline},
-            lacks={"inpainting": NO_PIPELINE} | NO_CONTROLNET | NO_CLIP_SKIP,
+            lacks=NO_CONTROLNET
+            | NO_CLIP_SKIP
+            | {
+                "inpainting": NO_PIPELINE,
+                "pickle, augment": "diffusers 0.42's ChatGLM holds a local function, which cannot be pickled",
+            },
         ),
         Family("PixArt", build_pixart, BINNING, lacks=NO_UNET | NO_CONTROLNET),
         Family(
@@ -201,7 +206,9 @@ AUGMENTED = {
             {"controlnet": HunyuanDiTControlNetPipeline},
             UNCHECKED,
             control={"control_image": torch.ones(1, 3, 64, 64)},
-            lacks=NO_UNET | MIXED,
+            lacks=NO_UNET
+            | MIXED
+            | {"sequential offload": "diffusers 0.42's Hunyuan-DiT uses weights past the hooks that would bring them"},
         ),
     )
 }

@@ -122,7 +122,7 @@ def build_chatglm() -> ChatGLMModel:
     )
     model = ChatGLMModel(config, empty_init=False)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(parameter)
     return model.eval()
 
 
