@@ -35,6 +35,18 @@ def test_it_equals_reading_everything_together(
     assert torch.equal(start, expected_start)
 
 
+@pytest.mark.parametrize("family", [family for family, changes in FAMILIES.items() if changes.get("sliding_window")])
+def test_a_window_that_the_prefix_fits_slides_on_after_it(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    changes = FAMILIES[family] | {"sliding_window": 12}
+    llm = LanguageModel.from_model(build(family, changes, torch.float32), tokenizer, family)
+    config = ReadingConfig(template="Say this: {prompt}", normalise="none")  # of 9 tokens, and the longest prompt of 25
+    tokens = tokenize(llm, PROMPTS, config)
+    _, stack = read_stack(llm, tokens, config)
+    assert [cache is None for cache in llm.prefixes.values()] == [family == "Gemma4Text"]
+    _, expected = together(llm, tokens, config)
+    assert (stack - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 @pytest.mark.parametrize("extraction", ["llmdiff", "last", "mean"])
 def test_every_extraction_goes_on_from_it(tiny_llm: LanguageModel, extraction: str, template: str) -> None:

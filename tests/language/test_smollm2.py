@@ -7,7 +7,7 @@ import torch
 
 from language.families import reference_scores
 from llmdiff.embedded.llm import SMOLLM2
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode, read_stack, tokenize
+from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, Tokens, encode, read_stack, tokenize
 
 pytestmark = pytest.mark.skipif(not SMOLLM2.is_present(), reason="the embedded LLM has not been fetched")
 
@@ -53,3 +53,17 @@ def test_any_prompt_has_a_finite_encoding(llm: LanguageModel) -> None:
     assert (encoding.mask.sum(1) > 0).all()
     with pytest.warns(UserWarning, match="are cut"):
         assert encode(llm, ["parrot " * 5000], config, text_encoding).embeds.shape == (1, 64, 576)
+
+
+@pytest.mark.slow
+def test_a_prompt_of_600_tokens_is_read_to_its_end(llm: LanguageModel) -> None:
+    """Its first 520 tokens read as they do without the rest, and the rest has scores as large as theirs."""
+    config = ReadingConfig(max_tokens=600, normalise="none")
+    with pytest.warns(UserWarning, match=r"and 600 are read; the last \d+ are cut, from: 'parrot"):
+        tokens = tokenize(llm, ["parrot " * 700], config)
+    assert tokens.kept.shape == (1, 600)
+    whole = read_stack(llm, tokens, config)[1][:, 0]
+    begun = read_stack(llm, Tokens(tokens.ids[:, :520], tokens.mask[:, :520]), config)[1][:, 0]
+    sizes = whole.norm(dim=-1)
+    assert ((whole[:, :520] - begun).norm(dim=-1)[:, 1:] / sizes[:, 1:520]).max() < 1e-3
+    assert (sizes[:, 520:].mean(1) > 0.1 * sizes[:, 1:520].mean(1)).all()

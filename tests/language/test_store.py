@@ -77,6 +77,18 @@ def test_those_used_longest_ago_go_first(store: EncodingStore) -> None:
     assert store.get("huge") is None
 
 
+def test_a_file_that_may_be_read_and_not_touched_is_read(store: EncodingStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(path)
+
+    store.put("a", torch.ones(3, 4))
+    monkeypatch.setattr(os, "utime", refuse)
+    for _ in range(2):
+        found = store.get("a")
+        assert found is not None
+        assert torch.equal(found, torch.ones(3, 4))
+
+
 def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     store = EncodingStore(tmp_path / "file" / "encodings", 1000)

@@ -169,7 +169,8 @@ def _check_complete(source: str, model: PreTrainedModel, missing: Iterable[str])
     stack = find_stack(model)
     pooled = {weight for name, weight in stack.named_parameters() if name.startswith("pooler.")}
     read = set(stack.parameters()) - pooled
-    made_up = [name for name, weight in model.named_parameters() if name in set(missing) and weight in read]
+    lacking = set(missing)
+    made_up = [name for name, weight in model.named_parameters() if name in lacking and weight in read]
     if made_up:
         raise LLMDiffError(f"The weights in {source} lack {made_up[0]}: they are those of another model.")
 
@@ -192,7 +193,7 @@ def _load_failure(loading: Loading, part: str, error: Exception) -> str:
     if isinstance(error, SafetensorError):
         return f"The weights in {source} are damaged ({why}): delete them and fetch them again."
     if isinstance(error, OSError) and not Path(source).is_dir():
-        return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {why}"
+        return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {why}."
     if part == "tokenizer":
         return f"The tokenizer in {source} is missing or damaged ({why}); a tokenizer.json belongs there."
-    return f"{source} could not be loaded as a language model: {why}"
+    return f"{source} could not be loaded as a language model: {why}."

@@ -45,11 +45,12 @@ class EncodingStore:
                 expected = (file.metadata() or {}).get(_HASH)
             if _hash(embeds) != expected:
                 raise SafetensorError("not what was written")
-            os.utime(path)
         except (OSError, SafetensorError):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):  # of a file that may be read and not touched, or that another process has dropped
+            os.utime(path)
         return embeds
 
     def put(self, key: str, embeds: Tensor) -> None:
