@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-from llmdiff.files import DRAFTS
 from llmdiff.training import checkpoint
 from llmdiff.training.loop import LoopSettings, Trainer
 from training.regression import Regression, settings
@@ -38,7 +37,8 @@ def train_until_killed(folder: Path) -> None:
 
 
 def wait_for_a_draft(folder: Path) -> None:
-    while not any(folder.glob(DRAFTS)):
+    before = set(checkpoint.leftovers(folder))
+    while not set(checkpoint.leftovers(folder)) - before:
         time.sleep(0.0005)
 
 
@@ -58,7 +58,7 @@ def one_round(folder: Path, number: int, rng: random.Random) -> dict[str, int | 
     os.waitpid(child, 0)
     path = checkpoint.newest(checkpoints)
     assert path is not None
-    return {"step": checkpoint.load(path)[1]["step"], "draft": any(checkpoints.glob(DRAFTS))}
+    return {"step": checkpoint.load(path)[1]["step"], "draft": bool(checkpoint.leftovers(checkpoints))}
 
 
 if __name__ == "__main__":

@@ -15,8 +15,11 @@ from llmdiff.training.randomness import Streams
 
 
 class Regression:
-    """Fits a noisy line; noise and samples are functions of what the loop hands in. `bad` steps have no finite loss,
-    in the step `interrupt` names a signal comes, and memory is for `room` samples at once: `full` says so of more."""
+    """Fits a noisy line; noise and samples are functions of what the loop hands in.
+
+    `bad` steps have no finite loss and `steep` ones no finite gradient; in the step that `interrupt` names a signal
+    comes; memory is for `room` samples at once, and `full` is raised when there are more.
+    """
 
     def __init__(self, bad: set[int] | None = None, pause: float = 0.0, seed: int = 0, width: int = 5) -> None:
         with torch.random.fork_rng():
@@ -24,6 +27,7 @@ class Regression:
             self.module = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 1))
         self.module[0].bias = nn.Parameter(torch.ones(width), requires_grad=False)
         self.bad, self.pause = bad or set(), pause
+        self.steep: set[int] = set()
         self.seen: list[int] = []
         self.interrupt: tuple[int, int] | None = None
         self.room = 1000
@@ -43,6 +47,8 @@ class Regression:
         x = torch.stack([torch.sin(torch.arange(1.0, 4.0) * (1 + n % 97)) for n in indices])
         y = x.sum(1, keepdim=True) + 0.1 * rng.normal(1)
         loss = (self.module(x) - y).square().mean()
+        if step in self.steep:
+            loss = loss + (0 * self.module[2].bias).abs().sqrt().sum()
         return loss * float("nan") if step in self.bad else loss
 
 

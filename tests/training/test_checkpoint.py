@@ -78,9 +78,10 @@ def test_what_follows_damaged_ones_is_not_thrown_away_for_them(tmp_path):
     assert checkpoint.newest(tmp_path) == path
 
 
-def test_a_half_written_one_is_never_chosen_and_is_cleared_away(tmp_path):
+@pytest.mark.parametrize("name", [".123.0badcafe.part", ".tmpXxbPrG"])
+def test_a_half_written_one_is_never_chosen_and_is_cleared_away(tmp_path, name):
     (good,) = save(tmp_path, 5)
-    half = tmp_path / ".123.0badcafe.part"
+    half = tmp_path / name
     half.write_bytes(good.read_bytes()[:50])
     assert checkpoint.newest(tmp_path) == good
     save(tmp_path, 10)

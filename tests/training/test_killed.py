@@ -94,7 +94,7 @@ def test_twenty_kills_leave_a_checkpoint_that_loads_and_the_same_run(tmp_path: P
     assert resumed.resume()
     assert resumed.step == steps[-1]
     resumed.run()
-    assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
+    assert len(list((tmp_path / "killed" / "checkpoints").iterdir())) == 2, "nothing half written is left"
     Trainer(killing.task(), killing.plan(end).model_copy(update={"save_every": end}), tmp_path / "whole").run()
     assert_same(final(tmp_path / "whole"), final(tmp_path / "killed"))
     assert log(tmp_path / "whole") == log(tmp_path / "killed")

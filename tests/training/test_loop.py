@@ -1,6 +1,5 @@
 """The loop: its rate, its average, and that a stopped run ends as one that was not stopped."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,38 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.tracking import GeneralTracker
 from pydantic import ValidationError
 from torch import nn
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint
 from llmdiff.training.loop import Interrupted, LoopSettings, Trainer, rate_factor
-from llmdiff.training.processes import accelerator
 from llmdiff.training.randomness import Streams
 from training import regression
+from training.outcomes import assert_same, losses, weights
 from training.regression import Regression, settings
-
-
-def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Everything that a run ends with."""
-    names = {p: name for name, p in trainer.task.module.named_parameters()}
-    return {
-        **trainer.task.module.state_dict(),
-        **checkpoint.prefixed("ema", trainer.ema),
-        **checkpoint.optimizer_tensors(trainer.optimizer, names),
-    }
-
-
-def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    assert [name for name in a if not torch.equal(a[name], b[name])] == []
-
-
-def losses(folder: Path) -> list[tuple[int, float]]:
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [(row["step"], row["loss"]) for row in rows]
 
 
 def test_the_rate_rises_stays_and_falls():
@@ -207,18 +184,6 @@ def test_a_killed_run_goes_on_to_the_bit(tmp_path):
     assert len(steps) == len(set(steps))
 
 
-def test_what_was_logged_after_the_checkpoint_is_logged_anew(tmp_path):
-    Trainer(Regression(), settings(6), tmp_path).run()
-    log = tmp_path / "log.jsonl"
-    once = log.read_text()
-    log.write_text(once + '{"step": 7, "loss": 1.0}\n{"step": 8, "lo')
-    again = Trainer(Regression(), settings(8), tmp_path)
-    again.resume()
-    again.run()
-    assert log.read_text().startswith(once)
-    assert [step for step, _ in losses(tmp_path)] == list(range(1, 9))
-
-
 def test_a_run_that_has_ended_has_nothing_to_do(tmp_path):
     Trainer(Regression(), settings(5), tmp_path).run()
     again = Trainer(Regression(), settings(5), tmp_path)
@@ -263,64 +228,16 @@ def test_nine_bad_steps_are_borne_and_ten_end_the_run(tmp_path):
     assert checkpoint.newest(tmp_path / "ten" / "checkpoints").name == "step-00000015.safetensors"
 
 
-def assert_near(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    assert [name for name in a if not torch.allclose(a[name], b[name], rtol=1e-4, atol=1e-6)] == []
-
-
-@pytest.mark.parametrize("micro_batch", [1, 2, 3, 9])
-def test_micro_batches_change_the_rounding_alone(tmp_path, micro_batch):
-    whole = Trainer(Regression(), settings(10), tmp_path / "whole")
-    parts = Trainer(Regression(), settings(10, micro_batch=micro_batch), tmp_path / "parts")
-    whole.run()
-    parts.run()
-    assert parts.task.seen == whole.task.seen
-    assert_near(weights(whole), weights(parts))
-    assert losses(tmp_path / "parts") == [
-        (step, pytest.approx(loss, abs=2e-6)) for step, loss in losses(tmp_path / "whole")
-    ]
-
-
-SHORTAGES = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory: you tried to."),
-    MemoryError(),
-]
-
-
-@pytest.mark.parametrize("shortage", SHORTAGES, ids=["CUDA", "CPU", "Windows", "Python"])
-def test_a_lack_of_memory_halves_the_micro_batch_and_keeps_the_batch(tmp_path, shortage):
+def test_a_gradient_that_is_not_finite_is_as_bad_as_a_loss(tmp_path):
     task = Regression()
-    task.room, task.full = 1, shortage
-    short = Trainer(task, settings(8), tmp_path / "short")
-    with pytest.warns(UserWarning, match="Out of memory in step 1: going on with micro-batches of") as warned:
-        short.run()
-    assert ["micro-batches of 2" in str(w.message) or "micro-batches of 1" in str(w.message) for w in warned] == [
-        True
-    ] * 2
-    assert task.seen == list(range(32)), "no sample twice, none left out"
-    whole = Trainer(Regression(), settings(8), tmp_path / "whole")
-    whole.run()
-    assert_near(weights(whole), weights(short))
-    again = Trainer(Regression(), settings(8), tmp_path / "short")
-    again.resume()
-    assert again.micro_batch == 1, "a resumed run does not try again what did not fit"
-
-
-def test_a_sample_that_does_not_fit_says_which_knob_to_turn(tmp_path):
-    task = Regression()
-    task.room = 0
-    trainer = Trainer(task, settings(8, micro_batch=1), tmp_path)
-    with pytest.raises(LLMDiffError, match=r"gradient_checkpointing .* precision .* data\.resolution"):
-        trainer.run()
-
-
-def test_other_faults_are_not_taken_for_a_lack_of_memory(tmp_path):
-    task = Regression()
-    task.room, task.full = 2, RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    with pytest.raises(RuntimeError, match="shapes"):
-        Trainer(task, settings(8), tmp_path).run()
+    task.steep = {2}
+    trainer = Trainer(task, settings(4), tmp_path / "one")
+    trainer.run()
+    assert trainer.skipped == 1
+    assert all(torch.isfinite(value).all() for value in weights(trainer).values())
+    task.steep = set(range(20))
+    with pytest.raises(LLMDiffError, match="not finite for ten steps in a row"):
+        Trainer(task, settings(20), tmp_path / "ten").run()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -344,65 +261,3 @@ def test_a_checkpoint_from_before_micro_batches_is_resumed(tmp_path):
     assert again.resume()
     assert (again.step, again.skipped, again.micro_batch) == (5, 2, 4)
     assert_same(weights(first), weights(again))
-
-
-def test_what_is_held_out_is_looked_at_now_and_then_with_the_averaged_weights(tmp_path):
-    trainer = Trainer(Regression(), settings(7, heldout_every=3, log_every=2), tmp_path)
-    seen: list[tuple[int, bool]] = []
-
-    def evaluate(trainer: Trainer) -> dict[str, float]:
-        name, ema = next(iter(trainer.ema.items()))
-        seen.append((trainer.step, torch.equal(dict(trainer.task.module.named_parameters())[name], ema)))
-        return {"heldout/σ0.5/adapter": float(trainer.step)}
-
-    trainer.run(evaluate=evaluate)
-    assert seen == [(3, True), (6, True), (7, True)]
-    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [(row["step"], row.get("heldout/σ0.5/adapter")) for row in rows] == [
-        (2, None),
-        (3, 3),
-        (4, None),
-        (6, 6),
-        (7, 7),
-    ]
-
-
-class Recorder(GeneralTracker):
-    """A tracker of one's own, as accelerate takes it."""
-
-    name = "recorder"
-    requires_logging_directory = False
-
-    def __init__(self) -> None:
-        super().__init__(_blank=True)
-        self.rows: list[tuple[int, set[str]]] = []
-        self.config: dict[str, object] = {}
-        self.finished = False
-
-    @property
-    def tracker(self) -> "Recorder":
-        return self
-
-    def store_init_configuration(self, values: dict[str, object]) -> None:
-        self.config = values
-
-    def log(self, values: dict[str, float], step: int, **_: object) -> None:
-        self.rows.append((step, set(values)))
-
-    def finish(self) -> None:
-        self.finished = True
-
-
-def test_trackers_of_accelerate_are_told(tmp_path):
-    recorder = Recorder()
-    Trainer(Regression(), settings(4, log_every=2), tmp_path, Accelerator(cpu=True, log_with=[recorder])).run()
-    assert recorder.rows == [(step, {"loss", "norm", "rate", "images_per_s"}) for step in (2, 4)]
-    assert recorder.config["steps"] == 4
-    assert recorder.finished
-
-
-def test_a_tracker_that_is_not_there_is_told():
-    with pytest.raises(
-        LLMDiffError, match="'wander' cannot be used: accelerate knows no such tracker, or choose one of"
-    ):
-        accelerator(["wander"])

@@ -38,9 +38,14 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[s
             f"The checkpoint {path} could not be written ({error}); free disk space and resume."
         ) from error
     older = sorted(old for old in _complete(folder) if old < path)
-    for old in [*older[: max(0, len(older) + 1 - keep)], *folder.glob(DRAFTS)]:
+    for old in [*older[: max(0, len(older) + 1 - keep)], *leftovers(folder)]:
         old.unlink()
     return path
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed runs have left half written: drafts of ours, and safetensors' own before them."""
+    return [*folder.glob(DRAFTS), *folder.glob(".tmp*")]
 
 
 def newest(folder: Path) -> Path | None:

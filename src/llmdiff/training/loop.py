@@ -134,14 +134,15 @@ class Trainer:
                 weights in place; what it returns joins the step's figures.
 
         Raises:
-            LLMDiffError: Ten losses in a row were not finite.
+            LLMDiffError: Ten losses or gradients in a row were not finite, or memory does not suffice.
         """
         bad_in_a_row = 0
         with Interruption() as interruption, self._logbook() as log:
             while self.step < self.settings.steps:
                 started = time.perf_counter()
                 figures = self._one_step()
-                bad_in_a_row = 0 if math.isfinite(figures["loss"]) else bad_in_a_row + 1
+                is_finite = math.isfinite(figures["loss"]) and math.isfinite(figures["norm"])
+                bad_in_a_row = 0 if is_finite else bad_in_a_row + 1
                 if bad_in_a_row == 10:
                     raise LLMDiffError("The loss was not finite for ten steps in a row; lower the learning rate.")
                 figures["images_per_s"] = self.settings.batch_size / (time.perf_counter() - started)
@@ -216,7 +217,8 @@ class Trainer:
         add_up(self.accelerator, [loss, *(p.grad for _, p in self._trained() if p.grad is not None)])
         norm = nn.utils.clip_grad_norm_([p for _, p in self._trained()], self.settings.clip)
         if torch.isfinite(loss) and torch.isfinite(norm):
-            self.optimizer.step()
+            with memory.explained():
+                self.optimizer.step()
             self._average()
         else:
             self.skipped += 1

@@ -1,5 +1,8 @@
 """What to do when a step does not fit into memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
@@ -28,3 +31,21 @@ def halved(micro_batch: int) -> int:
         )
     clear_device_cache(garbage_collection=True)
     return (micro_batch + 1) // 2
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Within it, where the optimizer makes room for its state, a lack of memory is told in a sentence.
+
+    Raises:
+        LLMDiffError: There is not enough.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LLMDiffError(
+            "The optimizer's state, two numbers for each weight that trains, does not fit into memory: set loop.ema to "
+            "0, or loop.micro_batch to a lower number."
+        ) from error
