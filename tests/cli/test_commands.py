@@ -86,7 +86,7 @@ def test_help_is_quick_and_reads_like_documentation() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["generate", "regenerate", "train", "demo", "models list", "models pull", "models where"]
+    "command", ["generate", "regenerate", "train", "data check", "demo", "models list", "models pull", "models where"]
 )
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     result = run(*command.split(), "--help")

@@ -91,9 +91,12 @@ def check(data: Data, resolution: int, report: Progress = silent) -> Report:
 def data_at(path: str) -> FolderData | DatasetData | ShardData | None:
     """The source at a path, by what is there; None where nothing tells."""
     place = Path(path)
-    if path.endswith((".tar", ".parquet")) or not place.is_dir():
-        kinds = {".tar": ShardData(kind="webdataset", path=path), ".parquet": DatasetData(kind="dataset", path=path)}
-        return kinds.get(place.suffix)
+    if place.suffix == ".tar":
+        return ShardData(kind="webdataset", path=path)
+    if place.suffix == ".parquet":
+        return DatasetData(kind="dataset", path=path)
+    if not place.is_dir():
+        return None
     if not (place / "metadata.jsonl").exists():
         if any(place.glob("*.tar")):
             return ShardData(kind="webdataset", path=path)

@@ -100,8 +100,7 @@ def _samples(shard: Path) -> Iterator[dict[str, tarfile.TarInfo]]:
     """Members that belong together, which stand one after the other, by their suffixes."""
     with tarfile.open(shard, "r:") as file:
         name, members = "", dict[str, tarfile.TarInfo]()
-        for member in iter(file.next, None):
-            file.members.clear()  # which would grow with every member that is passed
+        for member in file:
             base, suffix = _split(member.name)
             if base != name and members:
                 yield members

@@ -8,6 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock
+
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.home import home
@@ -55,19 +57,23 @@ def copied(data: DatasetData, report: Progress) -> Path:
         LLMDiffError: As for `Table`, or the disk refuses the copy.
     """
     shard = home() / "datasets" / f"{_key(data)}.tar"
-    if shard.exists():
-        return shard
-    rows = _load(data)
-    limit = data.limit or 0
     try:
-        with written_whole(shard) as draft, tarfile.open(draft, "w") as file:
-            for number, row in enumerate(_told(_encoded(rows, data.image).take(limit), data)):
-                report(f"Copying rows of {data.path}", number / limit)
-                _add(file, f"{number:09d}{_suffix(row[data.image])}", _content(row[data.image]))
-                _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}, default=repr).encode())
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{shard}.lock"):  # of several processes that train together one copies
+            if not shard.exists():
+                _copy(data, shard, report)
     except OSError as error:
         raise LLMDiffError(f"The rows of {data.path} cannot be copied to {shard} ({error}).") from error
     return shard
+
+
+def _copy(data: DatasetData, shard: Path, report: Progress) -> None:
+    rows, limit = _load(data), data.limit or 0
+    with written_whole(shard) as draft, tarfile.open(draft, "w") as file:
+        for number, row in enumerate(_told(_encoded(rows, data.image).take(limit), data)):
+            report(f"Copying rows of {data.path}", number / limit)
+            _add(file, f"{number:09d}{_suffix(row[data.image])}", _content(row[data.image]))
+            _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}, default=repr).encode())
 
 
 def _load(data: DatasetData) -> Any:
