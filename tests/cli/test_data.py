@@ -8,6 +8,7 @@ import yaml
 from PIL import Image
 
 from llmdiff.cli import main
+from tiny_base import Places
 
 
 @pytest.fixture
@@ -53,6 +54,15 @@ def test_the_data_of_a_recipe_as_json(folder: Path, tmp_path: Path, capsys: pyte
     assert report["sizes"] == [{"height": 64, "width": 64, "pictures": 2}]
     assert [finding["kind"] for finding in report["findings"]] == ["empty file", "duplicate"]
     assert str(folder / "b.png") in report["findings"][0]["detail"]
+
+
+def test_a_recipe_without_a_resolution_takes_its_base_models(
+    folder: Path, places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {"base": str(places.base), "data": {"kind": "folder", "path": str(folder)}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["data", "check", str(folder / "recipe.yaml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sizes"] == [{"height": 16, "width": 16, "pictures": 3}]
 
 
 @pytest.mark.parametrize(("source", "said"), [("nowhere", "give a YAML file or a preset"), ("x.tar", "No shard")])

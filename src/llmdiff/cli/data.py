@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from llmdiff.training.data import Data
     from llmdiff.training.data.check import Report
 
+_RESOLUTION = 512
+
 data_app = typer.Typer(help="Look at training data before a run.", no_args_is_help=True)
 
 
@@ -28,8 +30,11 @@ def check(
         list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="Set a key of the recipe.")
     ] = None,
     resolution: Annotated[
-        int, typer.Option(min=8, help="Side of the base model's pictures, where the recipe's data says none.")
-    ] = 512,
+        int | None,
+        typer.Option(
+            min=8, help="Side in pixels, where the data says none.", show_default="the recipe's base model's; 512"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Read every picture and caption once, and name what is bad.
@@ -40,8 +45,9 @@ def check(
     """
     from llmdiff.training.data.check import check as read
 
+    found, side = _data(source, option or [], resolution)
     with console.progress_bar() as progress:
-        report = read(_data(source, option or []), resolution, progress)
+        report = read(found, side, progress)
     if as_json:
         console.print_json(report.to_dict())
     else:
@@ -50,13 +56,19 @@ def check(
         raise typer.Exit(1)
 
 
-def _data(source: str, options: list[str]) -> "Data":
-    """The data of a recipe, or at a path."""
+def _data(source: str, options: list[str], resolution: int | None) -> "tuple[Data, int]":
+    """The data of a recipe, or at a path, and the resolution where it says none."""
     from llmdiff.training import load_recipe
-    from llmdiff.training.data.check import data_at
+    from llmdiff.training.data.check import data_at, needs_resolution
 
-    at_path = None if options else data_at(source)
-    return at_path or load_recipe(source, options).data
+    if not options and (at_path := data_at(source)):
+        return at_path, resolution or _RESOLUTION
+    recipe = load_recipe(source, options)
+    if resolution is None and needs_resolution(recipe.data):
+        from llmdiff.training.costs import base_resolution
+
+        resolution = base_resolution(recipe.base)
+    return recipe.data, resolution or _RESOLUTION
 
 
 def _print(report: "Report") -> None:

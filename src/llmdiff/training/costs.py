@@ -37,7 +37,7 @@ from llmdiff.sources import LOADING_FAULTS, local_folder, reason
 from llmdiff.training.base import BaseModel, resolution
 from llmdiff.training.cache.latents import latent_bytes
 from llmdiff.training.cache.terms import term_bytes
-from llmdiff.training.data import captioned
+from llmdiff.training.data import captioned, is_at_hand
 from llmdiff.training.recipe import Recipe
 
 TOKENS = 24
@@ -94,6 +94,16 @@ def costs(recipe: Recipe) -> Costs:
     return Costs(_memory(recipe, pipe, llm, adapter, data), _disk(recipe, pipe, llm, count, data, trained), trained)
 
 
+def base_resolution(base: str) -> int:
+    """Side in pixels of the pictures that a base model was trained on, from its configs alone.
+
+    Raises:
+        LLMDiffError: A config cannot be found or read.
+    """
+    with torch.device("meta"):
+        return resolution(_base_on_meta(base))
+
+
 @dataclass(frozen=True)
 class _Data:
     """How much there is to cache, by one picture and one caption where the data is not at hand."""
@@ -106,10 +116,13 @@ class _Data:
 
     @classmethod
     def of(cls, recipe: Recipe, side: int) -> "_Data":
+        unknown = cls(1, (side, side), TOKENS, 1, known=False)
+        if not is_at_hand(recipe.data):
+            return unknown
         try:
             data = captioned(recipe.data, side)
         except LLMDiffError:
-            return cls(1, (side, side), TOKENS, 1, known=False)
+            return unknown
         texts = {text for wordings in data.wordings for text in wordings}
         tokens = sum(1 + len(text) // _CHARACTERS for text in texts)
         return cls(len(data), data.size(0), tokens, len(texts), known=True)

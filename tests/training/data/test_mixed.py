@@ -2,7 +2,7 @@
 
 import torch
 
-from llmdiff.training.data import Batches, SceneData, captioned
+from llmdiff.training.data import Batches, SceneData, captioned, is_at_hand
 from llmdiff.training.data.config import MixedData
 from llmdiff.training.data.mixed import Mixed
 from llmdiff.training.recipe import Recipe
@@ -39,3 +39,11 @@ def test_sizes_and_weights_of_sources_decide_the_batches():
 
 def test_scenes_have_a_weight_too():
     assert captioned(SceneData(kind="scenes", captions=2, weight=0.5), 64).weights == [0.5] * 8
+
+
+def test_what_is_on_the_hub_is_not_at_hand(tmp_path):
+    """So that a dry run fetches nothing."""
+    here, there = ({"kind": "dataset", "path": str(path)} for path in (tmp_path, tmp_path / "somebody" / "cats"))
+    scenes = {"kind": "scenes"}
+    assert is_at_hand(MixedData.model_validate({"sources": [here, scenes]}))
+    assert not is_at_hand(MixedData.model_validate({"sources": [scenes, there]}))

@@ -3,7 +3,7 @@
 from llmdiff.training.data.batches import Batches, Sample
 from llmdiff.training.data.captioned import Captioned, Frame, Size, captions_of
 from llmdiff.training.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
-from llmdiff.training.data.opening import captioned
+from llmdiff.training.data.opening import captioned, is_at_hand
 
 __all__ = [
     "Batches",
@@ -19,4 +19,5 @@ __all__ = [
     "Size",
     "captioned",
     "captions_of",
+    "is_at_hand",
 ]

@@ -105,6 +105,12 @@ def data_at(path: str) -> FolderData | DatasetData | ShardData | None:
     return FolderData(kind="folder", path=place)
 
 
+def needs_resolution(data: Data) -> bool:
+    """Whether some source leaves it to the base model."""
+    sources = data.sources if isinstance(data, MixedData) else [data]
+    return any(not isinstance(source, SceneData) and source.resolution is None for source in sources)
+
+
 def _add_scenes(found: Report, scenes: Scenes) -> None:
     found.pictures += len(scenes)
     found.captions += len(scenes)

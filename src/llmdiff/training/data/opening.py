@@ -1,5 +1,7 @@
 """A recipe's data, opened."""
 
+from pathlib import Path
+
 from llmdiff.progress import Progress, silent
 from llmdiff.training.data.captioned import Captioned
 from llmdiff.training.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
@@ -41,3 +43,10 @@ def store_of(data: FolderData | DatasetData | ShardData, report: Progress = sile
     if isinstance(data, DatasetData):
         return Shards(str(copied(data, report))) if data.streaming else Table(data)
     return Folder(data.path)
+
+
+def is_at_hand(data: Data) -> bool:
+    """Whether all of it is on this machine already."""
+    if isinstance(data, MixedData):
+        return all(is_at_hand(source) for source in data.sources)
+    return not isinstance(data, DatasetData) or Path(data.path).exists()
