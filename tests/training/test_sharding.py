@@ -4,13 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from llmdiff.errors import LLMDiffError
+from llmdiff.training import run
 from llmdiff.training.sharding import in_main_process, is_sharded, is_sharding_asked_for
+from tiny_base import Places
 from tiny_llm import build_llama
 from training import sharded
+from training.test_run import write_recipe
 
 
 @pytest.mark.slow
@@ -39,3 +44,11 @@ def test_it_is_asked_for_by_the_launcher(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert is_sharding_asked_for(several)
     assert not is_sharding_asked_for(one)
+
+
+def test_an_llm_in_parts_is_not_asked_in_every_step(
+    tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "is_sharding_asked_for", lambda _: True)
+    with pytest.raises(LLMDiffError, match=r"cannot be asked in every step: set cache\.terms to all or grouped"):
+        run.train(write_recipe(tmp_path, places, cache={"terms": "none"}))

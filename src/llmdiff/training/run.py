@@ -138,6 +138,8 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
         check_lora(pipe)
     data, held = split(captioned(recipe.data, resolution(pipe), report), recipe.heldout.share, recipe.loop.seed)
     sharded = is_sharding_asked_for(processes)
+    if sharded and recipe.cache.terms == "none":
+        raise LLMDiffError("An LLM under --use_fsdp cannot be asked in every step: set cache.terms to all or grouped.")
     home = torch.device("cpu") if sharded else processes.device
     llm = LanguageModel.load(recipe.llm, dtype=getattr(torch, recipe.llm_dtype), device=home)
     adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=recipe.loop.seed)
