@@ -57,6 +57,7 @@ def test_squares_by_default_and_small_steps_for_small_pictures():
     assert framing(64, resolution=32).sizes == [(32, 32)]
     assert (48, 80) in framing(64, crop="buckets").sizes
     assert (448, 576) in framing(512, crop="buckets").sizes
+    assert (160, 248) in framing(200, crop="buckets").sizes
     assert all(side % 32 == 0 for size in framing(64, crop="buckets", bucket_step=32).sizes for side in size)
 
 

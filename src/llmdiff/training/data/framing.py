@@ -12,7 +12,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.training.data.captioned import Frame, Size
 from llmdiff.training.data.config import StoredData
 
-_LARGEST_STEP = 64
+_STEPS = range(64, 0, -8)
 
 
 class Framing:
@@ -29,7 +29,7 @@ class Framing:
         side = data.resolution or resolution
         self.sizes: list[Size] = [(side, side)]
         if data.crop == "buckets":
-            self.sizes = buckets(side, data.bucket_step or max(8, min(_LARGEST_STEP, side // 8)), data.bucket_ratio)
+            self.sizes = buckets(side, data.bucket_step or _step(side), data.bucket_ratio)
 
     def size(self, original: Size) -> Size:
         """That of the bucket whose aspect ratio is nearest."""
@@ -55,6 +55,11 @@ def buckets(side: int, step: int, ratio: float) -> list[Size]:
     pairs = [(short, side * side // short // step * step) for short in shorter]
     pairs = [(short, long) for short, long in pairs if long / short <= ratio]
     return sorted({size for short, long in pairs for size in ((short, long), (long, short))})
+
+
+def _step(side: int) -> int:
+    """The largest step that divides a resolution and leaves it some buckets."""
+    return next((step for step in _STEPS if side % step == 0 and step * 8 <= side), _STEPS[-1])
 
 
 def cut(image: Image.Image, size: Size) -> np.ndarray:

@@ -12,9 +12,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 SUFFIXES = frozenset(
-    [".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jxl", ".png", ".ppm", ".tif", ".tiff", ".webp"]
-)  # fmt: skip
-"""Of files that are taken for pictures."""
+    [".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".jxl", ".png", ".ppm", ".tif", ".tiff", ".webp"]
+)
+"""Of files that are taken for pictures, also where Pillow cannot read them: then they are named as bad."""
 
 _AT_ONCE = 512
 
