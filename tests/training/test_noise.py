@@ -118,8 +118,17 @@ def test_other_timesteps_are_logit_normal(kind, centre):
     assert abs(logit.std() - 1) < 0.03
 
 
+def test_layout_timesteps_come_mostly_and_evenly_from_the_last_fifth():
+    t = draw_timesteps("layout", 1000, Streams(0, range(20_000)))
+    last_fifth = t[t >= 800]
+    assert 0.81 < len(last_fifth) / len(t) < 0.84  # three quarters, and what "high" has there of the others
+    assert (last_fifth >= 980).float().mean() > 0.08
+    assert t.min() >= 0
+    assert t.max() <= 999
+
+
 def test_timesteps_are_a_function_of_the_generator():
-    for kind in ("uniform", "mid-range", "high"):
+    for kind in ("uniform", "mid-range", "high", "layout"):
         a, b = (draw_timesteps(kind, 1000, Streams(3, range(50))) for _ in range(2))
         assert torch.equal(a, b)
 

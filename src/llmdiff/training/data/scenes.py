@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llmdiff.scenes import drawing, facts, scene, vocabulary
 from llmdiff.scenes.captions import plain_text
-from llmdiff.scenes.description import Description, describe
+from llmdiff.scenes.description import Description, Detail, describe
 from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.facts import scene_with
 from llmdiff.scenes.phrasing import natural_text
@@ -18,6 +18,7 @@ from llmdiff.training.data.captioned import Frame, Size
 from llmdiff.training.data.config import SceneData
 from llmdiff.training.data.framing import normalised
 
+_DETAIL = Detail(relation=0.9)  # relations, which need the most practice, wherever there is one to be said
 _SIZE: Size = (vocabulary.IMAGE_SIZE, vocabulary.IMAGE_SIZE)
 
 
@@ -57,7 +58,7 @@ class Scenes:
         rng = np.random.default_rng((self.data.seed, 0, index))
         drawn = sample_scene(rng)
         plain = rng.random() < self.data.plain
-        description = describe(drawn, rng)
+        description = describe(drawn, rng, _DETAIL)
         return description, plain_text(description) if plain else natural_text(description, rng)
 
 
