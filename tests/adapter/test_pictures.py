@@ -13,16 +13,12 @@ from diffusers import (
 )
 from torch import Tensor
 
-from adapter.changes import sibling
+from adapter.changes import IMAGE, distance, load_ip_adapter, sibling
 from adapter.families import FAMILIES
-from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sd, build_sdxl, draw, perturb
+from adapter.tiny import build_pixart, build_sd, build_sdxl, draw, perturb
 from llmdiff.errors import LLMDiffError
 
 SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm": DPMSolverMultistepScheduler}
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    return (a - b).abs().max().item()
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
@@ -223,31 +219,16 @@ def test_widths_are_read_off_the_base(make_adapter):
     assert draw(pipe).isfinite().all()
 
 
-def ip_adapter_weights(unet) -> dict[str, dict[str, Tensor]]:
-    """An IP-Adapter of four image tokens for every cross-attention layer."""
-    layers = [module for name, module in unet.named_modules() if name.endswith("attn2")]
-    projections = {
-        f"{2 * i + 1}.{name}.weight": torch.randn(layer.inner_dim, CONTEXT_WIDTH)
-        for i, layer in enumerate(sorted(layers, key=lambda layer: layer.inner_dim))
-        for name in ("to_k_ip", "to_v_ip")
-    }
-    image = {"proj.weight": torch.randn(4 * CONTEXT_WIDTH, 6), "proj.bias": torch.zeros(4 * CONTEXT_WIDTH)}
-    norm = {"norm.weight": torch.ones(CONTEXT_WIDTH), "norm.bias": torch.zeros(CONTEXT_WIDTH)}
-    return {"image_proj": image | norm, "ip_adapter": projections}
-
-
-def test_an_ip_adapter_loaded_after_it(make_adapter, mode):
-    pipe = build_sd(block_out_channels=(8, 8))
-    adapter = perturb(make_adapter(pipe, mode=mode)).attach(pipe)
-    plain = draw(pipe)
-    pipe.unet._load_ip_adapter_weights([ip_adapter_weights(pipe.unet)])
-    image = torch.randn(2, 1, 6)
-    pipe.set_ip_adapter_scale(0.0)
-    assert torch.allclose(draw(pipe, ip_adapter_image_embeds=[image]), plain, atol=1e-5)
-    pipe.set_ip_adapter_scale(1.0)
-    with_image = draw(pipe, ip_adapter_image_embeds=[image])
+def test_an_ip_adapter_loaded_after_it(sd, make_adapter, mode):
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    plain = draw(sd)
+    load_ip_adapter(sd)
+    sd.set_ip_adapter_scale(0.0)
+    assert torch.allclose(draw(sd, **IMAGE), plain, atol=1e-5)
+    sd.set_ip_adapter_scale(1.0)
+    with_image = draw(sd, **IMAGE)
     assert distance(with_image, plain) > 1e-3
-    assert distance(draw(pipe, "blue", ip_adapter_image_embeds=[image]), with_image) > 1e-3
+    assert distance(draw(sd, "blue", **IMAGE), with_image) > 1e-3
     adapter.detach()
 
 
