@@ -143,7 +143,7 @@ def _task(setting: Setting, config: CacheConfig, folder: Path) -> AdapterTask:
     data = {"kind": "scenes", "captions": setting.captions, "pictures": 1}
     loop = {"batch_size": setting.batch_size}
     recipe = Recipe.model_validate({"mode": "replace", "data": data, "loop": loop, "folder": folder})
-    pictures = _Scaled(captioned(recipe.data, side), side)
+    pictures: Any = _Scaled(captioned(recipe.data, side), side)
     llm = LanguageModel.load(setting.llm, device=device)
     adapter = LLMDiffAdapter.create(pipe, llm, mode="replace")
     latents = open_latents(config, folder, pipe.vae.eval(), pictures, silent)
