@@ -31,6 +31,7 @@ CASES = {
     "mid-epoch": {"save_every": 2, "killed": 5},
     "end of an epoch": {"save_every": 3, "killed": 6},
     "accumulation": {"save_every": 2, "killed": 5, "micro_batch": 3},
+    "no cache": {"save_every": 2, "killed": 5, "cache": {"latents": False, "terms": "none"}},
     "LoRA": {"save_every": 2, "killed": 3, "lora": {"rank": 2}},
 }
 
