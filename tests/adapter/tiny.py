@@ -122,7 +122,8 @@ def build_chatglm() -> ChatGLMModel:
     )
     model = ChatGLMModel(config, empty_init=False)
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter)
+        torch.nn.init.normal_(parameter, std=0.3)
+    torch.nn.init.normal_(model.get_input_embeddings().weight)  # so that prompts differ
     return model.eval()
 
 
