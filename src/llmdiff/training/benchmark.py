@@ -212,9 +212,9 @@ def _pipeline(base: str) -> Any:
     if base != "sd15":
         return load_pipeline(base)
     pipe = load_pipeline()
-    unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=_SD15_SIDE // 8)
+    unet: Any = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=_SD15_SIDE // 8)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, **blocks)
+    vae: Any = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, **blocks)
     pipe.register_modules(unet=unet.eval(), vae=vae.eval())
     pipe.vae_scale_factor = 8
     return pipe

@@ -246,7 +246,7 @@ def _base_on_meta(name: str) -> Any:
         scheduler = _class(*index["scheduler"]).from_pretrained(folder / "scheduler")
     except LOADING_FAULTS as error:
         raise LLMDiffError(f"The configs of the base model {name} cannot be used: {reason(error)}.") from error
-    vae = parts["vae"]
+    vae: Any = parts["vae"]
     factor = getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
     return SimpleNamespace(
         **parts, parts=parts, scheduler=scheduler, components=parts, config=index, vae_scale_factor=factor,

@@ -67,4 +67,4 @@ def _name(kind: str, **content: Any) -> str:
 
 
 def _bits(value: Tensor) -> memoryview:
-    return memoryview(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data

@@ -217,7 +217,7 @@ def _hash(rows: Rows) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(rows.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
