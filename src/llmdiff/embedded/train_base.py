@@ -1,8 +1,8 @@
 """Trains the embedded base's U-Net, and its text encoder further: `python -m llmdiff.embedded.train_base`.
 
 Picture-book scenes with plain captions; velocity target, zero terminal SNR, high-noise timesteps favoured. What is left
-or right of what is learned last, by a course of its own: few captions say it, and it shows only where the noise is
-nearly all there is.
+or right of what is learned in a course of its own: few captions say it, and it shows only where the noise is nearly all
+there is, while colours are learned where there is less.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ from llmdiff.training.randomness import Streams
 _SEED = 21
 _DROP = 0.1  # share of captions dropped, for classifier-free guidance
 _LAYOUT, _LAYOUT_IN_COURSE = 0.2, 0.6  # weight of the layout's loss beside the velocity's
-_COURSE = 12500  # the step from which on relations are learned
+_COURSE = range(12500, 21000)  # the steps in which relations are learned; they are said from then on
 
 
 class BaseTask:
@@ -56,8 +56,9 @@ class BaseTask:
         return [{"params": list(self.module.parameters())}]
 
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
-        course = step >= _COURSE
-        captions = [self._caption(int(i), Detail(relation=1.0) if course else None) for i in indices]
+        course = step in _COURSE
+        detail = Detail(relation=1.0) if step >= _COURSE.start else None
+        captions = [self._caption(int(i), detail) for i in indices]
         z = self.latents[indices % len(self.latents)].float()
         noise = rng.normal(*z.shape[1:])
         t = draw_timesteps("layout" if course else "high", self.scheduler.config.num_train_timesteps, rng)
@@ -145,7 +146,7 @@ def main(
     out: Path = Path("runs/base/unet"),
     vae_folder: Path = Path("runs/base/vae/model"),
     text_folder: Path = Path("runs/base/text/model"),
-    steps: int = 21000,
+    steps: int = 24000,
     batch_size: int = 32,
     scenes: int = 60000,
     learning_rate: float = 1e-3,
