@@ -1,9 +1,12 @@
-"""The README's Python, run as it stands on local models."""
+"""What the README shows, run as it stands on local models."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from llmdiff.training import train
 from tiny_base import Places
 
 README = Path(__file__).parents[1] / "README.md"
@@ -21,3 +24,19 @@ def test_the_five_lines_work(places: Places) -> None:
     exec(code, names)
     assert names["image"].size == (16, 16)
     names["adapter"].detach()
+
+
+def test_its_recipe_trains_on_ones_own_pictures(places: Places, tmp_path: Path) -> None:
+    (recipe,) = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "fox.yaml").write_text(recipe)
+    (tmp_path / "pictures").mkdir()
+    for n in range(60):
+        Image.new("RGB", (24, 16 + n % 2), (4 * n, 90, 30)).save(tmp_path / "pictures" / f"{n}.png")
+        (tmp_path / "pictures" / f"{n}.txt").write_text(f"fox number {n}\nthe red fox number {n}\n")
+    mine = {"base": places.base, "llm": places.llm, "data.path": tmp_path / "pictures", "folder": tmp_path / "run"}
+    short = {"loop.steps": 2, "loop.sample_every": 1, "samples": "[a red ball]"}
+    done = train(str(tmp_path / "fox.yaml"), [f"{key}={value}" for key, value in {**mine, **short}.items()])
+    assert done["steps"] == 2
+    assert (tmp_path / "run" / "adapter" / "config.json").is_file()
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
+    assert "heldout" in (tmp_path / "run" / "log.jsonl").read_text()
