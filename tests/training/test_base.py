@@ -130,7 +130,7 @@ def test_pixart_that_asks_for_sizes_is_told_them() -> None:
     pipe = FAMILIES["PixArt"].build()
     pipe.transformer.use_additional_conditions = True
     noisy = torch.zeros(3, 4, 6, 8)
-    told = BaseModel(pipe)._size(noisy)
+    told = BaseModel(pipe)._size(noisy, None)
     assert told["resolution"].tolist() == [[12, 16]] * 3
     assert told["aspect_ratio"].tolist() == [[0.75]] * 3
 
