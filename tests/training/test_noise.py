@@ -118,8 +118,8 @@ def test_other_timesteps_are_logit_normal(kind, centre):
     assert abs(logit.std() - 1) < 0.03
 
 
-def test_layout_timesteps_come_mostly_and_evenly_from_the_last_fifth():
-    t = draw_timesteps("layout", 1000, Streams(0, range(20_000)))
+def test_late_timesteps_come_evenly_from_the_last_fifth():
+    t = draw_timesteps("high", 1000, Streams(0, range(20_000)), late=0.75)
     last_fifth = t[t >= 800]
     assert 0.81 < len(last_fifth) / len(t) < 0.84  # three quarters, and what "high" has there of the others
     assert (last_fifth >= 980).float().mean() > 0.08
@@ -128,7 +128,7 @@ def test_layout_timesteps_come_mostly_and_evenly_from_the_last_fifth():
 
 
 def test_timesteps_are_a_function_of_the_generator():
-    for kind in ("uniform", "mid-range", "high", "layout"):
+    for kind in ("uniform", "mid-range", "high"):
         a, b = (draw_timesteps(kind, 1000, Streams(3, range(50))) for _ in range(2))
         assert torch.equal(a, b)
 

@@ -11,26 +11,24 @@ from torch import Tensor
 from llmdiff.errors import LLMDiffError
 from llmdiff.training.randomness import Streams
 
-Timesteps = Literal["uniform", "mid-range", "high", "layout"]
+Timesteps = Literal["uniform", "mid-range", "high"]
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 FLOW = "flow_prediction"
 
 # Of the logits. At high noise it is decided what is where, and so there the text matters.
-_CENTRE = {"mid-range": 0.0, "high": 0.8, "layout": 0.8}
+_CENTRE = {"mid-range": 0.0, "high": 0.8}
 _LATE = 0.8  # where the timesteps begin at which it is decided what is where
 
 
-def draw_timesteps(kind: Timesteps, count: int, rng: Streams) -> Tensor:
+def draw_timesteps(kind: Timesteps, count: int, rng: Streams, late: float = 0.0) -> Tensor:
     """Timesteps (B,) of 0..count-1: all alike, or logit-normal (Esser et al., 2024, section 3.1) around a centre.
 
-    "layout" draws a quarter as "high" does, which are seldom the very last, and the others evenly from the last fifth.
+    The share `late` of them comes evenly from the last fifth instead, whose end even "high" seldom draws.
     """
-    if kind == "uniform":
-        return rng.integers(count)
-    share = torch.sigmoid(rng.normal() + _CENTRE[kind])
-    if kind == "layout":
-        share = torch.where(rng.uniform() < 0.75, _LATE + (1 - _LATE) * rng.uniform(), share)
+    share = rng.uniform() if kind == "uniform" else torch.sigmoid(rng.normal() + _CENTRE[kind])
+    if late:
+        share = torch.where(rng.uniform() < late, _LATE + (1 - _LATE) * rng.uniform(), share)
     return (share * count).long().clamp(0, count - 1)
 
 

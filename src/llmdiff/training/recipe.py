@@ -40,6 +40,7 @@ class Recipe(BaseModel):
     data: Annotated[Data, Field(discriminator="kind")]
     caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
     timesteps: Timesteps = "uniform"
+    late: float = Field(0.0, ge=0, le=1, description="share of timesteps from the last fifth, where layout is decided")
     noise_offset: float = Field(0.0, ge=0, description="of channel means; 0.05 to 0.1 for very dark pictures")
     min_snr: float | None = Field(None, gt=0, description="γ of min-SNR weighting, 5 in its paper; none by default")
     warm_start: Literal["ridge", "none"] = Field(

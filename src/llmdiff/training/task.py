@@ -80,7 +80,8 @@ class AdapterTask:
         z = self.latents[pictures].to(self.device).float()
         schedule = self.base.schedule
         noise = draw_noise(z.shape, self.recipe.noise_offset, rng).to(z)
-        t = draw_timesteps(self.recipe.timesteps, schedule.config.num_train_timesteps, rng).to(z.device)
+        count = schedule.config.num_train_timesteps
+        t = draw_timesteps(self.recipe.timesteps, count, rng, self.recipe.late).to(z.device)
         noisy = schedule.add_noise(z, noise, t)
         if step < self.recipe.distil:
             own_captions = [sample.caption(self.data.base_wordings) for sample in samples]

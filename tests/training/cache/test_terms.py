@@ -28,7 +28,7 @@ READINGS = {
     "last": ReadingConfig(extraction="last"),
 }
 LEARNED = ("llmdiff", "plain", "weighted", "template")
-FORK = multiprocessing.get_context("fork")  # importing torch would take longer than the test
+SPAWN = multiprocessing.get_context("spawn")  # a forked process would wait for threads of torch that it does not have
 
 
 def terms_of(llm: LanguageModel, parent: Path, name: str = "llmdiff", **options: Any) -> BlockTerms:
@@ -231,7 +231,7 @@ def contents(parent: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_reading_goes_on_where_it_was_and_ends_in_the_same_bytes(tmp_path):
-    process = FORK.Process(target=_read, args=(str(tmp_path / "killed"), 20000, 0.3))
+    process = SPAWN.Process(target=_read, args=(str(tmp_path / "killed"), 20000, 0.3))
     process.start()
     while len(list((tmp_path / "killed").glob("*/*.safetensors"))) < 2:
         assert process.is_alive()
