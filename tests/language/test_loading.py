@@ -148,6 +148,17 @@ def test_an_llm_that_accelerate_has_offloaded_is_known_by_its_content() -> None:
     assert same.identity()["fingerprint"] == build_llama().identity()["fingerprint"]
 
 
+def test_saving_and_loading_leave_the_content_as_it_was(tmp_path: Path) -> None:
+    llm = build_llama()
+    content = LanguageModel.from_model(llm.model, llm.tokenizer, "new").content()
+    llm.model.save_pretrained(tmp_path)
+    llm.tokenizer.save_pretrained(tmp_path)
+    assert LanguageModel.from_model(llm.model, llm.tokenizer, "saved").content() == content
+    assert LanguageModel.load(str(tmp_path)).content() == content
+    llm.config.rms_norm_eps *= 2
+    assert LanguageModel.from_model(llm.model, llm.tokenizer, "other").content() != content
+
+
 def test_the_text_decoder_of_a_vision_language_model_is_read(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:

@@ -1,6 +1,7 @@
 """An LLM, or another text encoder, with its tokenizer, ready to be read block by block."""
 
 import hashlib
+import json
 from operator import itemgetter
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from llmdiff.language.loading import Loading, Placement, move
 from llmdiff.models import EMBEDDED
 
 _SAMPLES = 64
+_BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "transformers_version")  # where a model came from
 """Weights per parameter that the fingerprint looks at."""
 
 
@@ -226,7 +228,7 @@ class LanguageModel:
     def content(self) -> bytes:
         """A hash of some values of every weight, bit by bit: it tells fine-tunes apart that the fingerprint may not."""
         if self._content is None:
-            digest = hashlib.sha256(self.config.to_json_string().encode())
+            digest = hashlib.sha256(_what_is_computed(self.config.to_dict()).encode())
             for name, module in self.model.named_modules():
                 with align_module_device(module):
                     for key, weight in module.named_parameters(recurse=False):
@@ -247,6 +249,17 @@ class LanguageModel:
 
 def _frozen(model: PreTrainedModel) -> PreTrainedModel:
     return find_stack(model).eval().requires_grad_(False)
+
+
+def _what_is_computed(config: dict[str, Any]) -> str:
+    """A configuration as text, without what saving and loading a model write into it."""
+
+    def without(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {str(key): without(part) for key, part in value.items() if key not in _BOOKKEEPING}
+
+    return json.dumps(without(config), sort_keys=True, default=str)
 
 
 def _sample(weight: Tensor) -> bytes:

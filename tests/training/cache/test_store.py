@@ -17,7 +17,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.training.cache.store import Chunk, Store, check_room
 
-FORK = multiprocessing.get_context("fork")  # importing torch would take longer than the test
+SPAWN = multiprocessing.get_context("spawn")
 CHUNKS = [[f"{n}.{i}" for i in range(1 + n % 3)] for n in range(12)]
 KEYS = [key for chunk in CHUNKS for key in chunk]
 
@@ -177,7 +177,7 @@ def _computed(folder: Path) -> list[list[str]]:
 
 def test_two_processes_share_the_chunks_and_corrupt_nothing(tmp_path):
     folder, alone = tmp_path / "shared", tmp_path / "alone"
-    processes = [FORK.Process(target=_fill_slowly, args=(str(folder), 0.2)) for _ in range(2)]
+    processes = [SPAWN.Process(target=_fill_slowly, args=(str(folder), 0.2)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -190,7 +190,7 @@ def test_two_processes_share_the_chunks_and_corrupt_nothing(tmp_path):
 
 def test_what_a_killed_process_was_at_is_computed_by_the_next_to_the_same_bytes(tmp_path):
     folder, alone = tmp_path / "killed", tmp_path / "alone"
-    process = FORK.Process(target=_fill_slowly, args=(str(folder), 0.3))
+    process = SPAWN.Process(target=_fill_slowly, args=(str(folder), 0.3))
     process.start()
     while len(list(folder.glob("*.safetensors"))) < 3:
         assert process.is_alive()

@@ -169,8 +169,8 @@ def test_another_reading_never_gets_what_this_one_said(tiny_llm, tmp_path, optio
     assert len(folders(tmp_path)) == 2
 
 
-def test_neither_name_nor_noise_nor_use_makes_an_llm_another(tmp_path, monkeypatch):
-    terms_of(build_llama(), tmp_path)
+def test_neither_name_nor_noise_nor_use_makes_an_llm_another(tiny_llm, tmp_path, monkeypatch):
+    terms_of(tiny_llm, tmp_path)
     monkeypatch.setattr(terms, "read_stack", no_reading)
     twin = build_llama()
     twin.name, twin.revision = "somewhere/else", "v2"
