@@ -152,6 +152,15 @@ def test_a_base_model_that_wants_more_is_refused(change: dict[str, Any]) -> None
         check_trainable(pipe)
 
 
+def test_the_refusal_names_every_family_that_is_trained_on() -> None:
+    pipe = FAMILIES["SD 1.x"].build()
+    pipe.unet.register_to_config(in_channels=9)
+    with pytest.raises(LLMDiffError) as refused:
+        check_trainable(pipe)
+    names = {"SD 1.x": "Stable Diffusion 1.x", "SD 2.x": "2.x", "SDXL": "XL"}
+    assert [family for family in FAMILIES if names.get(family, family) not in str(refused.value)] == []
+
+
 @pytest.mark.parametrize("family", REFUSED)
 def test_families_that_no_adapter_fits_are_refused(family: str) -> None:
     with pytest.raises(LLMDiffError, match="has no cross-attention layer"):

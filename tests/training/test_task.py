@@ -94,7 +94,7 @@ def test_the_loss_is_that_of_the_formula(make, mode):
     order = np.random.default_rng((0, 2, 0)).permutation(4)[:2]
     z = task.latents[order].float()
     rng = Streams(3, [0, 1])
-    noise, t = rng.normal(*z.shape[1:]), rng.integers(1000)
+    noise, t = rng.normal(*z.shape[1:]), (1000 * rng.uniform()).long()
     abar = task.pipe.scheduler.alphas_cumprod[t].view(2, 1, 1, 1)
     noisy = abar.sqrt() * z + (1 - abar).sqrt() * noise
     captions = [CAPTIONS[n] for n in order]

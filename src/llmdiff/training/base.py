@@ -121,7 +121,7 @@ def check_trainable(pipe: Any) -> None:
     if not known:
         raise LLMDiffError(
             f"{type(pipe).__name__} with this model cannot be trained on yet: give a text-to-image base model of the "
-            "Stable Diffusion 1.x, 2.x, XL, PixArt or Sana kind."
+            "Stable Diffusion 1.x, 2.x, XL, Kolors, PixArt or Sana kind."
         )
 
 
