@@ -3,6 +3,7 @@ its blocks compiled."""
 
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock, FeedForward
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from llmdiff.errors import LLMDiffError
@@ -61,14 +62,7 @@ def compile_blocks(denoiser: Any) -> None:
 
     Its parameters and their names stay as they are.
     """
-    for module in denoiser.modules():
-        if isinstance(module, ResnetBlock2D | BasicTransformerBlock):
-            module.compile(dynamic=False, isolate_recompiles=True)
-
-
-def wants_compiler(setting: Literal["auto"] | bool, steps: int) -> bool:
-    """Whether a recipe's `compile` means that: "auto" does where it can be, and a run is long enough to gain by it."""
-    return HAS_COMPILER and steps >= 500 if setting == "auto" else setting
+    _compile(part for part in denoiser.modules() if isinstance(part, ResnetBlock2D | BasicTransformerBlock))
 
 
 def compile_around_adapter(denoiser: Any) -> None:
@@ -76,7 +70,18 @@ def compile_around_adapter(denoiser: Any) -> None:
 
     The cross-attention stays as it is: with every length of the prompts its shapes are others.
     """
-    for module in denoiser.modules():
-        plain = isinstance(module, Attention) and not module.is_cross_attention
-        if plain or isinstance(module, ResnetBlock2D | FeedForward):
-            module.compile(dynamic=False, isolate_recompiles=True)
+    _compile(part for part in denoiser.modules() if isinstance(part, ResnetBlock2D | FeedForward) or _is_self(part))
+
+
+def _is_self(part: nn.Module) -> bool:
+    return isinstance(part, Attention) and not part.is_cross_attention
+
+
+def _compile(parts: Iterable[nn.Module]) -> None:
+    for part in parts:
+        part.compile(dynamic=False, isolate_recompiles=True)
+
+
+def wants_compiler(setting: Literal["auto"] | bool, steps: int) -> bool:
+    """Whether a recipe's `compile` means that: "auto" does where it can be, and a run is long enough to gain by it."""
+    return HAS_COMPILER and steps >= 500 if setting == "auto" else setting
