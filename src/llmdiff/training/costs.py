@@ -1,50 +1,38 @@
 """What a run will cost: parameters, memory and disk from the models' shapes alone, before any weight is there.
 
-Models are built from their configs on torch's meta device, where tensors have a shape and no content. Only `*.json`
-files of the models are fetched. What a backward pass needs of the forward pass is counted by running one on that
-device: it is the sum of the tensors that autograd keeps, with attention as a fused kernel keeps it.
+What a backward pass needs of the forward pass is counted by running one on torch's meta device: it is the sum of the
+tensors that autograd keeps, with attention as a fused kernel keeps it.
 
 Letters in shapes: B batch, S tokens, D LLM width, T blocks, W width of the base's text features.
 """
 
-import importlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import ModelMixin
-from huggingface_hub import snapshot_download
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.context import Binding, Context
 from llmdiff.adapter.hooks import attach_branches
-from llmdiff.adapter.layers import describe_base, pooled_width
+from llmdiff.adapter.layers import pooled_width
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, term_count
-from llmdiff.language.loading import find_loader
-from llmdiff.models import EMBEDDED, language_model, shipped_base
-from llmdiff.sources import LOADING_FAULTS, local_folder, reason
 from llmdiff.training.base import BaseModel, resolution
 from llmdiff.training.cache.latents import latent_bytes
 from llmdiff.training.cache.terms import term_bytes
 from llmdiff.training.data import captioned, is_at_hand
 from llmdiff.training.recipe import Recipe
+from llmdiff.training.weightless import weightless_adapter, weightless_base, weightless_llm
 
 TOKENS = 24
 """Tokens of a caption where no data is at hand to count them in: of a sentence of 18 words."""
 
 _CHARACTERS = 4  # of a token, about, in English
-_CONFIGS = ["model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json"]
 _STATE = 4 + 4 + 8  # bytes of a trained number, its gradient, and AdamW's two moments
 _KEPT = 2  # checkpoints
 
@@ -86,9 +74,9 @@ def costs(recipe: Recipe) -> Costs:
         LLMDiffError: A config cannot be found or read.
     """
     with torch.device("meta"):
-        pipe = _base_on_meta(recipe.base)
-        llm = _llm_on_meta(recipe.llm)
-        adapter = _adapter_on_meta(recipe, pipe, llm)
+        pipe = weightless_base(recipe.base)
+        llm = weightless_llm(recipe.llm)
+        adapter = weightless_adapter(recipe, pipe, llm)
     count = term_count(adapter.config.reading, llm.block_count, recipe.cache.group_count)
     data, trained = _Data.of(recipe, resolution(pipe)), _numbers(adapter)
     return Costs(_memory(recipe, pipe, llm, adapter, data), _disk(recipe, pipe, llm, count, data, trained), trained)
@@ -101,7 +89,7 @@ def base_resolution(base: str) -> int:
         LLMDiffError: A config cannot be found or read.
     """
     with torch.device("meta"):
-        return resolution(_base_on_meta(base))
+        return resolution(weightless_base(base))
 
 
 @dataclass(frozen=True)
@@ -231,89 +219,3 @@ class _FusedAttention(TorchFunctionMode):
             named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
             return _Attention.apply(named["query"], named["key"], named["value"])
         return func(*args, **(kwargs or {}))
-
-
-def _base_on_meta(name: str) -> Any:
-    """The parts of a pipeline without their weights, as far as training asks for them."""
-    folder = shipped_base() if name == EMBEDDED else _config_folder(name, "base model", "model_index.json")
-    try:
-        index = json.loads((folder / "model_index.json").read_text())
-        parts = {
-            key: part
-            for key, of in index.items()
-            if isinstance(of, list) and (part := _part(folder / key, *of)) is not None
-        }
-        scheduler = _class(*index["scheduler"]).from_pretrained(folder / "scheduler")
-    except LOADING_FAULTS as error:
-        raise LLMDiffError(f"The configs of the base model {name} cannot be used: {reason(error)}.") from error
-    vae: Any = parts["vae"]
-    factor = getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
-    return SimpleNamespace(
-        **parts, parts=parts, scheduler=scheduler, components=parts, config=index, vae_scale_factor=factor,
-        name_or_path=name,
-    )  # fmt: skip
-
-
-def _part(folder: Path, library: str | None, kind: str | None) -> nn.Module | None:
-    """A model of a pipeline without its weights; None for what is no model, or has no weights that training needs."""
-    if library is None or kind is None or not (folder / "config.json").is_file():
-        return None
-    found = _class(library, kind)
-    if not issubclass(found, nn.Module):
-        return None
-    if issubclass(found, ModelMixin):
-        return found.from_config(found.load_config(folder)).eval().to("meta")
-    return found(found.config_class.from_pretrained(folder)).eval()
-
-
-def _class(library: str, kind: str) -> Any:
-    """A class by what a pipeline's index says of it: diffusers, transformers, or a kind of pipeline with its own."""
-    if library in ("diffusers", "transformers"):
-        return getattr(importlib.import_module(library), kind)
-    return getattr(importlib.import_module(f"diffusers.pipelines.{library}"), kind)
-
-
-def _llm_on_meta(name: str) -> Any:
-    """Width and number of blocks of an LLM, and how many weights it has."""
-    known = language_model(name)
-    if known and not known.present:
-        raise LLMDiffError(f"The config of {name} comes with its weights: run `llmdiff models pull {name}` first.")
-    folder = known.locate() if known else _config_folder(name, "language model", "config.json")
-    try:
-        config = AutoConfig.from_pretrained(folder)
-        loader = find_loader(config)
-        numbers = _numbers(loader.from_config(config))
-    except LOADING_FAULTS as error:
-        raise LLMDiffError(f"The config of the language model {name} cannot be used: {reason(error)}.") from error
-    text = config.get_text_config()
-    generates = loader in (AutoModelForCausalLM, AutoModelForImageTextToText)
-    return SimpleNamespace(
-        width=text.hidden_size, block_count=text.num_hidden_layers, numbers=numbers, generates=generates
-    )
-
-
-def _adapter_on_meta(recipe: Recipe, pipe: Any, llm: Any) -> LLMDiffAdapter:
-    """The adapter of a recipe, without weights."""
-    chosen = "extraction" in recipe.reading.model_fields_set or llm.generates
-    config = AdapterConfig(
-        mode=recipe.mode,
-        reading=recipe.reading if chosen else recipe.reading.model_copy(update={"extraction": "last"}),
-        llm={},
-        base=describe_base(pipe),
-        pooled_width=pooled_width(pipe) if recipe.mode == "replace" else None,
-    )
-    return LLMDiffAdapter(config, llm)
-
-
-def _config_folder(name: str, what: str, marker: str) -> Path:
-    """The folder of a model's configs; of one on the Hub they alone are fetched."""
-    folder = local_folder(name, what, marker)
-    if folder is not None:
-        return folder
-    try:
-        return Path(snapshot_download(name, allow_patterns=_CONFIGS))
-    except LOADING_FAULTS as error:
-        raise LLMDiffError(
-            f"The configs of the {what} {name!r} are neither here nor could they be fetched from the Hugging Face Hub: "
-            f"check the name and the network ({reason(error)})."
-        ) from error
