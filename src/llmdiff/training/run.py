@@ -1,6 +1,5 @@
 """A training run from a recipe to a saved adapter."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from accelerate import Accelerator
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import written_whole
 from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_png
 from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
-from llmdiff.sources import reason
-from llmdiff.training import checkpoint, precision
+from llmdiff.training import note, precision
 from llmdiff.training.base import BaseModel, check_trainable, resolution
 from llmdiff.training.cache import open_latents, open_terms
 from llmdiff.training.data import Captioned, captioned, captions_of
@@ -30,12 +27,6 @@ from llmdiff.training.warm_start import fit, fitting_captions
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
-_FREE: Any = {
-    "folder": True, "samples": True, "gradient_checkpointing": True, "compile": True,
-    "cache": {"folder", "check", "latents"},
-    "loop": {"micro_batch", "log_every", "save_every", "sample_every", "heldout_every", "trackers"},
-}  # fmt: skip
-"""Keys that may change when a run is resumed."""
 
 
 def train(
@@ -58,7 +49,7 @@ def train(
     """
     recipe = load_recipe(source, options)
     processes = accelerator(recipe.loop.trackers, recipe.folder)
-    _check_folder(recipe, resume)
+    note.check_folder(recipe, resume)
     report = progress if progress and processes.is_main_process else silent
     task, heldout = _prepare(recipe, report, processes)
     trainer = Trainer(task, recipe.loop, recipe.folder, processes)
@@ -84,50 +75,6 @@ def _save(task: AdapterTask, recipe: Recipe) -> None:
         save_lora(task.pipe, recipe.folder / "adapter")
 
 
-def _note(recipe: Recipe) -> Path:
-    return recipe.folder / "recipe.json"
-
-
-def _check_folder(recipe: Recipe, resume: bool) -> None:
-    """Raises LLMDiffError unless the recipe's folder is free, or holds an interrupted run of this recipe to resume."""
-    if resume and not _note(recipe).is_file():
-        raise LLMDiffError(f"There is no run in {recipe.folder} to resume; start one without --resume.")
-    begun = checkpoint.newest(recipe.folder / "checkpoints") is not None
-    if begun and not resume:
-        raise LLMDiffError(f"{recipe.folder} already holds a run; add --resume, or set folder to another path.")
-    if begun:
-        _check_same(_note(recipe), recipe)
-
-
-def _claim(recipe: Recipe) -> None:
-    """Notes the recipe in its folder, by which a run there can be resumed."""
-    try:
-        with written_whole(_note(recipe)) as draft:
-            draft.write_text(recipe.model_dump_json(indent=2))
-    except OSError as error:
-        raise LLMDiffError(f"The folder {recipe.folder} cannot be written ({error}).") from error
-
-
-def _check_same(note: Path, mine: Recipe) -> None:
-    """Raises LLMDiffError unless the noted recipe leads to the same weights as this one; the folder may have moved."""
-    try:
-        theirs = Recipe.model_validate_json(note.read_text())  # keys that are newer than it have their defaults
-    except (OSError, ValueError) as error:
-        raise LLMDiffError(
-            f"{note} is damaged ({reason(error)}); set folder to another path and train anew."
-        ) from error
-    before, now = _binding(theirs), _binding(mine)
-    changed = [key for key in now if now[key] != before[key]]
-    if changed:
-        raise LLMDiffError(f"The run in {note.parent} has another {changed[0]!r}; resume it with its own recipe.")
-
-
-def _binding(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe must stay when its run is resumed: all that its weights depend on, but for rounding."""
-    values: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=_FREE))
-    return values
-
-
 def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[AdapterTask, HeldOut | None]:
     """Loads everything and has the frozen models say what they say of the data; writes nothing if it does not fit."""
     report("Loading the models", 0.0)
@@ -137,6 +84,8 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     if recipe.lora:
         check_lora(pipe)
     data, held = split(captioned(recipe.data, resolution(pipe), report), recipe.heldout.share, recipe.loop.seed)
+    facts = note.facts_of(data, held)
+    note.check_data(recipe, facts)
     sharded = is_sharding_asked_for(processes)
     if sharded and recipe.cache.terms == "none":
         raise LLMDiffError("An LLM under --use_fsdp cannot be asked in every step: set cache.terms to all or grouped.")
@@ -147,7 +96,7 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     latents = open_latents(*kept, pipe.vae, data, report)  # first: it finds the pictures that cannot be read
     held_latents = open_latents(*kept, pipe.vae, held, report) if held else None
     if processes.is_main_process:
-        _claim(recipe)
+        note.claim(recipe, facts)
     own = _own_captions(recipe, data)
     captions = [*captions_of(data), *(captions_of(held) if held else ()), *own, ""]
     if sharded:
@@ -168,8 +117,7 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
 
 def _own_captions(recipe: Recipe, data: Captioned) -> list[str]:
     """What φ is fitted on before the first step of a run, if it is."""
-    begun = checkpoint.newest(recipe.folder / "checkpoints") is not None
-    if recipe.warm_start == "none" or begun:
+    if recipe.warm_start == "none" or note.has_begun(recipe):
         return []
     return fitting_captions(captions_of(data), (text for texts in data.base_wordings for text in texts))
 

@@ -127,6 +127,13 @@ def test_an_empty_or_foreign_list_and_a_missing_folder(folder):
     assert "is not there" in complaint(folder / "missing")
 
 
+def test_a_picture_that_has_gone_is_told_when_it_is_identified(folder):
+    data = pictures(folder)
+    (folder / "wide.png").unlink()
+    with pytest.raises(LLMDiffError, match=r"wide\.png cannot be read \(missing file"):
+        data.identity(0)
+
+
 def test_other_pixels_have_another_identity(folder):
     small, large = pictures(folder), pictures(folder, 24)
     before = {one.identity(i) for one in (small, large) for i in range(2)}

@@ -65,26 +65,27 @@ def _opened(store: Store, index: int) -> Iterator[Image.Image]:
         with _file(store, index) as file, _identified(file, name) as image:
             yield image
     except Image.DecompressionBombError as error:
-        raise _error(Kind.BOMB, name, error) from error
+        raise unreadable(Kind.BOMB, name, error) from error
     except _ERRORS as error:
-        raise _error(Kind.TRUNCATED, name, error) from error
+        raise unreadable(Kind.TRUNCATED, name, error) from error
 
 
 def _file(store: Store, index: int) -> BinaryIO:
     try:
         return store.open(index)
     except OSError as error:
-        raise _error(Kind.MISSING, store.entries[index].name, error) from error
+        raise unreadable(Kind.MISSING, store.entries[index].name, error) from error
 
 
 def _identified(file: BinaryIO, name: str) -> Image.Image:
     try:
         return Image.open(file)
     except UnidentifiedImageError as error:
-        raise _error(Kind.FOREIGN if file.seek(0, 2) else Kind.EMPTY, name) from error
+        raise unreadable(Kind.FOREIGN if file.seek(0, 2) else Kind.EMPTY, name) from error
 
 
-def _error(kind: Kind, name: str, error: Exception | None = None) -> PictureError:
+def unreadable(kind: Kind, name: str, error: Exception | None = None) -> PictureError:
+    """The fault of a picture that cannot be read, and why."""
     why = f"{kind}: {' '.join(str(error).split()).rstrip('.')}" if error else str(kind)
     return PictureError(kind, f"The picture {name} cannot be read ({why}); mend it or remove it.")
 

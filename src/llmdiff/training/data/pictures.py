@@ -8,8 +8,8 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.progress import Progress
 from llmdiff.training.data.captioned import Frame, Size
 from llmdiff.training.data.config import StoredData
-from llmdiff.training.data.decoding import decode, upright_size
-from llmdiff.training.data.faults import PictureError
+from llmdiff.training.data.decoding import decode, unreadable, upright_size
+from llmdiff.training.data.faults import Kind, PictureError
 from llmdiff.training.data.framing import Framing, cut, normalised
 from llmdiff.training.data.store import Store, in_threads
 
@@ -58,7 +58,11 @@ class Pictures:
         return self._framing.frame(self._originals[index])
 
     def identity(self, index: int) -> str:
-        return f"{self._store.identity(self._numbers[index])} {self.size(index)}"
+        number = self._numbers[index]
+        try:
+            return f"{self._store.identity(number)} {self.size(index)}"
+        except OSError as error:
+            raise unreadable(Kind.MISSING, self._store.entries[number].name, error) from error
 
     def pixels(self, index: int) -> Tensor:
         image = decode(self._store, self._numbers[index]).image
