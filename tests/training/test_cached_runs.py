@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.training import train
+from llmdiff.training import Recipe, train
 from llmdiff.training.cache import latents, terms
+from llmdiff.training.note import _binding
 from tiny_base import Places
 
 KINDS = {
@@ -72,6 +73,19 @@ def test_every_kind_of_cache_trains_to_nearly_the_same(places: Places, tmp_path:
     assert torch.equal(g[:2], g[:1].expand(2))
     assert torch.equal(g[2:], g[2:3].expand(2))
     assert len(set(found["all"]["text_encoding.g"].tolist())) == 4
+
+
+def test_workers_change_no_bit(places: Places, tmp_path: Path) -> None:
+    """Nor does it matter how many there were before an interruption: they are no part of what a run is."""
+    loop = {"steps": 3, "batch_size": 4, "micro_batch": 3, "warmup": 1}
+    runs = [
+        train(write_recipe(tmp_path, places, f"{count}", loop=loop, cache={"latents": False, "workers": count}))
+        for count in (0, 2)
+    ]
+    assert same(*map(weights, runs))
+    recipes = [Recipe.model_validate_json((tmp_path / name / "recipe.json").read_text()) for name in "02"]
+    assert [recipe.cache.workers for recipe in recipes] == [0, 2]
+    assert _binding(recipes[0]) == _binding(recipes[1])
 
 
 def test_a_fitted_start_is_another_one_and_needs_replace_mode(places: Places, tmp_path: Path) -> None:

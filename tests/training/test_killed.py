@@ -32,6 +32,13 @@ CASES = {
     "end of an epoch": {"save_every": 3, "killed": 6},
     "accumulation": {"save_every": 2, "killed": 5, "micro_batch": 3},
     "no cache": {"save_every": 2, "killed": 5, "cache": {"latents": False, "terms": "none"}},
+    "workers": {"save_every": 2, "killed": 5, "cache": {"latents": False, "workers": 2}},
+    "workers, end of an epoch, accumulation, no cache": {
+        "save_every": 3,
+        "killed": 6,
+        "micro_batch": 3,
+        "cache": {"latents": False, "terms": "none", "workers": 2},
+    },
     "LoRA": {"save_every": 2, "killed": 3, "lora": {"rank": 2}},
 }
 
@@ -62,14 +69,17 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path, places: Places, case: str) -> None:
-    """Adapter, optimizer, average and losses; twelve pictures in batches of four make epochs of three steps."""
+    """Adapter, optimizer, average and losses; twelve pictures in batches of four make epochs of three steps.
+
+    The run that is not killed has no workers.
+    """
     keys = dict(CASES[case])
     killed = keys.pop("killed")
     loop = {"steps": STEPS, "batch_size": 4, "log_every": 1, "warmup": 1, "save_every": keys.pop("save_every")}
     loop |= {"micro_batch": keys.pop("micro_batch", None)}
     for name in ("whole", "halves"):
         (tmp_path / name).mkdir()
-    train(write_recipe(tmp_path / "whole", places, loop=loop, samples=[], **keys))
+    train(write_recipe(tmp_path / "whole", places, loop=loop, samples=[], **keys), ["cache.workers=0"])
     recipe = write_recipe(tmp_path / "halves", places, loop=loop, samples=[], **keys)
     assert python("-c", KILL, recipe, killed / STEPS).returncode == -9
     assert train(recipe, resume=True)["steps"] == STEPS

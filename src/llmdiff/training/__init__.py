@@ -1,7 +1,20 @@
-"""Training: an adapter from captioned pictures, by a recipe (method.md section 4)."""
+"""Training: an adapter from captioned pictures, by a recipe (method.md section 4).
 
-from llmdiff.training.loop import Interrupted
-from llmdiff.training.recipe import Recipe, load_recipe, presets
-from llmdiff.training.run import train
+The names are imported when they are first used: a process that only reads pictures needs none of the models.
+"""
+
+from typing import TYPE_CHECKING
+
+from llmdiff import lazy
+
+if TYPE_CHECKING:
+    from llmdiff.training.loop import Interrupted
+    from llmdiff.training.recipe import Recipe, load_recipe, presets
+    from llmdiff.training.run import train
 
 __all__ = ["Interrupted", "Recipe", "load_recipe", "presets", "train"]
+
+__getattr__ = lazy.names(
+    __name__,
+    {"loop": ("Interrupted",), "recipe": ("Recipe", "load_recipe", "presets"), "run": ("train",)},
+)

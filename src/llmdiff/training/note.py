@@ -15,7 +15,7 @@ from llmdiff.training.recipe import Recipe
 
 _FREE: Any = {
     "folder": True, "samples": True, "gradient_checkpointing": True, "compile": True,
-    "cache": {"folder", "check", "latents"},
+    "cache": {"folder", "check", "latents", "workers"},
     "loop": {"micro_batch", "log_every", "save_every", "sample_every", "heldout_every", "trackers"},
 }  # fmt: skip
 """Keys that may change when a run is resumed."""

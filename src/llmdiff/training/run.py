@@ -54,7 +54,8 @@ def train(
     task, heldout = _prepare(recipe, report, processes)
     trainer = Trainer(task, recipe.loop, recipe.folder, processes)
     trainer.resume()
-    trainer.run(_on_step(task, report), heldout.losses if heldout else None)
+    with task.reading_ahead(processes):
+        trainer.run(_on_step(task, report), heldout.losses if heldout else None)
     with trainer.averaged():
         if processes.is_main_process:
             _save(task, recipe)

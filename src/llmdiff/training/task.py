@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import Encoding
 from llmdiff.training.base import BaseModel, Inputs
-from llmdiff.training.cache import Latents, Terms
-from llmdiff.training.data import Batches, Captioned, Frame
+from llmdiff.training.cache import Latents, LiveLatents, Terms
+from llmdiff.training.data import Batches, Captioned, Frame, ReadAhead, worker_deaths_told
 from llmdiff.training.lora import lora_parameters, without_lora
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.precision import attention_kernels, autocast
+from llmdiff.training.processes import my_slice
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 
@@ -45,6 +48,7 @@ class AdapterTask:
     ) -> None:
         self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
         self.recipe, self.bf16 = recipe, bf16
+        self.ahead: ReadAhead | None = None
         self.base = BaseModel(pipe)
         self.device = self.base.denoiser.device
         self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.caption_dropout)
@@ -71,12 +75,38 @@ class AdapterTask:
             groups.append({"params": self._lora, "rate": self.recipe.lora.rate})
         return groups
 
+    @contextmanager
+    def reading_ahead(self, accelerator: Accelerator) -> Iterator[None]:
+        """Within it, workers read this process's pictures of the coming steps, if the recipe asks for it.
+
+        Raises:
+            LLMDiffError: A worker has ended that should not have.
+        """
+        plain, workers = self.latents, self.recipe.cache.workers
+        if not (workers and isinstance(plain, LiveLatents)):
+            yield
+            return
+        batches = copy(self.batches)  # with an epoch of its own at hand
+
+        def mine(step: int) -> list[int]:
+            return [int(picture) for picture in my_slice(accelerator, batches.pictures(step))]
+
+        self.ahead = ReadAhead(plain.data, mine, self.recipe.loop.steps, workers)
+        self.latents = LiveLatents(plain.vae, self.ahead)
+        try:
+            with worker_deaths_told():
+                yield
+        finally:
+            self.latents, self.ahead = plain, None
+
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         """The mean squared error of the denoiser's prediction, weighted as the recipe says."""
         samples = [self.batches.sample(int(n)) for n in indices]
         pictures = [sample.picture for sample in samples]
         captions = [sample.caption(self.data.wordings) for sample in samples]
         frames = [self.data.frame(picture) for picture in pictures] if self.base.is_told_frames else None
+        if self.ahead:
+            self.ahead.go_to(step)
         z = self.latents[pictures].to(self.device).float()
         schedule = self.base.schedule
         noise = draw_noise(z.shape, self.recipe.noise_offset, rng).to(z)

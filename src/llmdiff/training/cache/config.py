@@ -16,6 +16,12 @@ class CacheConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     latents: bool = Field(True, description="keep the VAE's latents; otherwise every step encodes its pictures anew")
+    workers: int = Field(
+        0,
+        ge=0,
+        description="with latents: false, processes that read and decode the pictures of the coming steps, one step "
+        "each, while a step is under way; meant for an accelerator that waits for them: a CPU's cores are busy already",
+    )
     terms: Literal["all", "grouped", "none"] = Field(
         "all",
         description="keep the LLM's terms of all blocks, or their sums over groups of neighbouring blocks, which then "

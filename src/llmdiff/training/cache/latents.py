@@ -15,7 +15,7 @@ from llmdiff.files import readable
 from llmdiff.progress import Progress
 from llmdiff.training.cache.keys import latents_folder
 from llmdiff.training.cache.store import Chunk, Store, check_room
-from llmdiff.training.data import Captioned
+from llmdiff.training.data import Captioned, Pixels
 
 _PICTURES = 16  # encoded at once
 _CHUNK = 256  # pictures of a file
@@ -40,7 +40,7 @@ class LiveLatents:
         data: the pictures.
     """
 
-    def __init__(self, vae: Any, data: Captioned) -> None:
+    def __init__(self, vae: Any, data: Pixels) -> None:
         self.vae, self.data = vae, data
 
     def __len__(self) -> int:

@@ -1,5 +1,6 @@
 """The data of a training run: captioned pictures from wherever they are kept, and what of them each step sees."""
 
+from llmdiff.training.data.ahead import Pixels, ReadAhead, worker_deaths_told
 from llmdiff.training.data.batches import Batches, Sample
 from llmdiff.training.data.captioned import Captioned, Frame, Size, captions_of
 from llmdiff.training.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
@@ -13,6 +14,8 @@ __all__ = [
     "FolderData",
     "Frame",
     "MixedData",
+    "Pixels",
+    "ReadAhead",
     "Sample",
     "SceneData",
     "ShardData",
@@ -20,4 +23,5 @@ __all__ = [
     "captioned",
     "captions_of",
     "is_at_hand",
+    "worker_deaths_told",
 ]

@@ -40,3 +40,7 @@ class PictureError(LLMDiffError):
     def __init__(self, kind: Kind, sentence: str) -> None:
         super().__init__(sentence)
         self.kind = kind
+
+    def __reduce__(self) -> tuple[type, tuple[Kind, str]]:
+        """For workers: an exception is else made again of its sentence alone."""
+        return type(self), (self.kind, str(self))
