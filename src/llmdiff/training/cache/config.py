@@ -20,7 +20,8 @@ class CacheConfig(BaseModel):
         0,
         ge=0,
         description="with latents: false, processes that read and decode the pictures of the coming steps, one step "
-        "each, while a step is under way; meant for an accelerator that waits for them: a CPU's cores are busy already",
+        "each, while a step is under way; of use where an accelerator waits for them, of none where training is on the "
+        "CPU, whose cores decode in the step as well",
     )
     terms: Literal["all", "grouped", "none"] = Field(
         "all",
