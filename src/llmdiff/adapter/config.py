@@ -73,6 +73,7 @@ class AdapterConfig(BaseModel):
         reading: how prompts are read.
         llm: identity of the LLM it was made for: name, revision, width, blocks, dtype, fingerprint.
         base: the image model that it was made for.
+        whitened: whether the encoding passes a whitening (`llmdiff.language.TextEncoding`).
         pooled_width: P, width of the pooled text vector that it makes, None if it makes none.
         version: the version of llmdiff that wrote it.
     """
@@ -83,6 +84,7 @@ class AdapterConfig(BaseModel):
     reading: ReadingConfig = Field(default_factory=ReadingConfig)
     llm: dict[str, Any]
     base: BaseDescription
+    whitened: bool = False
     pooled_width: int | None = None
     version: str = Field(default_factory=library_version)
 

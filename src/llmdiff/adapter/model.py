@@ -56,7 +56,7 @@ class LLMDiffAdapter(nn.Module):
         super().__init__()
         self.config = config
         self.llm = llm
-        self.text_encoding = TextEncoding(config.reading, llm.width, llm.block_count)
+        self.text_encoding = TextEncoding(config.reading, llm.width, llm.block_count, config.whitened)
         self.phi = nn.Linear(llm.width, config.base.context_width) if config.mode == "replace" else None
         self.pool = nn.Linear(llm.width, config.pooled_width) if config.pooled_width else None
         self.branches = nn.ModuleDict()
@@ -77,6 +77,7 @@ class LLMDiffAdapter(nn.Module):
         *,
         mode: Mode = "augment",
         reading: ReadingConfig | None = None,
+        whitened: bool = False,
         seed: int = 0,
     ) -> Self:
         """An untrained adapter for a pipeline, not attached yet; in augment mode it changes nothing.
@@ -86,6 +87,7 @@ class LLMDiffAdapter(nn.Module):
             llm: the LLM or the name to load it by.
             mode: ``augment`` or ``replace``.
             reading: how prompts are read; if None the paper's way, or `last` of a text encoder that is no LLM.
+            whitened: whether the encoding passes a linear map that training starts as a whitening.
             seed: of the initial weights; torch's own random state is left alone.
 
         Raises:
@@ -101,6 +103,7 @@ class LLMDiffAdapter(nn.Module):
             reading=llm.suit(reading),
             llm=llm.identity(),
             base=base,
+            whitened=whitened,
             pooled_width=pooled_width(pipe) if mode == "replace" else None,
         )
         with torch.random.fork_rng():

@@ -68,6 +68,13 @@ def add_up(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
             work.wait()
 
 
+def take_from_main(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
+    """Replaces tensors by the main process's, which other machines may have computed with other last bits."""
+    if accelerator.num_processes > 1:
+        for tensor in tensors:
+            distributed.broadcast(tensor, 0)
+
+
 def any_of(accelerator: Accelerator, mine: bool) -> bool:
     """Whether it is so in any process."""
     count = torch.tensor(float(mine), device=accelerator.device)

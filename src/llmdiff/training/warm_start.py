@@ -1,9 +1,13 @@
-"""φ fitted in closed form, so that replace mode starts near the base model's own text encoding (method.md section 3).
+"""What has a closed form before the first step: a whitening of c and, in replace mode, φ (method.md section 3).
 
-Ridge regression from the LLM's encoding c, at its start, to the base's own text features of the same captions. Each LLM
-token is paired with the place at the same share of all that the base attends to, the last with the last. That counts
-padding where the base attends to it, as Stable Diffusion does: CLIP's padding has read the whole caption, and the
-prediction hangs on it. The strength of the ridge is that with the least error on held-out captions.
+The whitening makes all directions of c alike in size, as an LLM's are not: on captions of scenes, SmolLM2's 576 spread
+as 22 equal ones would. The colour of a thing can be read off its noun's c by a linear map in 99.6 % of cases, but in
+43 % by the likeness to the colours' mean c: it is in small directions, which gradient descent is slow to find.
+
+φ is fitted by ridge regression from the LLM's encoding c, at its start, to the base's own text features of the same
+captions. Each LLM token is paired with the place at the same share of all that the base attends to, the last with the
+last. That counts padding where the base attends to it, as Stable Diffusion does: CLIP's padding has read the whole
+caption, and the prediction hangs on it. The strength of the ridge is that with the least error on held-out captions.
 
 Measured on the embedded base with SmolLM2-135M, 360 captions to fit on and 24 others: the squared distance of the
 prediction to that under the base's own features, in units of the distance under the empty prompt's. An untrained φ:
@@ -22,13 +26,15 @@ from torch import Tensor, nn
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.context import last_token
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import Encoding
+from llmdiff.language import Encoding, TextEncoding
 from llmdiff.progress import Progress
 from llmdiff.training.base import BaseModel, Inputs
 from llmdiff.training.cache import Terms
 
 CAPTIONS = 2000
 """How many captions are enough: some 20,000 pairs for as many unknowns as an LLM is wide."""
+
+_FLOOR = 0.01  # of a direction's variance, in units of the mean: smaller ones are not made as large as the others
 
 _BATCH = 32
 _HELD_OUT = 10  # every tenth caption
@@ -39,6 +45,35 @@ def fitting_captions(captions: Iterable[str], base_captions: Iterable[str], coun
     """Captions to fit on, in the base's own words; first those that the LLM reads anyway."""
     own, read = set(base_captions) - {""}, set(captions)
     return sorted(own, key=lambda text: (text not in read, text))[:count]
+
+
+@torch.no_grad()
+def whiten(reader: TextEncoding, terms: Terms, captions: Sequence[str], report: Progress) -> None:
+    """Sets the LayerNorm's bias and the whitening so that c, over tokens, has mean 0 and about unit covariance.
+
+    With Σ the covariance and v its mean eigenvalue, the whitening is (Σ + max(0.01, D/n) v)^(-1/2): of n tokens no more
+    can be told.
+
+    Args:
+        reader: untrained.
+        terms: of the captions.
+        captions: `CAPTIONS` of them are looked at, spread over all.
+        report: told of the progress.
+    """
+    assert reader.whitening is not None
+    width = reader.norm.weight.shape[0]
+    total, products, count = torch.zeros(width).double(), torch.zeros(width, width).double(), 0
+    looked_at = list(captions)[:: max(1, len(captions) // CAPTIONS)]
+    for begin in range(0, len(looked_at), _BATCH):
+        report("Whitening the encodings", begin / len(looked_at))
+        encoding = _encoding(reader, terms, looked_at[begin : begin + _BATCH])
+        c = encoding.embeds[encoding.mask].double()
+        total, products, count = total + c.sum(0), products + c.T @ c, count + len(c)
+    mean = total / count
+    values, vectors = torch.linalg.eigh(products / count - mean.outer(mean))
+    floor = max(_FLOOR, width / count) * values.mean()
+    reader.norm.bias.copy_(-mean)
+    reader.whitening.weight.copy_(vectors * (values.clamp(min=0) + floor).rsqrt() @ vectors.T)
 
 
 def fit(
@@ -127,7 +162,7 @@ def _pairs(
     adapter: LLMDiffAdapter, base: BaseModel, terms: Terms, captions: list[str]
 ) -> list[dict[str, tuple[Tensor, Tensor]]]:
     """What is paired of each caption: c (S, D) with text features (S, W), and the last c with the pooled vector."""
-    encoding = _encoding(adapter, terms, captions)
+    encoding = _encoding(adapter.text_encoding, terms, captions)
     said = base.text(captions)
     lengths = _lengths(said)
     last = last_token(encoding)
@@ -147,9 +182,8 @@ def partners(tokens: int, length: int) -> Tensor:
     return (torch.arange(1, tokens + 1) * length + tokens - 1) // tokens - 1
 
 
-def _encoding(adapter: LLMDiffAdapter, terms: Terms, captions: list[str]) -> Encoding:
+def _encoding(reader: TextEncoding, terms: Terms, captions: list[str]) -> Encoding:
     """c without noise, on the CPU."""
-    reader = adapter.text_encoding
     device, training = reader.norm.weight.device, reader.training
     start, stack, mask = (part.to(device) for part in terms.batch(captions))
     reader.eval()
