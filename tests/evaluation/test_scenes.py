@@ -55,6 +55,14 @@ def test_the_base_can_be_evaluated_alone(places):
     assert {row["model"] for row in rows} == {"base"}
 
 
+def test_the_base_can_be_told_the_facts_in_plain_words(places, drawn):
+    rows = run(places, plainly=True, adapter="none")
+    assert [row["model"] for row in rows[:2]] == ["base", "told plainly"]
+    assert drawn[0] == drawn[6], "a plain prompt is in plain words already"
+    assert all(own != plain for own, plain in zip(drawn[1:6], drawn[7:], strict=True))
+    assert {row["prompts"] for row in rows if row["group"] == "all"} == {6}
+
+
 def test_both_models_draw_from_the_same_noise(places, tmp_path, drawn):
     """An untrained adapter in augment mode is the base model, so its pictures are the base's."""
     llm = LanguageModel.load(str(places.llm))

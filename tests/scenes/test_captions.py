@@ -37,6 +37,7 @@ def test_every_thing_is_mentioned_once(seed, detail):
     assert sum(mention.n for mention in description.mentions) == len(scene.things)
     for thing in scene.things:
         assert sum(mention.look.fits(thing) for mention in description.mentions) == 1
+    assert Description.of(description.facts()) == description
 
 
 def test_detail_decides_what_is_said():

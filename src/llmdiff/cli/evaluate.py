@@ -26,6 +26,7 @@ def scenes(
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 4.0,
+    plainly: Annotated[bool, typer.Option("--plainly", help="Also tell the base the facts in its own words.")] = False,
     as_json: _AsJson = False,
 ) -> None:
     """Share of pictures that show every fact their prompt states, per group, with 95 % bootstrap intervals.
@@ -36,7 +37,7 @@ def scenes(
     from llmdiff.evaluation import evaluate_scenes
 
     with console.progress_bar() as progress:
-        rows = evaluate_scenes(base, adapter, seeds, limit, steps, guidance, progress)
+        rows = evaluate_scenes(base, adapter, seeds, limit, steps, guidance, plainly, progress)
     if as_json:
         console.print_json(rows)
         return

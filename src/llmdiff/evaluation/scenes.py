@@ -16,12 +16,15 @@ from llmdiff.evaluation.bootstrap import interval
 from llmdiff.evaluation.prompts import GROUPS, ScenePrompt, scene_prompts
 from llmdiff.generation import Models, Renderer
 from llmdiff.progress import Progress, silent
+from llmdiff.scenes.captions import plain_text
 from llmdiff.scenes.checker import read
+from llmdiff.scenes.description import Description
 from llmdiff.scenes.facts import Fact, all_hold
 
 STEPS = 20
 GUIDANCE = 4.0
 _BATCH = 12  # pictures per call of the pipeline
+_Wording = Callable[[ScenePrompt], str]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def evaluate_scenes(
     limit: int | None = None,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
+    plainly: bool = False,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Draws every prompt with the base model and with the adapted one, from the same noise, and checks the pictures.
@@ -57,11 +61,14 @@ def evaluate_scenes(
         limit: Only so many prompts of each group.
         steps: Denoising steps.
         guidance: Classifier-free guidance scale.
+        plainly: Also draws with the base model that is told the same facts in its own plain words: what it could draw
+            if it understood the prompts.
         progress: Shows how far it is.
 
     Returns:
-        Rows of group (and "all"), model ("base", "adapted", "difference"), prompts, share (of pictures right in every
-        fact; the gain for "difference"), low and high (95 % bootstrap over prompts), and facts (mean share of facts).
+        Rows of group (and "all"), model ("base", "told plainly", "adapted", "difference"), prompts, share (of pictures
+        right in every fact; the gain for "difference"), low and high (95 % bootstrap over prompts), and facts (mean
+        share of facts).
 
     Raises:
         LLMDiffError: A model cannot be loaded.
@@ -69,10 +76,17 @@ def evaluate_scenes(
     prompts = scene_prompts(limit)
     renderer = Renderer.load(Models(base=base, adapter=None if adapter == "none" else adapter))
     outcomes: dict[str, list[Outcome]] = {}
+
+    def draw(model: str, wording: _Wording = _own_words) -> None:
+        tell = _stage(progress, model)
+        outcomes[model] = _outcomes(renderer.pipe, prompts, seeds, steps, guidance, tell, wording)
+
     with renderer.base_alone():
-        outcomes["base"] = _outcomes(renderer.pipe, prompts, seeds, steps, guidance, _stage(progress, "base"))
+        draw("base")
+        if plainly:
+            draw("told plainly", _plain_words)
     if renderer.adapter is not None:
-        outcomes["adapted"] = _outcomes(renderer.pipe, prompts, seeds, steps, guidance, _stage(progress, "adapted"))
+        draw("adapted")
     return [row for group in (*GROUPS, "all") for row in _rows(group, outcomes)]
 
 
@@ -80,15 +94,29 @@ def _stage(progress: Progress, name: str) -> Callable[[float], None]:
     return lambda share: progress(name, share)
 
 
+def _own_words(prompt: ScenePrompt) -> str:
+    return prompt.prompt
+
+
+def _plain_words(prompt: ScenePrompt) -> str:
+    return plain_text(Description.of(prompt.facts))
+
+
 def _outcomes(
-    pipe: Any, prompts: Sequence[ScenePrompt], seeds: int, steps: int, guidance: float, tell: Callable[[float], None]
+    pipe: Any,
+    prompts: Sequence[ScenePrompt],
+    seeds: int,
+    steps: int,
+    guidance: float,
+    tell: Callable[[float], None],
+    wording: _Wording = _own_words,
 ) -> list[Outcome]:
     jobs = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
     outcomes: list[Outcome] = []
     for first in range(0, len(jobs), _BATCH):
         batch = jobs[first : first + _BATCH]
         images = pipe(
-            [prompt.prompt for prompt, _ in batch],
+            [wording(prompt) for prompt, _ in batch],
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=[torch.Generator().manual_seed(seed) for _, seed in batch],

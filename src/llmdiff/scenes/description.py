@@ -1,7 +1,7 @@
 """What a caption will say of a scene, chosen by lot before any word is: the content behind every wording."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,16 @@ class Description:
     mentions: tuple[Mention, ...]
     relation: Relation | None
     background: str | None
+
+    @classmethod
+    def of(cls, facts: Iterable[Fact]) -> "Description":
+        """The description that states these facts, as `facts` gave them."""
+        stated = list(facts)
+        return cls(
+            mentions=tuple(Mention(fact.look, fact.n) for fact in stated if isinstance(fact, Count)),
+            relation=next((fact.relation for fact in stated if isinstance(fact, Related)), None),
+            background=next((fact.name for fact in stated if isinstance(fact, Backdrop)), None),
+        )
 
     def facts(self) -> tuple[Fact, ...]:
         """All that the description states."""
