@@ -253,7 +253,9 @@ def test_pictures_of_other_programs(run: Run, tmp_path: Path) -> None:
     assert_one_sentence(run("regenerate", "photo.png"), "photo.png")
 
 
-def test_a_full_disk() -> None:
+@pytest.mark.parametrize("buffering", ["1", ""])
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, buffering: str) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", buffering)
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     script = "import sys; from llmdiff.cli import main; sys.exit(main(['--version']))"

@@ -50,7 +50,7 @@ def test_configs_are_enough_and_all_is_counted(family: str, mode: str, places: P
     bill = costs(recipe_of(base, llm, mode=mode))
     found = sizes(bill)
     pipe, real = load_pipeline(tmp_path / "whole"), LanguageModel.load(str(places.llm))
-    adapter = LLMDiffAdapter.create(pipe, real, mode=mode)
+    adapter = LLMDiffAdapter.create(pipe, real, mode=mode, whitened=True)
     trained = sum(p.numel() for p in adapter.parameters())
     assert bill.parameters == trained
     assert found["memory.adapter"] == 20 * trained

@@ -87,7 +87,7 @@ def test_a_run_leaves_an_adapter_logs_checkpoints_and_sheets(recipe, tmp_path):
         assert sheet.width > 2 * 192
     assert list((run / "tensorboard").iterdir())
     assert {stage.split(",")[0] for stage, _ in told} == {
-        "Loading the models", "Reading captions", "Encoding pictures", "Training",
+        "Loading the models", "Reading captions", "Encoding pictures", "Whitening the encodings", "Training",
     }  # fmt: skip
     assert told[-1][1] == 1
 

@@ -1,7 +1,11 @@
 """The command line's root: its help, its commands, and what becomes of their errors."""
 
 import errno
+import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import typer
 from typer.exceptions import TyperException
@@ -82,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with console.one_line_warnings():
         try:
             status = command.main(args, prog_name="llmdiff", standalone_mode=False)
+            sys.stdout.flush()
         except LLMDiffError as error:
             console.report_error(str(error))
             return 1
@@ -91,10 +96,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
         except OSError as error:
             console.report_error(_system_fault(error))
+            _give_up_output()
             return 1
     if status == 130:
         console.report_error("interrupted")
     return status if isinstance(status, int) else 0
+
+
+def _give_up_output() -> None:
+    """Keeps Python from trying again, at its end, to write what may be what could not be written."""
+    with suppress(OSError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _system_fault(error: OSError) -> str:
