@@ -47,7 +47,7 @@ def test_configs_are_enough_and_all_is_counted(family: str, mode: str, places: P
     FAMILIES[family].build().save_pretrained(tmp_path / "whole")
     base = without_weights(tmp_path / "whole", tmp_path / "base")
     llm = without_weights(places.llm, tmp_path / "llm")
-    bill = costs(recipe_of(base, llm, mode=mode))
+    bill = costs(recipe_of(base, llm, mode=mode, whiten=True))
     found = sizes(bill)
     pipe, real = load_pipeline(tmp_path / "whole"), LanguageModel.load(str(places.llm))
     adapter = LLMDiffAdapter.create(pipe, real, mode=mode, whitened=True)

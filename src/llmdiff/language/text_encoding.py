@@ -33,8 +33,8 @@ class TextEncoding(nn.Module):
         logits: (T,), 0 at the start (``weighted``).
         norm.weight, norm.bias: (D,), the affine LayerNorm.
         whitening.weight: (D, D), a linear map after the LayerNorm, the identity until training sets it, if it is asked
-            for **[choice]**. A few directions hold nearly all the variance of an LLM's states, and what binds a colour
-            to its thing is in the others, which are learned slowly unless all are of one size.
+            for **[choice]**. A few directions hold nearly all the variance of an LLM's states, and the colour of a
+            thing is in the others; that they are learned faster when all are of one size is a guess.
 
     Args:
         config: how the LLM is read.
