@@ -10,7 +10,7 @@ import yaml
 from torch import Tensor
 
 from adapter.families import FAMILIES
-from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.adapter import LLMDiffAdapter, RefinerConfig
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import load_pipeline
 from llmdiff.language import Encoding, LanguageModel
@@ -19,6 +19,7 @@ from llmdiff.training.costs import Costs, costs
 from llmdiff.training.recipe import Recipe
 from tiny_base import Places
 
+REFINER = RefinerConfig(blocks=1, width=16)
 CONFIGS = ("model_index.json", "config.json", "scheduler_config.json")
 
 
@@ -47,10 +48,10 @@ def test_configs_are_enough_and_all_is_counted(family: str, mode: str, places: P
     FAMILIES[family].build().save_pretrained(tmp_path / "whole")
     base = without_weights(tmp_path / "whole", tmp_path / "base")
     llm = without_weights(places.llm, tmp_path / "llm")
-    bill = costs(recipe_of(base, llm, mode=mode, whiten=True))
+    bill = costs(recipe_of(base, llm, mode=mode, refiner=REFINER))
     found = sizes(bill)
     pipe, real = load_pipeline(tmp_path / "whole"), LanguageModel.load(str(places.llm))
-    adapter = LLMDiffAdapter.create(pipe, real, mode=mode, whitened=True)
+    adapter = LLMDiffAdapter.create(pipe, real, mode=mode, refiner=REFINER)
     trained = sum(p.numel() for p in adapter.parameters())
     assert bill.parameters == trained
     assert found["memory.adapter"] == 20 * trained

@@ -20,6 +20,7 @@ from llmdiff.training import checkpoint, train
 from llmdiff.training.loop import Trainer
 from tiny_base import Places
 
+REFINER = {"blocks": 1, "width": 16}
 REDRAW = """
 import sys
 import numpy as np, torch
@@ -136,12 +137,12 @@ def interrupted(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
             train(recipe)
 
 
-@pytest.mark.parametrize(("mode", "whiten"), [("augment", False), ("replace", False), ("replace", True)])
-def test_an_interrupted_run_is_resumed_to_the_bit(tmp_path, places, monkeypatch, mode, whiten):
+@pytest.mark.parametrize(("mode", "refiner"), [("augment", None), ("replace", None), ("replace", REFINER)])
+def test_an_interrupted_run_is_resumed_to_the_bit(tmp_path, places, monkeypatch, mode, refiner):
     for name in ("whole", "halves"):
         (tmp_path / name).mkdir()
-    train(write_recipe(tmp_path / "whole", places, mode=mode, whiten=whiten))
-    halves = write_recipe(tmp_path / "halves", places, mode=mode, whiten=whiten)
+    train(write_recipe(tmp_path / "whole", places, mode=mode, refiner=refiner))
+    halves = write_recipe(tmp_path / "halves", places, mode=mode, refiner=refiner)
     interrupted(halves, monkeypatch)
     assert not (tmp_path / "halves" / "run" / "adapter").exists()
     assert train(halves, resume=True)["steps"] == 4

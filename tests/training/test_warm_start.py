@@ -12,11 +12,11 @@ from torch import nn
 from adapter.tiny import build_pixart, build_sdxl
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, TextEncoding
+from llmdiff.language import LanguageModel
 from llmdiff.progress import silent
 from llmdiff.training.base import BaseModel
 from llmdiff.training.cache import LiveTerms
-from llmdiff.training.warm_start import Moments, fit, fitting_captions, partners, whiten
+from llmdiff.training.warm_start import Moments, fit, fitting_captions, partners
 from tiny_base import build_base
 
 WORDS = ["red", "blue", "ball", "box", "house", "on", "the", "and"]
@@ -88,25 +88,3 @@ def test_an_adapter_without_phi_and_too_few_captions_are_refused(tiny_llm: Langu
 )
 def test_captions_that_are_read_anyway_come_first(own: Sequence[str], expected: list[str]) -> None:
     assert fitting_captions(["a", "d", "x"], own, count=3) == expected
-
-
-def test_whitened_encodings_have_no_mean_and_one_size_in_all_directions(tiny_llm: LanguageModel) -> None:
-    adapter = LLMDiffAdapter.create(build_base(), tiny_llm, whitened=True)
-    reader, terms = adapter.text_encoding, LiveTerms(tiny_llm, adapter.config.reading)
-    c, mask = read(reader, terms)
-    before = torch.linalg.eigvalsh(c[mask].T.cov())
-    assert before[-1] > 10 * before.median(), "there is something to whiten"
-    whiten(reader, terms, CAPTIONS, silent)
-    c, mask = read(reader, terms)
-    assert torch.equal(c[~mask], torch.zeros_like(c[~mask]))
-    assert c[mask].mean(0).abs().max() < 1e-4
-    after = torch.linalg.eigvalsh(c[mask].T.cov())
-    expected = before / (before + max(0.01, 32 / int(mask.sum())) * before.mean())
-    assert torch.allclose(after, expected.sort().values, atol=1e-2)
-    assert all(p.requires_grad for p in reader.parameters())
-
-
-def read(reader: TextEncoding, terms: LiveTerms) -> tuple[torch.Tensor, torch.Tensor]:
-    start, stack, mask = terms.batch(CAPTIONS)
-    with torch.no_grad():
-        return reader(start, stack, mask), mask

@@ -2,5 +2,6 @@
 
 from llmdiff.adapter.config import AdapterConfig, BaseDescription, LayerShape
 from llmdiff.adapter.model import LLMDiffAdapter
+from llmdiff.adapter.refiner import RefinerConfig
 
-__all__ = ["AdapterConfig", "BaseDescription", "LLMDiffAdapter", "LayerShape"]
+__all__ = ["AdapterConfig", "BaseDescription", "LLMDiffAdapter", "LayerShape", "RefinerConfig"]

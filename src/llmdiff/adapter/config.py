@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from llmdiff.adapter.refiner import RefinerConfig
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
 
@@ -73,7 +74,7 @@ class AdapterConfig(BaseModel):
         reading: how prompts are read.
         llm: identity of the LLM it was made for: name, revision, width, blocks, dtype, fingerprint.
         base: the image model that it was made for.
-        whitened: whether the encoding passes a whitening (`llmdiff.language.TextEncoding`).
+        refiner: size of the blocks in which the encoding's tokens read each other; None for none, as in the paper.
         pooled_width: P, width of the pooled text vector that it makes, None if it makes none.
         version: the version of llmdiff that wrote it.
     """
@@ -84,7 +85,7 @@ class AdapterConfig(BaseModel):
     reading: ReadingConfig = Field(default_factory=ReadingConfig)
     llm: dict[str, Any]
     base: BaseDescription
-    whitened: bool = False
+    refiner: RefinerConfig | None = None
     pooled_width: int | None = None
     version: str = Field(default_factory=library_version)
 

@@ -30,6 +30,7 @@ from llmdiff.adapter.layers import (
     find_layers,
     pooled_width,
 )
+from llmdiff.adapter.refiner import Refiner, RefinerConfig
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, LanguageModel, ReadingConfig, TextEncoding, encode
 
@@ -44,6 +45,7 @@ class LLMDiffAdapter(nn.Module):
         config: mode, reading, and what it was made for.
         llm: the LLM, frozen.
         text_encoding: the learned part of the text encoding (method.md section 2).
+        refiner: blocks in which the encoding's tokens read each other, if it was asked for; None as in the paper.
         phi: φ, D to W, in replace mode; None in augment mode, where the original text encoder feeds that branch. W is
             the width that the denoiser is given, also where it projects its text before its layers read it (PixArt,
             Sana, Kolors): φ stands in for the text encoder, and that frozen projection stays in use **[choice]**.
@@ -56,7 +58,8 @@ class LLMDiffAdapter(nn.Module):
         super().__init__()
         self.config = config
         self.llm = llm
-        self.text_encoding = TextEncoding(config.reading, llm.width, llm.block_count, config.whitened)
+        self.text_encoding = TextEncoding(config.reading, llm.width, llm.block_count)
+        self.refiner = Refiner(llm.width, config.refiner) if config.refiner else None
         self.phi = nn.Linear(llm.width, config.base.context_width) if config.mode == "replace" else None
         self.pool = nn.Linear(llm.width, config.pooled_width) if config.pooled_width else None
         self.branches = nn.ModuleDict()
@@ -77,7 +80,7 @@ class LLMDiffAdapter(nn.Module):
         *,
         mode: Mode = "augment",
         reading: ReadingConfig | None = None,
-        whitened: bool = False,
+        refiner: RefinerConfig | None = None,
         seed: int = 0,
     ) -> Self:
         """An untrained adapter for a pipeline, not attached yet; in augment mode it changes nothing.
@@ -87,7 +90,7 @@ class LLMDiffAdapter(nn.Module):
             llm: the LLM or the name to load it by.
             mode: ``augment`` or ``replace``.
             reading: how prompts are read; if None the paper's way, or `last` of a text encoder that is no LLM.
-            whitened: whether the encoding passes a linear map that training starts as a whitening.
+            refiner: size of the blocks in which the encoding's tokens read each other; None for none.
             seed: of the initial weights; torch's own random state is left alone.
 
         Raises:
@@ -103,7 +106,7 @@ class LLMDiffAdapter(nn.Module):
             reading=llm.suit(reading),
             llm=llm.identity(),
             base=base,
-            whitened=whitened,
+            refiner=refiner,
             pooled_width=pooled_width(pipe) if mode == "replace" else None,
         )
         with torch.random.fork_rng():
@@ -258,7 +261,7 @@ class LLMDiffAdapter(nn.Module):
         return self.named_parameters()
 
     def encode(self, prompts: Sequence[str]) -> Encoding:
-        """The encodings of prompts, (B, S, D), without gradient.
+        """The encodings of prompts, (B, S, D), refined if there is a refiner, without gradient.
 
         Raises:
             LLMDiffError: if one is not finite.
@@ -268,7 +271,12 @@ class LLMDiffAdapter(nn.Module):
             raise LLMDiffError(
                 f"{self.llm.name} gives values that are not finite in {self.llm.dtype}: load it in bfloat16 or float32."
             )
-        return encoding
+        with torch.no_grad():
+            return self.refine(encoding)
+
+    def refine(self, encoding: Encoding) -> Encoding:
+        """What the layers read of an encoding (B, S, D): the same, or what the refiner makes of it."""
+        return encoding if self.refiner is None else self.refiner(encoding)
 
     def stand_in(self, encoding: Encoding) -> StandIn:
         """φ(c), (B, S, W), and the pooled vector of the last real token, (B, P): the denoiser's text in replace mode.

@@ -1,4 +1,4 @@
-"""The learned part of the text encoding: block weights, noise, LayerNorm and whitening (method.md section 2)."""
+"""The learned part of the text encoding: block weights, noise and LayerNorm (method.md section 2)."""
 
 import torch
 import torch.nn.functional as F
@@ -32,27 +32,20 @@ class TextEncoding(nn.Module):
         raw_h: (T,), with h = softplus(raw_h) (``llmdiff`` with noise).
         logits: (T,), 0 at the start (``weighted``).
         norm.weight, norm.bias: (D,), the affine LayerNorm.
-        whitening.weight: (D, D), a linear map after the LayerNorm, the identity until training sets it, if it is asked
-            for **[choice]**. A few directions hold nearly all the variance of an LLM's states, and the colour of a
-            thing is in the others; that they are learned faster when all are of one size is a guess.
 
     Args:
         config: how the LLM is read.
         width: D.
         block_count: T.
-        whitened: whether there is a whitening.
 
     Raises:
         LLMDiffError: if the extraction reads a block that the LLM does not have.
     """
 
-    def __init__(self, config: ReadingConfig, width: int, block_count: int, whitened: bool = False) -> None:
+    def __init__(self, config: ReadingConfig, width: int, block_count: int) -> None:
         super().__init__()
         self.config = config
         self.norm = nn.LayerNorm(width)
-        self.whitening = nn.Linear(width, width, bias=False) if whitened else None
-        if self.whitening is not None:
-            nn.init.eye_(self.whitening.weight)
         if config.extraction == "llmdiff":
             self.g = nn.Parameter(torch.ones(block_count))
             if config.noise:
@@ -111,7 +104,7 @@ class TextEncoding(nn.Module):
         return self.finish(total, generator, noise).masked_fill(~mask.unsqueeze(-1), 0)
 
     def finish(self, total: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        """The encoding from ``start + Σ_i w_i · stack_i``: noise, if any, then LayerNorm and whitening.
+        """The encoding from ``start + Σ_i w_i · stack_i``: noise, if any, then LayerNorm.
 
         Noise is added in training mode, and at inference when a generator, or the noise itself, is given.
 
@@ -130,8 +123,7 @@ class TextEncoding(nn.Module):
                 noise = torch.randn(total.shape, generator=generator, device=total.device, dtype=total.dtype)
             total = total + deviation * noise
         normed = F.layer_norm(total, self.norm.normalized_shape, eps=self.norm.eps)
-        centred = normed.to(self.norm.weight.dtype) * self.norm.weight + self.norm.bias
-        return centred if self.whitening is None else self.whitening(centred)
+        return normed.to(self.norm.weight.dtype) * self.norm.weight + self.norm.bias
 
 
 def fixed_weights(extraction: str, block_count: int) -> Tensor:

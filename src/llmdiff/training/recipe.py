@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from llmdiff.adapter import RefinerConfig
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
 from llmdiff.training.cache.config import CacheConfig
@@ -43,7 +44,7 @@ class Recipe(BaseModel):
     late: float = Field(0.0, ge=0, le=1, description="share of timesteps from the last fifth, where layout is decided")
     noise_offset: float = Field(0.0, ge=0, description="of channel means; 0.05 to 0.1 for very dark pictures")
     min_snr: float | None = Field(None, gt=0, description="γ of min-SNR weighting, 5 in its paper; none by default")
-    whiten: bool = Field(False, description="the encodings: all that they say is of one size; no gain was seen yet")
+    refiner: RefinerConfig | None = Field(None, description="blocks in which tokens read each other; not in the paper")
     warm_start: Literal["ridge", "none"] = Field(
         "none", description="ridge fits φ of replace mode to the base model's own text encoder before the first step"
     )

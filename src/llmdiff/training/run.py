@@ -14,7 +14,7 @@ from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
 from llmdiff.training import note, precision
 from llmdiff.training.base import BaseModel, check_trainable, resolution
-from llmdiff.training.cache import Terms, open_latents, open_terms
+from llmdiff.training.cache import open_latents, open_terms
 from llmdiff.training.data import Captioned, captioned, captions_of
 from llmdiff.training.heldout import HeldOut, split
 from llmdiff.training.loop import Trainer
@@ -23,7 +23,7 @@ from llmdiff.training.processes import accelerator, take_from_main
 from llmdiff.training.recipe import Recipe, load_recipe
 from llmdiff.training.sharding import in_main_process, is_sharding_asked_for, shard
 from llmdiff.training.task import AdapterTask
-from llmdiff.training.warm_start import fit, fitting_captions, whiten
+from llmdiff.training.warm_start import fit, fitting_captions
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
@@ -93,7 +93,7 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     home = torch.device("cpu") if sharded else processes.device
     llm = LanguageModel.load(recipe.llm, dtype=getattr(torch, recipe.llm_dtype), device=home)
     adapter = LLMDiffAdapter.create(
-        pipe, llm, mode=recipe.mode, reading=recipe.reading, whitened=recipe.whiten, seed=recipe.loop.seed
+        pipe, llm, mode=recipe.mode, reading=recipe.reading, refiner=recipe.refiner, seed=recipe.loop.seed
     )
     kept = recipe.cache, recipe.cache_folder
     latents = open_latents(*kept, pipe.vae, data, report)  # first: it finds the pictures that cannot be read
@@ -107,7 +107,8 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
         in_main_process(llm, processes, lambda: open_terms(*kept, captions, llm, adapter.config.reading, report))
     terms = open_terms(*kept, captions, llm, adapter.config.reading, report)
     if not note.has_begun(recipe):
-        _start(adapter, pipe, terms, sorted(captions_of(data)), own, report)
+        if own:  # what has a closed form before the first step
+            fit(adapter, BaseModel(pipe), terms, own, report)
         take_from_main(processes, [p.data for p in adapter.parameters()])
     adapter.attach(pipe)
     if recipe.lora:
@@ -117,16 +118,6 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     if precision.wants_compiler(recipe.compile, recipe.loop.steps):
         precision.compile_around_adapter(task.base.denoiser)
     return task, HeldOut(task, held_latents, held, recipe.heldout, processes) if held else None
-
-
-def _start(
-    adapter: LLMDiffAdapter, pipe: Any, terms: Terms, captions: list[str], own: list[str], report: Progress
-) -> None:
-    """Sets what has a closed form before the first step."""
-    if adapter.config.whitened:
-        whiten(adapter.text_encoding, terms, captions, report)
-    if own:
-        fit(adapter, BaseModel(pipe), terms, own, report)
 
 
 def _own_captions(recipe: Recipe, data: Captioned) -> list[str]:

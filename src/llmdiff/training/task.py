@@ -161,7 +161,7 @@ class AdapterTask:
         start, stack, mask = (part.to(self.device) for part in self.terms.batch(captions))
         reader = self.adapter.text_encoding
         noise = torch.zeros_like(start) if rng is None or not reader.noisy else rng.normal_where(mask, start.shape[-1])
-        return Encoding(reader(start, stack, mask, noise=noise.to(start)), mask)
+        return self.adapter.refine(Encoding(reader(start, stack, mask, noise=noise.to(start)), mask))
 
     def _text(self, captions: list[str], encoding: Encoding) -> Inputs:
         """What the base's own branch reads in augment mode; in replace mode the adapter puts φ(c) in its place."""

@@ -1,9 +1,4 @@
-"""What has a closed form before the first step: a whitening of c and, in replace mode, φ (method.md section 3).
-
-The whitening makes all directions of c alike in size, as an LLM's are not: on captions of scenes, SmolLM2's 576 spread
-as 22 equal ones would. The colour of a thing can be read off its noun's c by a linear map in 99.6 % of cases, but in
-43 % by the likeness to the colours' mean c: it is in small directions, which gradient descent may be slow to find. No
-gain was seen on the embedded base, though (README.md).
+"""What has a closed form before the first step: φ of replace mode (method.md section 3).
 
 φ is fitted by ridge regression from the LLM's encoding c, at its start, to the base's own text features of the same
 captions. Each LLM token is paired with the place at the same share of all that the base attends to, the last with the
@@ -35,8 +30,6 @@ from llmdiff.training.cache import Terms
 CAPTIONS = 2000
 """How many captions are enough: some 20,000 pairs for as many unknowns as an LLM is wide."""
 
-_FLOOR = 0.01  # of a direction's variance, in units of the mean: smaller ones are not made as large as the others
-
 _BATCH = 32
 _HELD_OUT = 10  # every tenth caption
 _STRENGTHS = tuple(10.0**k for k in range(-6, 2))  # of the ridge, in units of the mean variance of c
@@ -46,35 +39,6 @@ def fitting_captions(captions: Iterable[str], base_captions: Iterable[str], coun
     """Captions to fit on, in the base's own words; first those that the LLM reads anyway."""
     own, read = set(base_captions) - {""}, set(captions)
     return sorted(own, key=lambda text: (text not in read, text))[:count]
-
-
-@torch.no_grad()
-def whiten(reader: TextEncoding, terms: Terms, captions: Sequence[str], report: Progress) -> None:
-    """Sets the LayerNorm's bias and the whitening so that c, over tokens, has mean 0 and about unit covariance.
-
-    With Σ the covariance and v its mean eigenvalue, the whitening is (Σ + max(0.01, D/n) v)^(-1/2): of n tokens no more
-    can be told.
-
-    Args:
-        reader: untrained.
-        terms: of the captions.
-        captions: `CAPTIONS` of them are looked at, spread over all.
-        report: told of the progress.
-    """
-    assert reader.whitening is not None
-    width = reader.norm.weight.shape[0]
-    total, products, count = torch.zeros(width).double(), torch.zeros(width, width).double(), 0
-    looked_at = list(captions)[:: max(1, len(captions) // CAPTIONS)]
-    for begin in range(0, len(looked_at), _BATCH):
-        report("Whitening the encodings", begin / len(looked_at))
-        encoding = _encoding(reader, terms, looked_at[begin : begin + _BATCH])
-        c = encoding.embeds[encoding.mask].double()
-        total, products, count = total + c.sum(0), products + c.T @ c, count + len(c)
-    mean = total / count
-    values, vectors = torch.linalg.eigh(products / count - mean.outer(mean))
-    floor = max(_FLOOR, width / count) * values.mean()
-    reader.norm.bias.copy_(-mean)
-    reader.whitening.weight.copy_(vectors * (values.clamp(min=0) + floor).rsqrt() @ vectors.T)
 
 
 def fit(

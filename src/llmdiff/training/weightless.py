@@ -75,7 +75,7 @@ def weightless_adapter(recipe: Recipe, pipe: Any, llm: Any) -> LLMDiffAdapter:
         reading=recipe.reading if chosen else recipe.reading.model_copy(update={"extraction": "last"}),
         llm={},
         base=describe_base(pipe),
-        whitened=recipe.whiten,
+        refiner=recipe.refiner,
         pooled_width=pooled_width(pipe) if recipe.mode == "replace" else None,
     )
     return LLMDiffAdapter(config, llm)

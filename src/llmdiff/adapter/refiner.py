@@ -1,0 +1,85 @@
+"""What an adapter may put between the text encoding and the layers: tokens that read each other once more.
+
+An LLM's state of a token knows only what comes before it: the ball of "a ball that is red" is not red yet, and which
+thing is left of which is known at the second one. One linear map of each token by itself, which is all that φ and τ
+are, cannot mend that; a few transformer blocks without a causal mask can, as text encoders of image models, and the
+token refiners that were put behind decoder-only LLMs since (HunyuanVideo, arXiv 2412.03603, section 4.2), have it.
+None of this is in Dong et al. 2024 **[choice]**; without a refiner the adapter is theirs.
+
+Letters in shapes: B batch, S tokens, D LLM width, R width of the refiner.
+"""
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from llmdiff.language import Encoding
+
+_HEAD = 64  # width of a head, about
+_SLOWEST = 1000.0  # a position's slowest wave takes about so many tokens for 1/2π of a turn
+
+
+class RefinerConfig(BaseModel):
+    """The size of a refiner.
+
+    Attributes:
+        blocks: how many transformer blocks.
+        width: R; a multiple of 64, or less than 64 and even.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocks: int = Field(2, ge=1, description="transformer blocks")
+    width: int = Field(256, ge=2, multiple_of=2, description="of the blocks")
+
+    @property
+    def heads(self) -> int:
+        """As many heads of about 64 numbers as divide the width."""
+        return next(count for count in range(max(1, self.width // _HEAD), 0, -1) if self.width % count == 0)
+
+
+class Refiner(nn.Module):
+    """``c + out(blocks(in(c) + positions))`` with pre-norm transformer blocks, whose attention skips padding.
+
+    ``out`` starts at 0: an untrained refiner changes nothing.
+
+    Args:
+        width: D.
+        config: the size.
+    """
+
+    def __init__(self, width: int, config: RefinerConfig) -> None:
+        super().__init__()
+        self.enter = nn.Linear(width, config.width)
+        block = nn.TransformerEncoderLayer(
+            config.width,
+            config.heads,
+            4 * config.width,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.blocks = nn.TransformerEncoder(
+            block, config.blocks, nn.LayerNorm(config.width), enable_nested_tensor=False
+        )
+        self.leave = nn.Linear(config.width, width)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, encoding: Encoding) -> Encoding:
+        """The encoding, (B, S, D), with what its tokens say of each other; exact zeros at padding."""
+        mask = encoding.mask
+        unread = ~mask & mask.any(1, keepdim=True)  # a row of padding alone reads it: a softmax over nothing is NaN
+        entered = self.enter(encoding.embeds.to(self.enter.weight.dtype))
+        refined = self.blocks(entered + positions(entered), src_key_padding_mask=unread)
+        change = self.leave(refined).masked_fill(~mask[..., None], 0)
+        return Encoding(encoding.embeds + change.to(encoding.embeds.dtype), mask)
+
+
+def positions(like: Tensor) -> Tensor:
+    """Sines and cosines of the tokens' places, (S, R), of which no two tokens have the same."""
+    _, length, width = like.shape
+    steps = torch.arange(width // 2, device=like.device) / max(1, width // 2)
+    angles = torch.arange(length, device=like.device)[:, None] * _SLOWEST**-steps
+    return torch.cat([angles.sin(), angles.cos()], 1).to(like.dtype)
