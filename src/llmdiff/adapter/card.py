@@ -6,6 +6,7 @@ from huggingface_hub import ModelCardData
 
 from llmdiff import sources
 from llmdiff.adapter.config import AdapterConfig
+from llmdiff.adapter.refiner import RefinerConfig
 
 BODY = """---
 {metadata}
@@ -21,6 +22,7 @@ LLMs are Better Controllers for Diffusion Models" (ACM MM 2024, arXiv 2502.04412
 | mode | `{mode}` |
 | language model | {llm}, revision {revision}, {blocks} blocks of width {width}, `{dtype}` |
 | reading | {reading} |
+| refiner | {refiner} |
 | cross-attention layers | {layers} |
 | llmdiff | {version} |
 
@@ -53,9 +55,14 @@ def model_card(config: AdapterConfig) -> str:
         width=llm.get("width"),
         dtype=llm.get("dtype"),
         reading=reading,
+        refiner=_size(config.refiner),
         layers=len(config.base.layers),
         version=config.version,
     )
+
+
+def _size(refiner: RefinerConfig | None) -> str:
+    return f"{refiner.blocks} blocks of width {refiner.width}" if refiner else "none, as in the paper"
 
 
 def public_name(name: str | None) -> str | None:
