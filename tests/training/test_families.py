@@ -20,7 +20,7 @@ from tiny_base import Places
 CAPTIONS = ["a red cup", "two", "a cat at noon", "blue"]
 
 
-def write_recipe(folder: Path, places: Places, family: str) -> str:
+def write_recipe(folder: Path, places: Places, family: str, distil_layers: int) -> str:
     FAMILIES[family].build().save_pretrained(folder / "base")
     (folder / "data").mkdir()
     for i, caption in enumerate(CAPTIONS):
@@ -33,6 +33,7 @@ def write_recipe(folder: Path, places: Places, family: str) -> str:
         "mode": "replace",
         "data": {"kind": "folder", "path": str(folder / "data")},
         "precision": "float32",
+        "distil_layers": distil_layers,
         "loop": {"steps": 20, "batch_size": 4, "learning_rate": 3e-2, "warmup": 0, "log_every": 1, "ema": 0},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -40,9 +41,10 @@ def write_recipe(folder: Path, places: Places, family: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("distil_layers", [0, 20])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_twenty_steps_of_a_recipe_learn_a_batch(
-    family: str, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, distil_layers: int, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss = AdapterTask.loss
     same = np.arange(4)
@@ -52,7 +54,7 @@ def test_twenty_steps_of_a_recipe_learn_a_batch(
         return loss(task, same, 0, Streams(0, same))
 
     monkeypatch.setattr(AdapterTask, "loss", overfit)
-    summary = train(write_recipe(tmp_path, places, family))
+    summary = train(write_recipe(tmp_path, places, family, distil_layers))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert len(losses) == summary["steps"] == 20
     assert sum(losses[-5:]) < 0.99 * sum(losses[:5])

@@ -26,10 +26,10 @@ def test_a_guided_pass_feeds_each_layer_what_the_base_fed_it(make):
     task = make(mode="replace", caption_dropout=0.0)
     task.adapter.eval()
     with noted(layers(task)) as known:
-        said = task.base_prediction(NOISY, TIMES, CAPTIONS[:4])
+        said = task.base_prediction(NOISY, TIMES, CAPTIONS)
     with guided(layers(task), known) as answers, torch.no_grad():
-        assert torch.equal(task.prediction(NOISY, TIMES, CAPTIONS[:4]), said)
-    encoding = task._encoding(CAPTIONS[:4], None)
+        assert torch.equal(task.prediction(NOISY, TIMES, CAPTIONS), said)
+    encoding = task._encoding(CAPTIONS, None)
     with task.adapter.conditioned(encoding), torch.no_grad():
         rows = task.adapter._context.start_call(NOISY)
         alone = [layer(x, rows.text.features) for layer, x in zip(layers(task), known.inputs, strict=True)]
@@ -59,9 +59,9 @@ def test_no_gradient_passes_through_the_denoiser(make):
     """The last layer's error tells the first layer's branch nothing."""
     task = make(mode="replace", distil=1, distil_layers=1, caption_dropout=0.0)
     with noted(layers(task)) as known:
-        task.base_prediction(NOISY, TIMES, CAPTIONS[:4])
+        task.base_prediction(NOISY, TIMES, CAPTIONS)
     with guided(layers(task), known) as answers:
-        task.prediction(NOISY, TIMES, CAPTIONS[:4])
+        task.prediction(NOISY, TIMES, CAPTIONS)
     answers[-1].square().mean().backward()
     *earlier, last = [layer.get_submodule(CHILD) for layer in layers(task)]
     assert last.value.weight.grad is not None

@@ -49,7 +49,9 @@ class Recipe(BaseModel):
         "none", description="ridge fits φ of replace mode to the base model's own text encoder before the first step"
     )
     distil: int = Field(0, ge=0, description="first steps, in which the base model's own prediction is the target")
-    distil_layers: int = Field(0, ge=0, description="of them the first, in which that of its layers is; faster")
+    distil_layers: int = Field(
+        0, ge=0, description="before that, steps in which what each of its layers says is the target"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of matrix products in training")
     compile: Literal["auto"] | bool = Field(
         False, description="the denoiser's blocks; auto: where there is a compiler and 500 steps or more to gain by it"
