@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from safetensors.torch import load_file
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import load_pipeline
+from llmdiff.language.loading import Loading
 from llmdiff.training import checkpoint, train
 from llmdiff.training.loop import Trainer
+from llmdiff.training.task import AdapterTask
 from tiny_base import Places
 
 REFINER = {"blocks": 1, "width": 16}
@@ -135,6 +138,25 @@ def interrupted(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
         interrupt_at(2, patch)
         with pytest.raises(KeyboardInterrupt):
             train(recipe)
+
+
+@pytest.mark.parametrize(("kept", "loads"), [("all", 3), ("none", 1)])
+def test_the_llm_is_in_memory_only_while_it_reads(tmp_path, places, monkeypatch, kept, loads):
+    """Once for the captions and once for each of two sheets; all the time, if every step asks it."""
+    loaded: list[Loading] = []
+    model = Loading.model
+    monkeypatch.setattr(Loading, "model", lambda self: loaded.append(self) or model(self))
+    waiting: list[bool] = []
+    loss = AdapterTask.loss
+
+    def watched(task: AdapterTask, *args: Any) -> torch.Tensor:
+        waiting.append(task.adapter.llm.is_offloaded)
+        return loss(task, *args)
+
+    monkeypatch.setattr(AdapterTask, "loss", watched)
+    train(write_recipe(tmp_path, places, cache={"terms": kept}))
+    assert waiting == [kept == "all"] * 4
+    assert len(loaded) == loads
 
 
 @pytest.mark.parametrize(("mode", "refiner"), [("augment", None), ("replace", None), ("replace", REFINER)])

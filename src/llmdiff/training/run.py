@@ -21,7 +21,7 @@ from llmdiff.training.loop import Trainer
 from llmdiff.training.lora import add_lora, check_lora, save_lora
 from llmdiff.training.processes import accelerator, take_from_main
 from llmdiff.training.recipe import Recipe, load_recipe
-from llmdiff.training.sharding import in_main_process, is_sharding_asked_for, shard
+from llmdiff.training.sharding import in_main_process, is_sharded, is_sharding_asked_for, shard
 from llmdiff.training.task import AdapterTask
 from llmdiff.training.warm_start import fit, fitting_captions
 
@@ -106,6 +106,7 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
         shard(llm, processes)
         in_main_process(llm, processes, lambda: open_terms(*kept, captions, llm, adapter.config.reading, report))
     terms = open_terms(*kept, captions, llm, adapter.config.reading, report)
+    _let_go(llm, recipe)
     if not note.has_begun(recipe):
         if own:  # what has a closed form before the first step
             fit(adapter, BaseModel(pipe), terms, own, report)
@@ -118,6 +119,12 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     if precision.wants_compiler(recipe.compile, recipe.loop.steps):
         precision.compile_around_adapter(task.base.denoiser)
     return task, HeldOut(task, held_latents, held, recipe.heldout, processes) if held else None
+
+
+def _let_go(llm: LanguageModel, recipe: Recipe) -> None:
+    """Gives back the memory of an LLM that has said what it has to say, until the next sheet of samples."""
+    if recipe.cache.terms != "none" and not is_sharded(llm):
+        llm.offload()
 
 
 def _own_captions(recipe: Recipe, data: Captioned) -> list[str]:
@@ -139,6 +146,7 @@ def _on_step(task: AdapterTask, report: Progress) -> Callable[[Trainer, dict[str
     def draw(trainer: Trainer) -> None:
         with trainer.averaged():
             sample_sheet(task, task.recipe.folder / "samples" / f"{trainer.step:06d}.png")
+        _let_go(task.adapter.llm, task.recipe)
 
     return on_step
 

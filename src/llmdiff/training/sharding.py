@@ -26,7 +26,7 @@ def is_sharding_asked_for(accelerator: Accelerator) -> bool:
 
 def is_sharded(llm: LanguageModel) -> bool:
     """Whether `shard` has divided an LLM."""
-    return isinstance(llm.model, FSDPModule)
+    return not llm.is_offloaded and isinstance(llm.model, FSDPModule)
 
 
 def shard(llm: LanguageModel, accelerator: Accelerator) -> None:
