@@ -49,6 +49,31 @@ def scenes(
     console.results.print(table)
 
 
+@evaluate_app.command("distance")
+def distance(
+    base: Annotated[str, typer.Option(help="Base model that draws picture-book scenes.")] = "embedded",
+    adapter: Annotated[str, typer.Option(help="'embedded', a folder, or a Hub id.")] = "embedded",
+    count: Annotated[int, typer.Option(min=1, help="Scenes of each number of things.")] = 64,
+    as_json: _AsJson = False,
+) -> None:
+    """How far the base model under the LLM is from itself under the same facts in its own words.
+
+    Squared distance of its predictions for scenes in noise: 0 where the LLM says all, 1 where it says nothing.
+    """
+    console.quiet_hosts()
+    from llmdiff.evaluation import evaluate_distance
+
+    with console.progress_bar() as progress:
+        rows = evaluate_distance(base, adapter, count, progress=progress)
+    if as_json:
+        console.print_json(rows)
+        return
+    table = Table("things", "wording", "timestep", "distance", box=None)
+    for row in rows:
+        table.add_row(str(row["things"]), row["wording"], str(row["timestep"]), f"{row['distance']:.3f}")
+    console.results.print(table)
+
+
 @evaluate_app.command("checker")
 def checker(
     count: Annotated[int, typer.Option(min=1, help="Drawn scenes to read.")] = 5000,

@@ -1,7 +1,16 @@
 """Evaluation: from pictures to scores, beside the base model and with intervals."""
 
 from llmdiff.evaluation.checker import evaluate_checker
+from llmdiff.evaluation.distance import evaluate_distance
 from llmdiff.evaluation.prompts import ScenePrompt, demo_prompts, scene_prompts
 from llmdiff.evaluation.scenes import check, evaluate_scenes
 
-__all__ = ["ScenePrompt", "check", "demo_prompts", "evaluate_checker", "evaluate_scenes", "scene_prompts"]
+__all__ = [
+    "ScenePrompt",
+    "check",
+    "demo_prompts",
+    "evaluate_checker",
+    "evaluate_distance",
+    "evaluate_scenes",
+    "scene_prompts",
+]

@@ -1,0 +1,27 @@
+"""The distance from what the base model was told: 0 where nothing is changed, about 1 where nothing is said."""
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.evaluation import evaluate_distance
+from llmdiff.evaluation.distance import THINGS
+from llmdiff.generation import load_pipeline
+from llmdiff.language import LanguageModel
+
+
+def test_an_adapter_that_changes_nothing_is_where_its_words_are_the_bases_own(places, tmp_path):
+    adapter = LLMDiffAdapter.create(load_pipeline(places.base), LanguageModel.load(str(places.llm)))
+    adapter.save_pretrained(tmp_path)
+    rows = evaluate_distance(str(places.base), str(tmp_path), 2, (700,))
+    found = {(row["things"], row["wording"]): row["distance"] for row in rows}
+    for things in THINGS:
+        assert found[things, "plain"] == 0
+        assert found[things, "natural"] > 0
+        assert found[things, "unseen words"] > 0
+
+
+def test_the_shipped_adapter_hears_more_than_nothing_and_unseen_words_worst():
+    rows = evaluate_distance(count=6, timesteps=(700,))
+    found = {(row["things"], row["wording"]): row["distance"] for row in rows}
+    assert len(found) == len(rows) == 9
+    for things in THINGS:
+        assert found[things, "plain"] < 0.2
+        assert found[things, "plain"] < found[things, "unseen words"]
