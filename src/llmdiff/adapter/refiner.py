@@ -24,7 +24,7 @@ class RefinerConfig(BaseModel):
 
     Attributes:
         blocks: how many transformer blocks.
-        width: R; a multiple of 64, or less than 64 and even.
+        width: R, even.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

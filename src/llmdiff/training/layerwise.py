@@ -8,7 +8,7 @@ share of the layer, and not of the picture. After FitNets (arXiv 1412.6550); not
 Letters in shapes: B batch, N image tokens, Q width of the image features.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +70,26 @@ def guided(layers: Iterable[nn.Module], by: Pass) -> Iterator[list[Tensor]]:
         yield said
 
 
+def layer_errors(
+    denoiser: Any, layers: Iterable[nn.Module], told: Callable[[], object], heard: Callable[[], object]
+) -> Tensor:
+    """How far each layer is from the base model's, whose input it gets: the mean over layers for each sample, (B,).
+
+    Args:
+        denoiser: of the layers.
+        layers: its cross-attention.
+        told: runs the base model under its own text.
+        heard: runs it under the adapter, on the same latents.
+    """
+    each = list(layers)
+    with _without_checkpointing(denoiser):
+        with noted(each) as wanted:
+            told()
+        with guided(each, wanted) as said:
+            heard()
+    return relative_errors(said, wanted.outputs)
+
+
 def relative_errors(said: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """The mean over layers of the squared error in units of what is wanted, for each sample: (B,)."""
     ratios = [_squares(one - other) / _squares(other).clamp(min=1e-12) for one, other in zip(said, wanted, strict=True)]
@@ -89,7 +109,7 @@ def _hooks(handles: Iterable[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def without_checkpointing(denoiser: Any) -> Iterator[None]:
+def _without_checkpointing(denoiser: Any) -> Iterator[None]:
     """Within it, layers run once: nothing of the denoiser but they is propagated through, so there is no need."""
     if not denoiser.is_gradient_checkpointing:
         yield

@@ -15,7 +15,7 @@ from llmdiff.language import Encoding
 from llmdiff.training.base import BaseModel, Inputs
 from llmdiff.training.cache import Latents, LiveLatents, Terms
 from llmdiff.training.data import Batches, Captioned, Frame, ReadAhead, worker_deaths_told
-from llmdiff.training.layerwise import guided, noted, relative_errors, without_checkpointing
+from llmdiff.training.layerwise import layer_errors
 from llmdiff.training.lora import lora_parameters, without_lora
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.precision import attention_kernels, autocast
@@ -114,14 +114,20 @@ class AdapterTask:
         count = schedule.config.num_train_timesteps
         t = draw_timesteps(self.recipe.timesteps, count, rng, self.recipe.late).to(z.device)
         noisy = schedule.add_noise(z, noise, t)
-        own_captions = [sample.caption(self.data.base_wordings) for sample in samples]
+
+        def told() -> Tensor:
+            return self.base_prediction(
+                noisy, t, [sample.caption(self.data.base_wordings) for sample in samples], frames
+            )
+
+        def heard() -> Tensor:
+            return self.prediction(noisy, t, captions, rng, frames)
+
         if step < self.recipe.distil_layers:
-            return self.layer_errors(noisy, t, captions, own_captions, rng, frames).mean()
-        if step < self.recipe.distil:
-            wanted = self.base_prediction(noisy, t, own_captions, frames)
-        else:
-            wanted = target(schedule, z, noise, t)
-        errors = squared_errors(self.prediction(noisy, t, captions, rng, frames), wanted)
+            layers = [self.base.denoiser.get_submodule(path) for path in self.adapter.named_branches()]
+            return layer_errors(self.base.denoiser, layers, told, heard).mean()
+        wanted = told() if step < self.recipe.distil else target(schedule, z, noise, t)
+        errors = squared_errors(heard(), wanted)
         if self.recipe.min_snr is not None:
             errors = errors * min_snr_weights(schedule, t, self.recipe.min_snr)
         return errors.mean()
@@ -154,33 +160,6 @@ class AdapterTask:
         """What the base model says by itself: a target without the noise of single pictures."""
         with self._precision(noisy), self.adapter.asleep(), without_lora(self.base.denoiser):
             return self.base.predict(noisy, t, self.base.text(captions), frames)
-
-    def layer_errors(
-        self,
-        noisy: Tensor,
-        t: Tensor,
-        captions: list[str],
-        own_captions: list[str],
-        rng: Streams | None = None,
-        frames: list[Frame] | None = None,
-    ) -> Tensor:
-        """How far each cross-attention layer is from the base model's, whose input it gets: (B,).
-
-        Args:
-            noisy: (B, channels, height, width).
-            t: (B,).
-            captions: what the LLM reads.
-            own_captions: what the base model's own text encoder reads.
-            rng: of the encodings' noise.
-            frames: how the pictures were cut.
-        """
-        layers = [self.base.denoiser.get_submodule(path) for path in self.adapter.named_branches()]
-        with without_checkpointing(self.base.denoiser):
-            with noted(layers) as wanted:
-                self.base_prediction(noisy, t, own_captions, frames)
-            with guided(layers, wanted) as said:
-                self.prediction(noisy, t, captions, rng, frames)
-        return relative_errors(said, wanted.outputs)
 
     @contextmanager
     def _precision(self, noisy: Tensor) -> Iterator[None]:
