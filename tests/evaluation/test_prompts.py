@@ -56,7 +56,7 @@ def words(text: str) -> set[str]:
 
 def test_the_other_groups_say_nothing_that_training_captions_do_not_say():
     taught: set[str] = set()
-    for seed in range(4000):
+    for seed in range(16000):
         rng = np.random.default_rng(seed)
         taught |= words(natural_caption(sample_scene(rng), rng).text)
     strange = {prompt.prompt: words(prompt.prompt) - taught for prompt in PROMPTS if prompt.group != "unseen words"}

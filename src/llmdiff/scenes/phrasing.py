@@ -139,13 +139,15 @@ def plural_phrase(noun: str, kind: str) -> str:
     head, of, rest = noun.partition(" of ")
     words = head.split(" ")
     last = words[-1]
-    irregular = {"goldfish": "goldfish", "trout": "trout", "carp": "carp", "salmon": "salmon", "herring": "herring",
-                 "fungus": "fungi"}  # fmt: skip
+    unchanged = {"trout", "carp", "salmon", "herring", "cod", "mackerel", "tuna", "perch", "pike", "haddock", "bass",
+                 "halibut", "tilapia", "bream", "koi", "sturgeon"}  # fmt: skip
     if last == kind:
         words[-1] = plural(kind)
-    elif last in irregular:
-        words[-1] = irregular[last]
-    elif last.endswith("y"):  # none of the domain's names ends in a vowel and y
+    elif last in unchanged or last.endswith("fish"):
+        pass
+    elif last == "fungus":
+        words[-1] = "fungi"
+    elif last.endswith("y") and last[-2] not in "aeiou":
         words[-1] = last[:-1] + "ies"
     else:
         words[-1] = last + ("es" if last.endswith(("s", "x", "ch", "sh")) else "s")
