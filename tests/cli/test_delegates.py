@@ -71,3 +71,21 @@ def test_evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out) == ROWS
     assert calls == [("embedded", "embedded", 2, 3, 20, 4.0, False), ("b", "a", 1, None, 20, 4.0, True)]
     assert main(["evaluate", "scenes", "--seeds", "0"]) == 2
+
+
+def test_evaluate_distance(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"things": 2, "wording": "natural", "timestep": 700, "distance": 0.0314}]
+    calls: list[tuple[Any, ...]] = []
+
+    def distance(*options: Any, progress: Any) -> list[dict[str, Any]]:
+        progress("2 things at 700", 0.5)
+        calls.append(options)
+        return rows
+
+    monkeypatch.setattr(llmdiff.evaluation, "evaluate_distance", distance)
+    assert main(["evaluate", "distance"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["2", "natural", "700", "0.031"]
+    assert main(["evaluate", "distance", "--base", "b", "--adapter", "a", "--count", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == rows
+    assert calls == [("embedded", "embedded", 64), ("b", "a", 5)]
+    assert main(["evaluate", "distance", "--count", "0"]) == 2
