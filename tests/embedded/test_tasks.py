@@ -34,7 +34,7 @@ def base_task() -> train_base.BaseTask:
     torch.manual_seed(0)
     tokenizer = modules.tokenizer(["a small red ball and two blue cups by day at night"])
     latents = torch.randn(3, 8, 16, 16).half()
-    return train_base.BaseTask(latents, tokenizer, modules.text_encoder(tokenizer), bf16=False)
+    return train_base.BaseTask(latents, tokenizer, modules.text_encoder(tokenizer), precision=torch.float32)
 
 
 def assert_falls(losses: list[float], share: float) -> None:
@@ -74,7 +74,7 @@ def test_in_its_course_the_base_hears_every_relation_at_the_noisiest(base_task, 
 
 def test_the_autoencoder_learns():
     torch.manual_seed(0)
-    task = train_autoencoder.AutoencoderTask(modules.autoencoder(), bf16=False)
+    task = train_autoencoder.AutoencoderTask(modules.autoencoder(), precision=torch.float32)
     assert_falls(train(task, steps=6, batch=2), 0.9)
 
 

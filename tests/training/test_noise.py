@@ -22,7 +22,6 @@ from llmdiff.training.noise import (
     told_times,
     training_schedule,
 )
-from llmdiff.training.precision import autocast
 from llmdiff.training.randomness import Streams
 
 T = torch.tensor([0, 500, 999])
@@ -131,13 +130,6 @@ def test_timesteps_are_a_function_of_the_generator():
     for kind in ("uniform", "mid-range", "high"):
         a, b = (draw_timesteps(kind, 1000, Streams(3, range(50))) for _ in range(2))
         assert torch.equal(a, b)
-
-
-def test_autocast_is_a_switch():
-    a = torch.ones(4, 4)
-    for enabled, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        with autocast(enabled):
-            assert (a @ a).dtype == dtype
 
 
 @pytest.mark.parametrize("gamma", [0.5, 5.0])

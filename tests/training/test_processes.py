@@ -17,7 +17,6 @@ from llmdiff.generation import load_pipeline
 from llmdiff.language import LanguageModel
 from llmdiff.training import checkpoint, train
 from llmdiff.training.loop import Trainer
-from llmdiff.training.precision import HAS_BF16, wants_bf16
 from llmdiff.training.processes import add_up, any_of, my_slice
 from tiny_base import Places
 from training.regression import Regression, settings
@@ -82,16 +81,3 @@ def test_two_processes_train_what_one_does(tmp_path: Path, places: Places) -> No
     before, after = fresh.state_dict(), checkpoint.under("module", found[1])
     assert before.keys() == after.keys()
     assert [name for name in before if torch.equal(before[name], after[name])] == []
-
-
-@pytest.mark.parametrize(
-    ("precision", "launched", "expected"),
-    [("float32", "bf16", False), ("bfloat16", "no", True), ("auto", "bf16", True), ("auto", "no", HAS_BF16)],
-)
-def test_the_recipe_s_precision_goes_before_the_launcher_s(precision: str, launched: str, expected: bool) -> None:
-    assert wants_bf16(precision, launched, torch.device("cpu")) == expected
-
-
-def test_a_precision_that_training_has_not_is_told() -> None:
-    with pytest.raises(LLMDiffError, match="no fp16: launch it with --mixed_precision bf16 or no"):
-        wants_bf16("auto", "fp16", torch.device("cpu"))

@@ -57,6 +57,6 @@ def maker(llm: LanguageModel, folder: Path) -> Make:
         adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=0).attach(pipe)
         if recipe.lora:
             add_lora(pipe, recipe.lora, seed=0)
-        return AdapterTask(adapter, pipe, latents, Listed(), terms, recipe, bf16=False)
+        return AdapterTask(adapter, pipe, latents, Listed(), terms, recipe, precision=torch.float32)
 
     return make

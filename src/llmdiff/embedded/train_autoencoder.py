@@ -23,8 +23,8 @@ _SEED = 11
 class AutoencoderTask:
     """Reconstruction of 32×32 crops (the network is convolutional, so crops are four times cheaper), and a light KL."""
 
-    def __init__(self, vae: Any, bf16: bool) -> None:
-        self.bf16 = bf16
+    def __init__(self, vae: Any, precision: torch.dtype) -> None:
+        self.precision = precision
         self.vae = vae.to(memory_format=torch.channels_last)
         self.module: nn.Module = vae
 
@@ -33,7 +33,7 @@ class AutoencoderTask:
 
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         x = _crops(data.pixels([data.scene(_SEED, int(i)) for i in indices]), rng)
-        with autocast(self.bf16):
+        with autocast(self.precision):
             posterior = self.vae.encode(x).latent_dist
             noise = rng.normal(2, *posterior.mean.shape[1:]).flatten(0, 1)
             output = self.vae.decode(posterior.mean + posterior.std * noise).sample
@@ -60,7 +60,7 @@ def main(
 ) -> None:
     """Trains (or goes on training) the autoencoder and saves it to OUT/model."""
     torch.manual_seed(seed)
-    task = AutoencoderTask(modules.autoencoder(), bf16)
+    task = AutoencoderTask(modules.autoencoder(), torch.bfloat16 if bf16 else torch.float32)
     settings = LoopSettings(
         steps=steps, batch_size=batch_size, learning_rate=1e-3, decay=0.6, save_every=500, seed=seed, ema=0.995
     )

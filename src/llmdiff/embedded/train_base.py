@@ -42,8 +42,10 @@ _COURSE = range(12500, 21000)  # the steps in which relations are learned; they 
 class BaseTask:
     """Denoising of scene latents under plain captions; captions are worded anew each time a scene comes round."""
 
-    def __init__(self, latents: Tensor, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, bf16: bool) -> None:
-        self.latents, self.tokenizer, self.bf16 = latents, tokenizer, bf16
+    def __init__(
+        self, latents: Tensor, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, precision: torch.dtype
+    ) -> None:
+        self.latents, self.tokenizer, self.precision = latents, tokenizer, precision
         self.unet = modules.unet().to(memory_format=torch.channels_last)
         self.text_encoder = text_encoder
         self.scheduler = modules.scheduler()
@@ -63,7 +65,7 @@ class BaseTask:
         noise = rng.normal(*z.shape[1:])
         t = draw_timesteps("high", self.scheduler.config.num_train_timesteps, rng, late=0.75 if course else 0.0)
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
-        with autocast(self.bf16), attention_kernels(z, self.unet):
+        with autocast(self.precision), attention_kernels(z, self.unet):
             context = self.text_encoder(modules.token_ids(self.tokenizer, captions)).last_hidden_state
             with self._features() as features:
                 velocity = self.unet(noisy, t, context).sample
@@ -160,7 +162,7 @@ def main(
     vae = AutoencoderKL.from_pretrained(vae_folder).eval()
     latents = scene_latents(vae, scenes, out)
     text_encoder = CLIPTextModel.from_pretrained(text_folder)
-    task = BaseTask(latents, modules.plain_tokenizer(), text_encoder, bf16)
+    task = BaseTask(latents, modules.plain_tokenizer(), text_encoder, torch.bfloat16 if bf16 else torch.float32)
     if compiled:
         compile_blocks(task.unet)
     settings = LoopSettings(

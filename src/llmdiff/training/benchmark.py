@@ -36,7 +36,7 @@ from llmdiff.training.base import resolution
 from llmdiff.training.cache import CacheConfig, open_latents, open_terms
 from llmdiff.training.cache.terms import Batch
 from llmdiff.training.data import captioned, captions_of
-from llmdiff.training.precision import compile_around_adapter, wants_bf16
+from llmdiff.training.precision import compile_around_adapter, product_dtype
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 from llmdiff.training.task import AdapterTask
@@ -149,7 +149,7 @@ def _task(setting: Setting, config: CacheConfig, folder: Path) -> AdapterTask:
     latents = open_latents(config, folder, pipe.vae.eval(), pictures, silent)
     terms = open_terms(config, folder, [*captions_of(pictures), ""], llm, adapter.config.reading, silent)
     adapter.attach(pipe)
-    return AdapterTask(adapter, pipe, latents, pictures, terms, recipe, wants_bf16("auto", "no", pipe.device))
+    return AdapterTask(adapter, pipe, latents, pictures, terms, recipe, product_dtype("auto", "no", pipe.device))
 
 
 class _Scaled:
@@ -181,7 +181,7 @@ def _floor(task: AdapterTask) -> AdapterTask:
     pictures += [0] * (task.recipe.loop.batch_size - len(pictures))
     captions = [task.data.wordings[i][0] for i in pictures]
     ready = Ready(task.latents[pictures].to(task.device).float(), task.terms.batch(captions))
-    return AdapterTask(task.adapter, task.pipe, ready, task.data, ready, task.recipe, task.bf16)
+    return AdapterTask(task.adapter, task.pipe, ready, task.data, ready, task.recipe, task.precision)
 
 
 def _step(task: AdapterTask, number: int) -> None:

@@ -134,7 +134,10 @@ def _memory(recipe: Recipe, pipe: Any, llm: Any, adapter: LLMDiffAdapter, data: 
     batch = recipe.loop.micro_batch or recipe.loop.batch_size
     kept = _activations(recipe, pipe, adapter, batch, data)
     note = f"kept for the backward pass, {batch} pictures of {data.size[0]}×{data.size[1]} in float32"
-    return [*rows, Cost("activations", kept, note + ("; bfloat16 halves it" if recipe.precision != "float32" else ""))]
+    return [
+        *rows,
+        Cost("activations", kept, note + ("; half precision halves it" if recipe.precision != "float32" else "")),
+    ]
 
 
 def _disk(recipe: Recipe, pipe: Any, llm: Any, count: int, data: _Data, trained: int) -> list[Cost]:

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint, memory
 from llmdiff.training.interruption import Interruption
 from llmdiff.training.logbook import Logbook
+from llmdiff.training.precision import LossScale
 from llmdiff.training.processes import add_up, any_of, my_slice
 from llmdiff.training.randomness import Streams
 
@@ -79,6 +81,7 @@ class Trainer:
         settings: how.
         folder: where checkpoints and logs go; several processes must share it.
         accelerator: the processes that train together; if None, this one on its CPU.
+        scale: of the loss, for gradients in float16.
 
     Attributes:
         step: finished steps.
@@ -87,10 +90,15 @@ class Trainer:
     """
 
     def __init__(
-        self, task: Task, settings: LoopSettings, folder: Path, accelerator: Accelerator | None = None
+        self,
+        task: Task,
+        settings: LoopSettings,
+        folder: Path,
+        accelerator: Accelerator | None = None,
+        scale: LossScale | None = None,
     ) -> None:
         self.task, self.settings, self.folder = task, settings, folder
-        self.accelerator = accelerator or Accelerator(cpu=True)
+        self.accelerator, self.scale = accelerator or Accelerator(cpu=True), scale or LossScale()
         groups = task.groups()
         self._rates = [group.pop("rate", 1.0) for group in groups]
         self.optimizer = torch.optim.AdamW(
@@ -118,6 +126,7 @@ class Trainer:
             raise LLMDiffError(f"{path} belongs to another model or recipe; choose another output folder.")
         self._restore(tensors)
         self.step, self.skipped = info["step"], info["skipped"]
+        self.scale = LossScale(**info.get("scale", {}))
         self.micro_batch = min(self.micro_batch, info.get("micro_batch", self.micro_batch))
         return True
 
@@ -179,7 +188,7 @@ class Trainer:
                 "checkpoint with a lower learning rate."
             )
         tensors = weights | checkpoint.optimizer_tensors(self.optimizer, self._names)
-        info = {"skipped": self.skipped, "micro_batch": self.micro_batch}
+        info = {"skipped": self.skipped, "micro_batch": self.micro_batch, "scale": asdict(self.scale)}
         checkpoint.save(self.folder / "checkpoints", self.step, tensors, info)
 
     @contextmanager
@@ -214,9 +223,13 @@ class Trainer:
     def _one_step(self) -> dict[str, float]:
         self._set_rate()
         loss = self._gradients()
-        add_up(self.accelerator, [loss, *(p.grad for _, p in self._trained() if p.grad is not None)])
+        gradients = [p.grad for _, p in self._trained() if p.grad is not None]
+        add_up(self.accelerator, [loss, *gradients])
+        torch._foreach_div_(gradients, self.scale.value)
         norm = nn.utils.clip_grad_norm_([p for _, p in self._trained()], self.settings.clip)
-        if torch.isfinite(loss) and torch.isfinite(norm):
+        is_finite = bool(torch.isfinite(loss) and torch.isfinite(norm))
+        self.scale.update(is_finite)
+        if is_finite:
             with memory.explained():
                 self.optimizer.step()
             self._average()
@@ -248,7 +261,7 @@ class Trainer:
             for start in range(0, len(mine), self.micro_batch):
                 part = mine[start : start + self.micro_batch]
                 loss = self.task.loss(part, self.step, Streams(self.settings.seed, part)) * (len(part) / count)
-                loss.backward()
+                (loss * self.scale.value).backward()
                 total += loss.detach()
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):

@@ -1,10 +1,11 @@
-"""How a model in training runs on the CPU: in bfloat16 where the processor has it, small attention the plain way, and
-its blocks compiled."""
+"""How a model in training runs: matrix products in half precision where that pays, small attention on the CPU the plain
+way, and blocks compiled."""
 
 import os
 import shutil
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,28 +24,67 @@ HAS_COMPILER: bool = shutil.which(os.environ.get("CXX", "g++")) is not None
 """Whether there is the C++ compiler that `compile_blocks` needs."""
 
 
-def wants_bf16(precision: str, launched: str, device: torch.device) -> bool:
-    """Whether matrix products run in bfloat16.
+_LAUNCHED = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def product_dtype(precision: str, launched: str, device: torch.device) -> torch.dtype:
+    """The type in which matrix products run.
 
     Args:
-        precision: of the recipe; "auto" takes bfloat16 where the launcher asks for it or the device has it.
+        precision: of the recipe; "auto" takes what the launcher asks for, else bfloat16 where the device has it.
         launched: the launcher's `--mixed_precision`, "no" if nothing was said.
         device: on which it runs.
 
     Raises:
         LLMDiffError: The launcher asks for another precision.
     """
-    if launched not in ("no", "bf16"):
-        raise LLMDiffError(f"Training has no {launched}: launch it with --mixed_precision bf16 or no.")
+    if launched not in _LAUNCHED:
+        raise LLMDiffError(f"Training has no {launched}: launch it with --mixed_precision bf16, fp16 or no.")
     if precision != "auto":
-        return precision == "bfloat16"
-    has_it = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and HAS_BF16
-    return launched == "bf16" or has_it
+        dtype: torch.dtype = getattr(torch, precision)
+        return dtype
+    return torch.bfloat16 if launched == "no" and _has_bf16(device) else _LAUNCHED[launched]
 
 
-def autocast(enabled: bool, device: str = "cpu") -> torch.autocast:
-    """A region whose matrix products and convolutions run in bfloat16; weights and sums stay float32."""
-    return torch.autocast(device, torch.bfloat16, enabled=enabled)
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and HAS_BF16
+
+
+def autocast(dtype: torch.dtype, device: str = "cpu") -> torch.autocast:
+    """A region whose matrix products and convolutions run in `dtype`; weights and sums stay float32."""
+    half = dtype if dtype != torch.float32 else torch.bfloat16  # which autocast wants to hear even if it is off
+    return torch.autocast(device, half, enabled=dtype != torch.float32)
+
+
+@dataclass
+class LossScale:
+    """What a loss is multiplied by before it is propagated back, and the gradients divided by after it.
+
+    Float16 has no number between 0 and 6e-8, which many a gradient is; so the loss is made as large as it may be: half
+    as large after each step whose gradient overflowed, which is skipped, and twice as large after 2,000 that did not.
+    """
+
+    value: float = 1.0
+    good: int = 0
+    """Steps since it last changed."""
+    adapts: bool = False
+
+    @classmethod
+    def of(cls, dtype: torch.dtype) -> "LossScale":
+        """For matrix products in `dtype`; 1 for ever unless it is float16."""
+        return cls(2.0**16, adapts=True) if dtype == torch.float16 else cls()
+
+    def update(self, is_finite: bool) -> None:
+        """After every step."""
+        if not self.adapts:
+            return
+        self.good = self.good + 1 if is_finite else 0
+        if not is_finite:
+            self.value = max(1.0, self.value / 2)
+        elif self.good == 2000:
+            self.value, self.good = 2 * self.value, 0
 
 
 def attention_kernels(latents: Tensor, denoiser: Any) -> AbstractContextManager[None]:

@@ -52,7 +52,9 @@ class Recipe(BaseModel):
     distil_layers: int = Field(
         0, ge=0, description="before that, steps in which what each of its layers says is the target"
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of matrix products in training")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of matrix products in training; auto: bfloat16 where the device has it"
+    )
     compile: Literal["auto"] | bool = Field(
         False, description="the denoiser's blocks; auto: where there is a compiler and 500 steps or more to gain by it"
     )

@@ -52,7 +52,7 @@ def train(
     note.check_folder(recipe, resume)
     report = progress if progress and processes.is_main_process else silent
     task, heldout = _prepare(recipe, report, processes)
-    trainer = Trainer(task, recipe.loop, recipe.folder, processes)
+    trainer = Trainer(task, recipe.loop, recipe.folder, processes, precision.LossScale.of(task.precision))
     trainer.resume()
     with task.reading_ahead(processes):
         trainer.run(_on_step(task, report), heldout.losses if heldout else None)
@@ -114,8 +114,8 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     adapter.attach(pipe)
     if recipe.lora:
         add_lora(pipe, recipe.lora, recipe.loop.seed)
-    bf16 = precision.wants_bf16(recipe.precision, processes.mixed_precision, processes.device)
-    task = AdapterTask(adapter, pipe, latents, data, terms, recipe, bf16)
+    dtype = precision.product_dtype(recipe.precision, processes.mixed_precision, processes.device)
+    task = AdapterTask(adapter, pipe, latents, data, terms, recipe, dtype)
     if precision.wants_compiler(recipe.compile, recipe.loop.steps):
         precision.compile_around_adapter(task.base.denoiser)
     return task, HeldOut(task, held_latents, held, recipe.heldout, processes) if held else None

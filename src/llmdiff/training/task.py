@@ -34,7 +34,7 @@ class AdapterTask:
         data: Their captions, in the same order.
         terms: The LLM's block terms of all captions and of the empty one.
         recipe: Dropout of captions, timesteps, learning rate of the scalars, seed.
-        bf16: Whether matrix products run in bfloat16.
+        precision: in which matrix products run.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class AdapterTask:
         data: Captioned,
         terms: Terms,
         recipe: Recipe,
-        bf16: bool,
+        precision: torch.dtype,
     ) -> None:
         self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
-        self.recipe, self.bf16 = recipe, bf16
+        self.recipe, self.precision = recipe, precision
         self.ahead: ReadAhead | None = None
         self.base = BaseModel(pipe)
         self.device = self.base.denoiser.device
@@ -163,7 +163,7 @@ class AdapterTask:
 
     @contextmanager
     def _precision(self, noisy: Tensor) -> Iterator[None]:
-        with autocast(self.bf16, noisy.device.type), attention_kernels(noisy, self.base.denoiser):
+        with autocast(self.precision, noisy.device.type), attention_kernels(noisy, self.base.denoiser):
             yield
 
     def _encoding(self, captions: list[str], rng: Streams | None) -> Encoding:
