@@ -124,8 +124,13 @@ def test_a_gradient_too_small_for_float16_is_kept_by_the_scale():
     assert gradient(LossScale.of(F16).value) == pytest.approx(1e-8, rel=1e-3)
 
 
-def test_a_batch_is_learned_in_float16(make, tmp_path):
-    task = make(mode="replace", caption_dropout=0.0)
-    task.precision = F16
-    said = overfit(task, tmp_path / "run")
-    assert said[-1] < 0.7 * said[0]
+@pytest.mark.parametrize("dtype", [BF16, F16])
+def test_a_batch_is_learned_as_in_float32(make, tmp_path, dtype):
+    said = {}
+    for precision in (F32, dtype):
+        task = make(mode="replace", caption_dropout=0.0)
+        task.precision = precision
+        said[precision] = overfit(task, tmp_path / str(precision))
+    exact = said[F32]
+    assert exact[-1] < 0.9 * exact[0]
+    assert said[dtype] == pytest.approx(exact, rel=0.01)
