@@ -1,4 +1,4 @@
-"""Distillation by layers: the pass that is noted is the base's own, and the guided one asks each layer on its own."""
+"""Distillation by layers: the pass that is noted is the base's own, and each layer is asked on its own."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from llmdiff.adapter.hooks import CHILD
-from llmdiff.training.layerwise import guided, noted, relative_errors
+from llmdiff.errors import LLMDiffError
+from llmdiff.training.layerwise import Pass, ask, note, relative_errors
 from llmdiff.training.randomness import Streams
 from llmdiff.training.task import AdapterTask
 from training.test_task import gradients, overfit
@@ -16,27 +17,59 @@ NOISY, TIMES = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0
 
 
 def layers(task: AdapterTask) -> list[torch.nn.Module]:
-    """In the order in which they run."""
-    paths = sorted(task.adapter.named_branches(), key=lambda path: ("down", "mid_", "up_b").index(path[:4]))
-    return [task.base.denoiser.get_submodule(path) for path in paths]
+    """In the order of their names, which is not that in which they run."""
+    return [task.base.denoiser.get_submodule(path) for path in task.adapter.named_branches()]
 
 
-def test_a_guided_pass_feeds_each_layer_what_the_base_fed_it(make):
-    """Each layer's answer is that of the layer called by itself, and the prediction stays the base's."""
+def told(task: AdapterTask) -> Pass:
+    return note(layers(task), lambda: task.base_prediction(NOISY, TIMES, CAPTIONS))
+
+
+def heard(task: AdapterTask, known: Pass) -> list[Tensor]:
+    return ask(known, lambda: task.prediction(NOISY, TIMES, CAPTIONS))
+
+
+def test_layers_are_asked_about_what_the_base_fed_them(make):
+    """Each layer's answer is that of the layer called by itself."""
     task = make(mode="replace", caption_dropout=0.0)
     task.adapter.eval()
-    with noted(layers(task)) as known:
-        said = task.base_prediction(NOISY, TIMES, CAPTIONS)
-    with guided(layers(task), known) as answers, torch.no_grad():
-        assert torch.equal(task.prediction(NOISY, TIMES, CAPTIONS), said)
+    known = told(task)
+    with torch.no_grad():
+        answers = heard(task, known)
     encoding = task._encoding(CAPTIONS, None)
     with task.adapter.conditioned(encoding), torch.no_grad():
         rows = task.adapter._context.start_call(NOISY)
-        alone = [layer(x, rows.text.features) for layer, x in zip(layers(task), known.inputs, strict=True)]
+        alone = [layer(x, rows.text.features) for layer, x in zip(known.layers, known.inputs, strict=True)]
     assert len(answers) == len(alone) == 4
     for one, other in zip(answers, alone, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
     assert all(len(layer._forward_hooks) == 1 for layer in layers(task)), "the adapter's alone"
+
+
+def test_what_is_noted_is_what_a_whole_pass_of_the_base_says(make):
+    task = make(mode="replace")
+    known, seen = told(task), {}
+    handles = [
+        layer.register_forward_hook(lambda layer, args, output: seen.update({layer: output})) for layer in layers(task)
+    ]
+    said = task.base_prediction(NOISY, TIMES, CAPTIONS)
+    for handle in handles:
+        handle.remove()
+    assert list(seen) == known.layers, "in the order in which they ran"
+    assert all(torch.equal(seen[layer], output) for layer, output in zip(known.layers, known.outputs, strict=True))
+    assert torch.equal(said, task.base_prediction(NOISY, TIMES, CAPTIONS)), "a pass that was ended leaves no trace"
+
+
+def test_layers_that_read_different_texts_are_refused(make):
+    """One layer's text is copied on its way, so that it is another tensor."""
+    task = make(mode="replace", distil=1, distil_layers=1)
+
+    def copied(layer, args, kwargs):
+        return args, kwargs | {"encoder_hidden_states": kwargs["encoder_hidden_states"].clone()}
+
+    layers(task)[1].register_forward_pre_hook(copied, with_kwargs=True)
+    with pytest.raises(LLMDiffError, match=r"read different texts.*use distil in place of distil_layers"):
+        task.loss(np.arange(4), 0, Streams(0, range(4)))
 
 
 def test_an_untrained_adapter_that_adds_nothing_is_right_in_every_layer(make):
@@ -58,12 +91,10 @@ def test_a_batch_is_learned_layer_by_layer(make, tmp_path, mode, checkpointing):
 def test_no_gradient_passes_through_the_denoiser(make):
     """The last layer's error tells the first layer's branch nothing."""
     task = make(mode="replace", distil=1, distil_layers=1, caption_dropout=0.0)
-    with noted(layers(task)) as known:
-        task.base_prediction(NOISY, TIMES, CAPTIONS)
-    with guided(layers(task), known) as answers:
-        task.prediction(NOISY, TIMES, CAPTIONS)
+    known = told(task)
+    answers = heard(task, known)
     answers[-1].square().mean().backward()
-    *earlier, last = [layer.get_submodule(CHILD) for layer in layers(task)]
+    *earlier, last = [layer.get_submodule(CHILD) for layer in known.layers]
     assert last.value.weight.grad is not None
     assert all(branch.value.weight.grad is None for branch in earlier)
 
