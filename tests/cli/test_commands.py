@@ -190,7 +190,8 @@ def test_a_long_prompt_is_one_line_of_warning(draw: Run) -> None:
     ("arguments", "words"),
     [
         (["generate", ""], "prompt is empty"),
-        (["generate", "a", "--base", "./nowhere"], "--adapter"),
+        (["generate", "a", "--base", "./nowhere"], "no base model at"),
+        (["generate", "a", "--base", "owner/name"], "--adapter"),
         (["generate", "a", "--base", "./nowhere", "--adapter", "none"], "nowhere"),
         (["generate", "a", "--size", "64"], "WIDTHxHEIGHT"),
         (["generate", "a", "--size", "63x64"], "multiples of 8"),

@@ -17,6 +17,7 @@ from pydantic import (
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models, PictureSettings
 from llmdiff.models import EMBEDDED
+from llmdiff.sources import local_folder
 
 _NONE = "none"
 
@@ -90,6 +91,7 @@ class GenerationRequest(BaseModel):
     @model_validator(mode="after")
     def _models_make_sense(self) -> Self:
         if self.adapter is None and self.base != EMBEDDED:
+            local_folder(self.base, "base model", "model_index.json")  # a wrong path first
             raise LLMDiffError(
                 f"An adapter belongs to one base model: name the one for {self.base!r} with --adapter, "
                 "or draw with the base model alone by --adapter none."

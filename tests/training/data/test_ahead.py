@@ -44,7 +44,7 @@ def assert_at(ahead: ReadAhead, data: Captioned, step: int) -> None:
 
 def test_steps_come_as_they_are_read_and_a_bad_picture_in_its_own(data: Captioned) -> None:
     """From where a run is resumed, twice where memory did not suffice, and whatever Ctrl-C says to its workers."""
-    state = torch.get_rng_state()
+    state, interrupted = torch.get_rng_state(), signal.getsignal(signal.SIGINT)
     ahead = ReadAhead(data, STEPS.__getitem__, len(STEPS), workers=2)
     assert_at(ahead, data, 1)
     workers = set(multiprocessing.active_children())
@@ -55,7 +55,7 @@ def test_steps_come_as_they_are_read_and_a_bad_picture_in_its_own(data: Captione
     assert len(workers) == 2
     assert set(multiprocessing.active_children()) == workers
     assert torch.equal(torch.get_rng_state(), state)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is interrupted
     with pytest.raises(LLMDiffError) as caught:
         ahead.go_to(4)
     assert str(caught.value) == complaint(data, 4)

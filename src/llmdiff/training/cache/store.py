@@ -113,6 +113,7 @@ class Store:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._forget_locks()
             waiting = deque((keys, False) for keys in chunks)
             while waiting:
                 done(len(chunks) - len(waiting))
@@ -137,6 +138,11 @@ class Store:
         except Timeout:
             return False
         return True
+
+    def _forget_locks(self) -> None:
+        """Deletes the locks of chunks that are there: a process was killed between the two."""
+        for path in {place.path for place in self._places.values()}:
+            path.with_suffix(".lock").unlink(missing_ok=True)
 
     def _chunks(self) -> Iterator[Path]:
         return iter(sorted(self.folder.glob("*.safetensors")))
