@@ -13,6 +13,8 @@ from llmdiff.embedded.llm import INDEX_MODELS, SMOLLM2, IndexModel
 from llmdiff.errors import LLMDiffError
 
 EMBEDDED = "embedded"
+Quantization = Literal["int8", "8bit", "4bit"]
+"""Fewer bits of any language model: weights in 8 bits (torchao, any device), LLM.int8() and NF4 (bitsandbytes)."""
 _SHIPPED = Path(__file__).parent / "embedded"
 
 

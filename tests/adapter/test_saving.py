@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -265,6 +267,19 @@ def test_another_quantisation_is_one_warning_with_both_values(saved, tiny_llm):
     with pytest.warns(UserWarning, match=r"quantization int8.*quantization None") as caught:
         LLMDiffAdapter.from_pretrained(saved, llm=tiny_llm)
     assert len(caught) == 1
+
+
+def test_a_quantisation_is_that_of_an_llm_loaded_here(saved, tiny_llm, monkeypatch):
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(LanguageModel, "load", lambda name, **options: asked.update(options, name=name) or tiny_llm)
+    for recorded, given, expected in ((None, None, None), ("int8", None, "int8"), ("int8", "4bit", "4bit")):
+        edit_config(saved, llm=tiny_llm.identity() | {"quantization": recorded})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            LLMDiffAdapter.from_pretrained(saved, quantization=given)
+        assert asked["quantization"] == expected
+    with pytest.raises(LLMDiffError, match=r"loaded already: load it with quantization='4bit'"):
+        LLMDiffAdapter.from_pretrained(saved, llm=tiny_llm, quantization="4bit")
 
 
 def test_a_record_of_before_types_were_noted_is_read(saved, tiny_llm, recwarn):

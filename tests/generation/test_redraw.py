@@ -75,6 +75,18 @@ def test_pixel_for_pixel_without_a_warning(places: Places, tmp_path: Path, adapt
     assert redrawn.document == read_png(path)[1]
 
 
+def test_an_llm_in_fewer_bits_is_remembered(places: Places, tmp_path: Path) -> None:
+    pytest.importorskip("torchao")
+    models = {"base": str(places.base), "adapter": str(places.adapter), "quantization": "int8"}
+    request = GenerationRequest(prompts=["a red ball"], steps=2, seed=11, size="16x16", **models)
+    with pytest.warns(UserWarning, match=r"quantization None.*quantization int8"):
+        (picture,) = generate(request)
+    write_png(tmp_path / "x.png", picture.image, picture.document())
+    with pytest.warns(UserWarning, match=r"quantization None.*quantization int8") :
+        redrawn = regenerate(tmp_path / "x.png")
+    assert redrawn.identical
+
+
 def test_a_comparison_sheet(places: Places, tmp_path: Path) -> None:
     request = GenerationRequest(
         prompts=["a ball", "a box"], steps=2, seed=3, num=2, base=str(places.base), adapter=str(places.adapter),

@@ -44,6 +44,8 @@ def pixels(picture: Picture) -> np.ndarray:
         ({"prompts": ["a"], "base": "./elsewhere"}, "no base model at"),
         ({"prompts": ["a"], "base": "owner/name"}, "--adapter"),
         ({"prompts": ["a"], "adapter": "none", "llm": "x"}, "--llm"),
+        ({"prompts": ["a"], "adapter": "none", "quantization": "int8"}, "--quantization"),
+        ({"prompts": ["a"], "quantization": "3bit"}, "'int8', '8bit' or '4bit'"),
         ({"prompts": ["a"], "adapter": "none", "compare": True}, "--compare"),
     ],
 )

@@ -103,6 +103,7 @@ def test_knobs_turn_what_they_say(places: Places) -> None:
     assert ratio("memory.activations", loop={"batch_size": 6, "micro_batch": 3}) == pytest.approx(1, rel=0.01)
     assert ratio("memory.activations", gradient_checkpointing=True) < 0.8
     assert ratio("memory.LLM", llm_dtype="bfloat16") == 0.5
+    assert ratio("memory.LLM", llm_quantization="4bit") < ratio("memory.LLM", llm_quantization="int8") < 0.6
     assert ratio("disk.terms", cache={"terms": "grouped", "groups": 2}) == pytest.approx(3 / 5)
     assert ratio("disk.terms", reading={"extraction": "last"}) == pytest.approx(2 / 5)
     assert "disk.terms" not in sizes(costs(recipe_of(places.base, places.llm, cache={"terms": "none"})))

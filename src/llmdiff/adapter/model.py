@@ -123,6 +123,7 @@ class LLMDiffAdapter(nn.Module):
         name_or_path: str | PathLike[str],
         *,
         llm: LanguageModel | str | None = None,
+        quantization: str | None = None,
         revision: str | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -132,6 +133,7 @@ class LLMDiffAdapter(nn.Module):
         Args:
             name_or_path: a folder that ``save_pretrained`` wrote, or a Hub id.
             llm: the LLM or the name to load it by; the one that the adapter was trained with if None.
+            quantization: of an LLM that is loaded here, see `LanguageModel.load`; as in training if None.
             revision: of the Hub repository.
             device: of the adapter and of an LLM that is loaded here.
             dtype: of the adapter.
@@ -142,7 +144,7 @@ class LLMDiffAdapter(nn.Module):
         folder = storage.locate(name_or_path, revision)
         config = storage.read_config(folder)
         weights = storage.read_weights(folder)
-        llm = storage.load_llm(config.llm, llm, device)
+        llm = storage.load_llm(config.llm, llm, device, quantization)
         storage.check_llm(config.llm, llm.identity())
         with torch.random.fork_rng():
             adapter = cls(config, llm)

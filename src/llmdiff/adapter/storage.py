@@ -96,10 +96,15 @@ def check_weights(found: Weights, expected: Weights) -> None:
 
 
 def load_llm(
-    recorded: dict[str, Any], llm: LanguageModel | str | None, device: torch.device | str | None
+    recorded: dict[str, Any],
+    llm: LanguageModel | str | None,
+    device: torch.device | str | None,
+    quantization: str | None,
 ) -> LanguageModel:
-    """The given LLM, or the one that the adapter was trained with, in the same dtype."""
+    """The given LLM, or the one that the adapter was trained with, in the same dtype and, if not told, quantisation."""
     if isinstance(llm, LanguageModel):
+        if quantization not in (None, llm.quantization):
+            raise LLMDiffError(f"The LLM {llm.name} is loaded already: load it with quantization={quantization!r}.")
         return llm
     revision = recorded.get("revision") if llm is None else None
     dtype = getattr(torch, str(recorded.get("dtype")), torch.float32)
@@ -108,7 +113,7 @@ def load_llm(
         revision=revision,
         dtype=dtype,
         device=device or "cpu",
-        quantization=recorded.get("quantization"),
+        quantization=quantization or recorded.get("quantization"),
     )
 
 

@@ -34,6 +34,12 @@ def generate(
             show_default="the one that the adapter was trained with",
         ),
     ] = None,
+    quantization: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the LLM: int8 (torchao), 8bit or 4bit (bitsandbytes).", show_default="as the adapter was trained"
+        ),
+    ] = None,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 turns it off.")] = 5.0,
@@ -70,7 +76,7 @@ def generate(
     request = GenerationRequest.model_validate(
         options
         | dict(prompts=prompts, negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
-        | dict(base=base, adapter=adapter, llm=llm, compare=compare, device=device)
+        | dict(base=base, adapter=adapter, llm=llm, quantization=quantization, compare=compare, device=device)
         | dict(prompt_weights=prompt_weights, offload_llm=offload_llm)
     )
     _check_place(out, 1 if compare else len(prompts) * num)

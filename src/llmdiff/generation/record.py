@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llmdiff.models import Quantization
+
 
 class Models(BaseModel):
     """Which models draw: names as the user gave them (embedded, folder or Hub id)."""
@@ -13,6 +15,7 @@ class Models(BaseModel):
     base: str
     adapter: str | None = None  # None: the base model alone
     llm: str | None = None  # None: the LLM that the adapter was trained with
+    quantization: Quantization | None = None  # None: that in which the adapter was trained
 
 
 class PictureSettings(BaseModel):

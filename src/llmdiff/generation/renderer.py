@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmdiff.adapter import LLMDiffAdapter
 
 StepProgress = Callable[[float], None]  # called with the finished share of a picture, 0 … 1
+_BASE_ALONE = {"adapter": None, "llm": None, "quantization": None}
 _ENDLESS = 1_000_000  # tokenizers without a limit state a huge one
 
 
@@ -97,7 +98,7 @@ class Renderer:
 
     def record(self, settings: PictureSettings) -> Record:
         """What `draw(settings)` depends on, in the present state (adapter attached or not)."""
-        models = self.models if self._attached else self.models.model_copy(update={"adapter": None, "llm": None})
+        models = self.models if self._attached else self.models.model_copy(update=_BASE_ALONE)
         return Record(picture=settings, models=models, provenance=self.provenance())
 
     def provenance(self) -> Provenance:
@@ -178,4 +179,4 @@ def _load_adapter(models: Models, device: str) -> "LLMDiffAdapter | None":
     from llmdiff.adapter import LLMDiffAdapter
 
     name = str(shipped_adapter()) if models.adapter == EMBEDDED else models.adapter
-    return LLMDiffAdapter.from_pretrained(name, llm=models.llm, device=device)
+    return LLMDiffAdapter.from_pretrained(name, llm=models.llm, quantization=models.quantization, device=device)

@@ -16,7 +16,7 @@ from pydantic import (
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models, PictureSettings
-from llmdiff.models import EMBEDDED
+from llmdiff.models import EMBEDDED, Quantization
 from llmdiff.sources import local_folder
 
 _NONE = "none"
@@ -41,6 +41,7 @@ class GenerationRequest(BaseModel):
     base: str = EMBEDDED
     adapter: str | None = None  # None: the shipped one, for the embedded base; "none": the base model alone
     llm: str | None = None  # None: the LLM that the adapter was trained with
+    quantization: Quantization | None = None  # None: that in which the adapter was trained
     compare: bool = False
     prompt_weights: bool = False  # whether (word:1.3) is a weight and not text
     offload_llm: bool = False  # whether the LLM's memory is given back once it has read the prompts
@@ -96,15 +97,15 @@ class GenerationRequest(BaseModel):
                 f"An adapter belongs to one base model: name the one for {self.base!r} with --adapter, "
                 "or draw with the base model alone by --adapter none."
             )
-        if self.adapter == _NONE and (self.llm is not None or self.compare):
-            option = "--llm" if self.llm is not None else "--compare"
+        needing = {"--llm": self.llm, "--quantization": self.quantization, "--compare": self.compare}
+        if self.adapter == _NONE and (option := next((name for name, value in needing.items() if value), None)):
             raise LLMDiffError(f"The option {option} needs an adapter, but --adapter is none: drop one of the two.")
         return self
 
     def models(self) -> Models:
         """The models that this request names."""
         adapter = None if self.adapter == _NONE else self.adapter or EMBEDDED
-        return Models(base=self.base, adapter=adapter, llm=self.llm)
+        return Models(base=self.base, adapter=adapter, llm=self.llm, quantization=self.quantization)
 
     def pictures(self, default_size: tuple[int, int]) -> list[PictureSettings]:
         """Settings of every picture, prompt by prompt."""

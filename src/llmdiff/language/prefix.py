@@ -5,9 +5,10 @@ Letters in shapes: B batch, S tokens.
 
 import copy
 import inspect
+from typing import Any
 
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from llmdiff.language.alone import SEQUENCE_BOUND, UNKNOWN
@@ -48,9 +49,17 @@ def _read(llm: LanguageModel, ids: Tensor) -> Cache | None:
     if any(name in accepted for name in (*SEQUENCE_BOUND, UNKNOWN)):
         return None
     cache = DynamicCache(config=llm.config)
-    llm.model(input_ids=ids, past_key_values=cache, use_cache=True)
+    llm.model(input_ids=ids, **cache_options(llm.model, cache))
     whole = [layer for layer in cache.layers if _holds(layer, ids.shape[1])]
     return cache if len(whole) == len(cache.layers) == llm.block_count else None
+
+
+def cache_options(model: PreTrainedModel, cache: Cache | None) -> dict[str, Any]:
+    """How a model is told to go on from a cache, and to add to it; transformers renames the argument from 5.24 on."""
+    if cache is None:
+        return {"use_cache": False}
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    return {name: cache, "use_cache": True}
 
 
 def _holds(layer: object, length: int) -> bool:

@@ -2,12 +2,13 @@
 
 import importlib.util
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from transformers import BitsAndBytesConfig, TorchAoConfig
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.models import Quantization
 
 
 def _int8(dtype: torch.dtype) -> Any:
@@ -29,22 +30,21 @@ _WAYS: dict[str, tuple[str, Callable[[torch.dtype], Any]]] = {
     "8bit": ("bitsandbytes", _eight_bits),
     "4bit": ("bitsandbytes", _four_bits),
 }
-QUANTIZATIONS = tuple(_WAYS)
-"""``int8``: weights in 8 bits (torchao, any device); ``8bit`` and ``4bit``: LLM.int8() and NF4 (bitsandbytes)."""
 
 
 def quantization_config(name: str, dtype: torch.dtype) -> Any:
     """The transformers config of a quantisation.
 
     Args:
-        name: one of `QUANTIZATIONS`.
+        name: a `Quantization`.
         dtype: in which is calculated.
 
     Raises:
         LLMDiffError: if there is none of that name, or the library that does it is not installed.
     """
     if name not in _WAYS:
-        raise LLMDiffError(f"There is no quantisation {name!r}: choose one of {', '.join(QUANTIZATIONS)}.")
+        choice = ", ".join(get_args(Quantization))
+        raise LLMDiffError(f"There is no quantisation {name!r}: choose one of {choice}.")
     library, make = _WAYS[name]
     if importlib.util.find_spec(library) is None:
         raise LLMDiffError(f"The quantisation {name} needs {library}: pip install 'llmdiff-adapter[quant]'.")

@@ -20,7 +20,7 @@ from llmdiff.language.alone import BlockCall
 from llmdiff.language.config import ReadingConfig
 from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
-from llmdiff.language.prefix import prefix_cache
+from llmdiff.language.prefix import cache_options, prefix_cache
 
 EPSILON = 1e-6
 """Added to a root mean square before the division by it, so that a vector of 0 stays 0."""
@@ -148,9 +148,8 @@ def _walk(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Calla
         begin = tokens.skip - skip
         walk = _Walk(llm, Tokens(ids[:, begin:], mask[:, begin:], skip), config, take, continued=begin > 0)
         with _hooked(blocks, walk):
-            final = model(
-                input_ids=ids[:, begin:], attention_mask=mask.long(), past_key_values=cache, use_cache=cache is not None
-            )[0]
+            options = cache_options(model, cache)
+            final = model(input_ids=ids[:, begin:], attention_mask=mask.long(), **options)[0]
         walk.finish(final)
     return walk.start
 

@@ -35,6 +35,7 @@ TOKENS = 24
 _CHARACTERS = 4  # of a token, about, in English
 _STATE = 4 + 4 + 8  # bytes of a trained number, its gradient, and AdamW's two moments
 _KEPT = 2  # checkpoints
+_PACKED = {"int8": 1.0, "8bit": 1.0, "4bit": 0.5 + 4 / 64}  # bytes of a number, with NF4's scale of every 64
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,11 @@ class _Data:
 
 
 def _memory(recipe: Recipe, pipe: Any, llm: Any, adapter: LLMDiffAdapter, data: _Data) -> list[Cost]:
-    width = getattr(torch, recipe.llm_dtype).itemsize
     rows = [
         Cost(name, 4 * _numbers(part), f"{_numbers(part):,} numbers, frozen, float32")
         for name, part in pipe.parts.items()
     ]
-    rows.append(Cost("LLM", width * llm.numbers, f"{llm.numbers:,} numbers, frozen, {recipe.llm_dtype}"))
+    rows.append(_llm(recipe, llm))
     trained, averaged = _numbers(adapter), 4 if recipe.loop.ema else 0
     note = f"{trained:,} numbers, with gradients, AdamW" + (" and averages" if averaged else "")
     rows.append(Cost("adapter", (_STATE + averaged) * trained, note))
@@ -138,6 +138,16 @@ def _memory(recipe: Recipe, pipe: Any, llm: Any, adapter: LLMDiffAdapter, data: 
         *rows,
         Cost("activations", kept, note + ("; half precision halves it" if recipe.precision != "float32" else "")),
     ]
+
+
+def _llm(recipe: Recipe, llm: Any) -> Cost:
+    """The LLM's weights; a quantisation packs the linear maps, and leaves embeddings and norms as they are."""
+    width, note = getattr(torch, recipe.llm_dtype).itemsize, f"{llm.numbers:,} numbers, frozen, {recipe.llm_dtype}"
+    if recipe.llm_quantization is None:
+        return Cost("LLM", width * llm.numbers, note)
+    packed = _PACKED[recipe.llm_quantization] * llm.linear_numbers
+    note += f", those of linear maps in {recipe.llm_quantization}"
+    return Cost("LLM", round(packed) + width * (llm.numbers - llm.linear_numbers), note)
 
 
 def _disk(recipe: Recipe, pipe: Any, llm: Any, count: int, data: _Data, trained: int) -> list[Cost]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from llmdiff.adapter import RefinerConfig
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
+from llmdiff.models import Quantization
 from llmdiff.training.cache.config import CacheConfig
 from llmdiff.training.data import Data
 from llmdiff.training.loop import LoopSettings
@@ -36,6 +37,7 @@ class Recipe(BaseModel):
     base: str = "embedded"
     llm: str = "embedded"
     llm_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the LLM's weights")
+    llm_quantization: Quantization | None = Field(None, description="of the LLM, for less memory; adds to its error")
     mode: Literal["augment", "replace"] = "augment"
     reading: ReadingConfig = ReadingConfig()
     data: Annotated[Data, Field(discriminator="kind")]

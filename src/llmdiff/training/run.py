@@ -90,8 +90,12 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     sharded = is_sharding_asked_for(processes)
     if sharded and recipe.cache.terms == "none":
         raise LLMDiffError("An LLM under --use_fsdp cannot be asked in every step: set cache.terms to all or grouped.")
+    if sharded and recipe.llm_quantization:
+        raise LLMDiffError("A quantised LLM cannot be divided by --use_fsdp: leave out llm_quantization or the option.")
     home = torch.device("cpu") if sharded else processes.device
-    llm = LanguageModel.load(recipe.llm, dtype=getattr(torch, recipe.llm_dtype), device=home)
+    llm = LanguageModel.load(
+        recipe.llm, dtype=getattr(torch, recipe.llm_dtype), device=home, quantization=recipe.llm_quantization
+    )
     adapter = LLMDiffAdapter.create(
         pipe, llm, mode=recipe.mode, reading=recipe.reading, refiner=recipe.refiner, seed=recipe.loop.seed
     )

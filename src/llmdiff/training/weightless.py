@@ -18,6 +18,7 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.layers import describe_base, pooled_width
 from llmdiff.errors import LLMDiffError
+from llmdiff.language.blocks import find_stack
 from llmdiff.language.loading import find_loader
 from llmdiff.models import EMBEDDED, language_model, shipped_base
 from llmdiff.sources import LOADING_FAULTS, local_folder, reason
@@ -48,7 +49,7 @@ def weightless_base(name: str) -> Any:
 
 
 def weightless_llm(name: str) -> Any:
-    """Width and number of blocks of an LLM, and how many weights it has."""
+    """Width and number of blocks of an LLM, and how many weights it has, in all and in linear maps."""
     known = language_model(name)
     if known and not known.present:
         raise LLMDiffError(f"The config of {name} comes with its weights: run `llmdiff models pull {name}` first.")
@@ -60,10 +61,15 @@ def weightless_llm(name: str) -> Any:
     except LOADING_FAULTS as error:
         raise LLMDiffError(f"The config of the language model {name} cannot be used: {reason(error)}.") from error
     numbers = sum(p.numel() for p in model.parameters())
+    linear = sum(m.weight.numel() for m in find_stack(model).modules() if isinstance(m, nn.Linear))
     text = config.get_text_config()
     generates = loader in (AutoModelForCausalLM, AutoModelForImageTextToText)
     return SimpleNamespace(
-        width=text.hidden_size, block_count=text.num_hidden_layers, numbers=numbers, generates=generates
+        width=text.hidden_size,
+        block_count=text.num_hidden_layers,
+        numbers=numbers,
+        linear_numbers=linear,
+        generates=generates,
     )
 
 
