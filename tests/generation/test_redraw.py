@@ -82,7 +82,7 @@ def test_an_llm_in_fewer_bits_is_remembered(places: Places, tmp_path: Path) -> N
     with pytest.warns(UserWarning, match=r"quantization None.*quantization int8"):
         (picture,) = generate(request)
     write_png(tmp_path / "x.png", picture.image, picture.document())
-    with pytest.warns(UserWarning, match=r"quantization None.*quantization int8") :
+    with pytest.warns(UserWarning, match=r"quantization None.*quantization int8"):
         redrawn = regenerate(tmp_path / "x.png")
     assert redrawn.identical
 

@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from language.families import build
+from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, Tokens, read_stack, read_sum, tokenize
 from llmdiff.language.alone import fold_tokens
 
@@ -48,6 +49,23 @@ def test_rms_scales_the_start_too(tiny_llm: LanguageModel) -> None:
     torch.testing.assert_close(
         F.cosine_similarity(start, plain, dim=-1)[tokens.mask], torch.ones(int(tokens.mask.sum()))
     )
+
+
+@pytest.mark.parametrize("extraction", ["llmdiff", "last", "mean"])
+def test_numbers_that_a_dtype_does_not_hold_are_told(tiny_llm: LanguageModel, extraction: str) -> None:
+    """As Gemma 3's residuals in float16; padding, whose numbers nobody reads, does not count."""
+    config = ReadingConfig(extraction=extraction)
+    llm = LanguageModel.from_model(copy.deepcopy(tiny_llm.model).half(), tiny_llm.tokenizer, name="tiny")
+    tokens = tokenize(llm, PROMPTS, config)
+    read_sum(llm, tokens, config, torch.ones(llm.block_count))
+    llm.model.embed_tokens.weight.data[:] = 60000.0
+    llm.blocks[1].mlp.down_proj.weight.data[:] = 60000.0
+    with pytest.raises(LLMDiffError, match="tiny comes to numbers that are not finite in float16: load it in bfloat16"):
+        read_sum(llm, tokens, config, torch.ones(llm.block_count))
+    llm.model.float()
+    llm.blocks[1].mlp.down_proj.weight.data[0, 0] = float("nan")
+    with pytest.raises(LLMDiffError, match="not finite in float32: its weights are damaged"):
+        read_sum(llm, tokens, config, torch.ones(llm.block_count))
 
 
 @pytest.mark.parametrize("score", ["residual", "difference"])

@@ -1,6 +1,7 @@
 """What the commands print: results on stdout, everything else on stderr, one line per warning or error."""
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -54,7 +55,12 @@ def one_line_warnings() -> Iterator[None]:
 
 
 def quiet_hosts() -> None:
-    """Turn off the progress bars and notices of diffusers and transformers; the Hub's download bars stay."""
+    """Turn off the progress bars and notices of diffusers and transformers; the Hub's download bars stay.
+
+    torchao, which both import where it is installed, tells of every library of its own that is for other machines.
+    """
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

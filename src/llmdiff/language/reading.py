@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmdiff.errors import LLMDiffError
 from llmdiff.language.alone import BlockCall
 from llmdiff.language.config import ReadingConfig
 from llmdiff.language.encoding import Tokens
@@ -150,8 +151,17 @@ def _walk(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Calla
         with _hooked(blocks, walk):
             options = cache_options(model, cache)
             final = model(input_ids=ids[:, begin:], attention_mask=mask.long(), **options)[0]
+        _check_finite(llm, final[mask[:, begin:].bool()])
         walk.finish(final)
     return walk.start
+
+
+def _check_finite(llm: LanguageModel, states: Tensor) -> None:
+    """Raises LLMDiffError unless the last states (N, D) are finite: float16 does not hold those of Gemma 3, say."""
+    if not states.isfinite().all():
+        dtype = str(llm.dtype).removeprefix("torch.")
+        remedy = "its weights are damaged" if llm.dtype == torch.float32 else "load it in bfloat16 or float32"
+        raise LLMDiffError(f"{llm.name} comes to numbers that are not finite in {dtype}: {remedy}.")
 
 
 class _Walk:
