@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from llmdiff.evaluation import check, demo_prompts, scene_prompts
-from llmdiff.evaluation.make_prompts import main as make_prompts
 from llmdiff.evaluation.prompts import GROUPS, VERSION
 from llmdiff.scenes import lexicon
 from llmdiff.scenes.captions import plain_caption
@@ -18,6 +17,7 @@ from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.facts import Backdrop, Count, Related, all_hold, scene_with
 from llmdiff.scenes.phrasing import contains_held_out, held_out_words, natural_caption
 from llmdiff.scenes.scene import sample_scene
+from make_prompts import main as make_prompts
 from scenes.grammar import facts_of
 
 PROMPTS = scene_prompts()

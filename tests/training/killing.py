@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from llmdiff.training import checkpoint
-from llmdiff.training.loop import LoopSettings, Trainer
+from llmdiff.training.trainer import LoopSettings, Trainer
 from training.regression import Regression, settings
 
 WIDTH = 50_000  # a checkpoint of 3 MB, so that a good part of the time goes into saving

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from llmdiff.training import checkpoint
-from llmdiff.training.loop import Trainer
+from llmdiff.training.trainer import Trainer
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:

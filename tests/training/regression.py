@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llmdiff.training.loop import LoopSettings, Trainer
 from llmdiff.training.randomness import Streams
+from llmdiff.training.trainer import LoopSettings, Trainer
 
 
 class Regression:

@@ -11,24 +11,24 @@ from PIL import Image
 from torch import Tensor
 
 from adapter.families import FAMILIES, REFUSED
+from llmdiff.data import SizeConditioning
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel
 from llmdiff.progress import silent
 from llmdiff.training import run
 from llmdiff.training.base import BaseModel, check_trainable
-from llmdiff.training.data import Frame
-from llmdiff.training.loop import LoopSettings, Trainer
+from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.processes import accelerator
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
-from llmdiff.training.task import AdapterTask
+from llmdiff.training.trainer import LoopSettings, Trainer
 
 Record = Callable[[str, object], None]
 CAPTIONS = ["a red cup", "two", "a cat at noon", "blue"]
 
 
 @pytest.fixture
-def task(family: str, mode: str, tiny_llm: LanguageModel, tmp_path: Path, monkeypatch: Any) -> AdapterTask:
+def task(family: str, mode: str, tiny_llm: LanguageModel, tmp_path: Path, monkeypatch: Any) -> AdapterObjective:
     """A run that a recipe describes, made ready: base model and pictures are read from disk."""
     FAMILIES[family].build().save_pretrained(tmp_path / "base")
     (tmp_path / "data").mkdir()
@@ -54,7 +54,7 @@ def task(family: str, mode: str, tiny_llm: LanguageModel, tmp_path: Path, monkey
 class Overfit:
     """The same batch, timesteps and noise in every step."""
 
-    def __init__(self, task: AdapterTask) -> None:
+    def __init__(self, task: AdapterObjective) -> None:
         self.task, self.module, self.groups = task, task.module, task.groups
 
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
@@ -64,7 +64,7 @@ class Overfit:
 @pytest.mark.parametrize("mode", ["augment", "replace"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_overfitted_batch_is_learned(
-    task: AdapterTask, family: str, mode: str, tmp_path: Path, record_property: Record
+    task: AdapterObjective, family: str, mode: str, tmp_path: Path, record_property: Record
 ) -> None:
     own = {id(p) for p in task.adapter.parameters()}
     frozen = {name: p.detach().clone() for name, p in task.base.denoiser.named_parameters() if id(p) not in own}
@@ -81,7 +81,7 @@ def test_an_overfitted_batch_is_learned(
 @pytest.mark.parametrize("mode", ["augment", "replace"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_checkpointing_gives_the_same_gradients(
-    task: AdapterTask, family: str, mode: str, record_property: Record
+    task: AdapterObjective, family: str, mode: str, record_property: Record
 ) -> None:
     with torch.no_grad():
         for p in task.adapter.parameters():
@@ -174,7 +174,7 @@ def test_sdxl_is_told_how_each_picture_was_cut() -> None:
     told: list[dict[str, Any]] = []
     base.denoiser.register_forward_pre_hook(lambda _, args, kwargs: told.append(kwargs), with_kwargs=True)
     noisy = torch.zeros(2, base.denoiser.config.in_channels, 8, 8)
-    frames = [Frame((20, 40), (0, 8), (16, 16)), Frame((16, 16), (0, 0), (16, 16))]
+    frames = [SizeConditioning((20, 40), (0, 8), (16, 16)), SizeConditioning((16, 16), (0, 0), (16, 16))]
     base.predict(noisy, torch.zeros(2).long(), base.text(["", "a red cup"]), frames)
     ids = told[0]["added_cond_kwargs"]["time_ids"]
     assert ids.tolist() == [[20, 40, 0, 8, 16, 16], [16, 16, 0, 0, 16, 16]]

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.precompute import latents, terms
 from llmdiff.training import Recipe, train
-from llmdiff.training.cache import latents, terms
-from llmdiff.training.note import _binding
+from llmdiff.training.run_manifest import _binding
 from tiny_base import Places
 
 KINDS = {

@@ -13,8 +13,8 @@ from adapter.families import FAMILIES
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.generation import load_pipeline
 from llmdiff.training import train
+from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.randomness import Streams
-from llmdiff.training.task import AdapterTask
 from tiny_base import Places
 
 CAPTIONS = ["a red cup", "two", "a cat at noon", "blue"]
@@ -46,14 +46,14 @@ def write_recipe(folder: Path, places: Places, family: str, distil_layers: int) 
 def test_twenty_steps_of_a_recipe_learn_a_batch(
     family: str, distil_layers: int, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loss = AdapterTask.loss
+    loss = AdapterObjective.loss
     same = np.arange(4)
 
-    def overfit(task: AdapterTask, *_: Any) -> Any:
+    def overfit(task: AdapterObjective, *_: Any) -> Any:
         """The same batch, timesteps and noise in every step."""
         return loss(task, same, 0, Streams(0, same))
 
-    monkeypatch.setattr(AdapterTask, "loss", overfit)
+    monkeypatch.setattr(AdapterObjective, "loss", overfit)
     summary = train(write_recipe(tmp_path, places, family, distil_layers))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert len(losses) == summary["steps"] == 20

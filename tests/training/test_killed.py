@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from llmdiff.training import checkpoint, train
-from llmdiff.training.loop import Trainer
+from llmdiff.training.trainer import Trainer
 from tiny_base import Places
 from training import killing
 from training.test_run import write_recipe

@@ -9,22 +9,22 @@ from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import lora
-from llmdiff.training.loop import LoopSettings, Trainer
 from llmdiff.training.lora import LoRASettings, check_lora, lora_parameters, save_lora
+from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.randomness import Streams
-from llmdiff.training.task import AdapterTask
+from llmdiff.training.trainer import LoopSettings, Trainer
 from tiny_base import build_base
 from training.tiny_task import CAPTIONS, Make
 
 
-def train(task: AdapterTask, folder: Path, steps: int = 3) -> Trainer:
+def train(task: AdapterObjective, folder: Path, steps: int = 3) -> Trainer:
     settings = LoopSettings(steps=steps, batch_size=4, learning_rate=1e-2, warmup=0, save_every=steps, ema=0)
     trainer = Trainer(task, settings, folder)
     trainer.run()
     return trainer
 
 
-def state(task: AdapterTask) -> dict[str, Tensor]:
+def state(task: AdapterObjective) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in task.base.denoiser.named_parameters()}
 
 

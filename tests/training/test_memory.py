@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.training.loop import Trainer
+from llmdiff.training.trainer import Trainer
 from training.outcomes import assert_near, losses, weights
 from training.regression import Regression, settings
 

@@ -8,9 +8,9 @@ import torch
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint
-from llmdiff.training.loop import Trainer
 from llmdiff.training.precision import HAS_BF16, LossScale, autocast, product_dtype
 from llmdiff.training.randomness import Streams
+from llmdiff.training.trainer import Trainer
 from training.outcomes import assert_same, losses, weights
 from training.regression import Regression, settings
 from training.test_task import overfit

@@ -16,8 +16,8 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.generation import load_pipeline
 from llmdiff.language import LanguageModel
 from llmdiff.training import checkpoint, train
-from llmdiff.training.loop import Trainer
-from llmdiff.training.processes import add_up, any_of, my_slice
+from llmdiff.training.processes import all_reduce_any, all_reduce_sum, local_shard
+from llmdiff.training.trainer import Trainer
 from tiny_base import Places
 from training.regression import Regression, settings
 from training.test_run import write_recipe
@@ -29,7 +29,7 @@ LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_slices_are_the_batch(count: int) -> None:
     samples = np.arange(40, 47)
-    slices = [my_slice(SimpleNamespace(num_processes=count, process_index=i), samples) for i in range(count)]
+    slices = [local_shard(SimpleNamespace(num_processes=count, process_index=i), samples) for i in range(count)]
     assert np.concatenate(slices).tolist() == samples.tolist()
     assert max(map(len, slices)) - min(map(len, slices)) <= 1
 
@@ -37,10 +37,10 @@ def test_slices_are_the_batch(count: int) -> None:
 def test_one_process_is_its_own_sum() -> None:
     alone = SimpleNamespace(num_processes=1, process_index=0, device=torch.device("cpu"))
     value = torch.tensor([1.0, 2.0])
-    add_up(alone, [value])
+    all_reduce_sum(alone, [value])
     assert value.tolist() == [1, 2]
-    assert any_of(alone, True)
-    assert not any_of(alone, False)
+    assert all_reduce_any(alone, True)
+    assert not all_reduce_any(alone, False)
 
 
 def test_more_processes_than_samples_are_told(tmp_path: Path) -> None:

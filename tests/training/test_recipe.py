@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from llmdiff.data import FolderData, SceneData
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import load_recipe, presets
-from llmdiff.training.data import FolderData, SceneData
 
 GOOD = """
 folder: out

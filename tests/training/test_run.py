@@ -19,8 +19,8 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.generation import load_pipeline
 from llmdiff.language.loading import Loading
 from llmdiff.training import checkpoint, train
-from llmdiff.training.loop import Trainer
-from llmdiff.training.task import AdapterTask
+from llmdiff.training.objective import AdapterObjective
+from llmdiff.training.trainer import Trainer
 from tiny_base import Places
 
 REFINER = {"blocks": 1, "width": 16}
@@ -147,13 +147,13 @@ def test_the_llm_is_in_memory_only_while_it_reads(tmp_path, places, monkeypatch,
     model = Loading.model
     monkeypatch.setattr(Loading, "model", lambda self: loaded.append(self) or model(self))
     waiting: list[bool] = []
-    loss = AdapterTask.loss
+    loss = AdapterObjective.loss
 
-    def watched(task: AdapterTask, *args: Any) -> torch.Tensor:
+    def watched(task: AdapterObjective, *args: Any) -> torch.Tensor:
         waiting.append(task.adapter.llm.is_offloaded)
         return loss(task, *args)
 
-    monkeypatch.setattr(AdapterTask, "loss", watched)
+    monkeypatch.setattr(AdapterObjective, "loss", watched)
     train(write_recipe(tmp_path, places, cache={"terms": kept}))
     assert waiting == [kept == "all"] * 4
     assert len(loaded) == loads

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.data import SceneData, Size, SizeConditioning
 from llmdiff.language import LanguageModel, ReadingConfig
-from llmdiff.training.cache import BlockTerms
-from llmdiff.training.data import Frame, SceneData, Size
+from llmdiff.precompute import BlockTerms
 from llmdiff.training.lora import add_lora
+from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.recipe import Recipe
-from llmdiff.training.task import AdapterTask
 from tiny_base import build_base
 
 CAPTIONS = ["a red cup", "two blue cups", "a cat", "a cat at noon"]
-Make = Callable[..., AdapterTask]
+Make = Callable[..., AdapterObjective]
 
 
 class Listed:
@@ -35,8 +35,8 @@ class Listed:
     def size(self, index: int) -> Size:
         return 16, 16
 
-    def frame(self, index: int) -> Frame:
-        return Frame((20, 16), (2, 0), (16, 16))
+    def size_conditioning(self, index: int) -> SizeConditioning:
+        return SizeConditioning((20, 16), (2, 0), (16, 16))
 
     def identity(self, index: int) -> str:
         return str(index)
@@ -48,7 +48,9 @@ class Listed:
 def maker(llm: LanguageModel, folder: Path) -> Make:
     """Makes such tasks; what is given beside prediction type and reading are keys of the recipe."""
 
-    def make(prediction: str = "v_prediction", reading: ReadingConfig | None = None, **changes: Any) -> AdapterTask:
+    def make(
+        prediction: str = "v_prediction", reading: ReadingConfig | None = None, **changes: Any
+    ) -> AdapterObjective:
         recipe = Recipe(data=SceneData(kind="scenes"), folder=folder, reading=reading or ReadingConfig(), **changes)
         pipe = build_base()
         pipe.scheduler.register_to_config(prediction_type=prediction)
@@ -57,6 +59,6 @@ def maker(llm: LanguageModel, folder: Path) -> Make:
         adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=0).attach(pipe)
         if recipe.lora:
             add_lora(pipe, recipe.lora, seed=0)
-        return AdapterTask(adapter, pipe, latents, Listed(), terms, recipe, precision=torch.float32)
+        return AdapterObjective(adapter, pipe, latents, Listed(), terms, recipe, precision=torch.float32)
 
     return make

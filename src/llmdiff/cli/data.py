@@ -8,8 +8,8 @@ from rich.table import Table
 from llmdiff.cli import console
 
 if TYPE_CHECKING:
-    from llmdiff.training.data import Data
-    from llmdiff.training.data.check import Report
+    from llmdiff.data import Data
+    from llmdiff.data.check import Report
 
 _RESOLUTION = 512
 
@@ -43,7 +43,7 @@ def check(
     bombs, animations, wrong rows, missing files and captions. Noted ones are trained on: CMYK, 16-bit and transparent
     pictures and those turned by EXIF are converted; duplicates stay. The exit status is 1 if anything is bad.
     """
-    from llmdiff.training.data.check import check as read
+    from llmdiff.data.check import check as read
 
     found, side = _data(source, option or [], resolution)
     with console.progress_bar() as progress:
@@ -58,8 +58,8 @@ def check(
 
 def _data(source: str, options: list[str], resolution: int | None) -> "tuple[Data, int]":
     """The data of a recipe, or at a path, and the resolution where it says none."""
+    from llmdiff.data.check import data_at, needs_resolution
     from llmdiff.training import load_recipe
-    from llmdiff.training.data.check import data_at, needs_resolution
 
     if not options and (at_path := data_at(source)):
         return at_path, resolution or _RESOLUTION

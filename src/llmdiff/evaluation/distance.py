@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmdiff.data.cropping import normalised
 from llmdiff.generation import Models, Renderer
 from llmdiff.progress import Progress, silent
 from llmdiff.scenes.captions import plain_text
@@ -23,7 +24,6 @@ from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.phrasing import Style, natural_text
 from llmdiff.scenes.scene import sample_scene
 from llmdiff.training.base import BaseModel
-from llmdiff.training.data.framing import normalised
 
 THINGS = (1, 2, 3)
 TIMESTEPS = (900, 700, 500)

@@ -1,7 +1,7 @@
 """The scene benchmark's prompts: six groups, each prompt with the facts that its picture must show.
 
 The prompts are fixed: version 1 is `scene_prompts_v1.json`, made once by
-`python -m llmdiff.evaluation.make_prompts` and never changed. A new idea gets a new version.
+`recipes/make_prompts.py` and never changed. A new idea gets a new version.
 """
 
 import json

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from llmdiff import lazy
 
 if TYPE_CHECKING:
-    from llmdiff.training.loop import Interrupted
     from llmdiff.training.recipe import Recipe, load_recipe, presets
     from llmdiff.training.run import train
+    from llmdiff.training.trainer import Interrupted
 
 __all__ = ["Interrupted", "Recipe", "load_recipe", "presets", "train"]
 

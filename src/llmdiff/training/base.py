@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from llmdiff.adapter.layers import find_denoiser, find_layers, takes_plain_text
 from llmdiff.adapter.prompts import result_names
+from llmdiff.data import SizeConditioning
 from llmdiff.errors import LLMDiffError
-from llmdiff.training.data import Frame
 from llmdiff.training.noise import can_schedule, told_times, training_schedule
 
 Inputs = dict[str, Any]
@@ -56,11 +56,11 @@ class BaseModel:
         return inputs
 
     @property
-    def is_told_frames(self) -> bool:
+    def uses_size_conditioning(self) -> bool:
         """Whether the denoiser is told how a picture was cut, as SDXL's is."""
         return bool(self.denoiser.config.get("addition_embed_type") == "text_time")
 
-    def predict(self, noisy: Tensor, t: Tensor, text: Inputs, frames: list[Frame] | None = None) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, text: Inputs, frames: list[SizeConditioning] | None = None) -> Tensor:
         """The denoiser's prediction, without the variances that some learn beside it.
 
         Args:
@@ -91,13 +91,15 @@ class BaseModel:
             call["clean_caption"] = is_bs4_available() and is_ftfy_available()
         return call | {"do_classifier_free_guidance": "" in captions}
 
-    def _size(self, noisy: Tensor, frames: list[Frame] | None) -> Inputs:
+    def _size(self, noisy: Tensor, frames: list[SizeConditioning] | None) -> Inputs:
         """What the denoiser is told of the pictures' size and how they were cut, (B, ...)."""
         height, width = (side * self.pipe.vae_scale_factor for side in noisy.shape[-2:])
-        frames = frames or [Frame((height, width), (0, 0), (height, width))] * len(noisy)
+        frames = frames or [SizeConditioning((height, width), (0, 0), (height, width))] * len(noisy)
         known: dict[str, list[list[float]]] = {}
-        if self.is_told_frames:
-            known["time_ids"] = [[*frame.original, *frame.corner, *frame.size] for frame in frames]
+        if self.uses_size_conditioning:
+            known["time_ids"] = [
+                [*frame.original_size, *frame.crops_coords_top_left, *frame.target_size] for frame in frames
+            ]
         if getattr(self.denoiser, "use_additional_conditions", False):
             known["resolution"] = [[height, width]] * len(noisy)
             known["aspect_ratio"] = [[height / width]] * len(noisy)

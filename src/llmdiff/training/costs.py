@@ -20,14 +20,14 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.context import Binding, Context
 from llmdiff.adapter.hooks import attach_branches
 from llmdiff.adapter.layers import pooled_width
+from llmdiff.data import captioned, is_at_hand
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, term_count
+from llmdiff.precompute.latents import latent_bytes
+from llmdiff.precompute.terms import term_bytes
 from llmdiff.training.base import BaseModel, resolution
-from llmdiff.training.cache.latents import latent_bytes
-from llmdiff.training.cache.terms import term_bytes
-from llmdiff.training.data import captioned, is_at_hand
+from llmdiff.training.meta import meta_adapter, meta_base, meta_llm
 from llmdiff.training.recipe import Recipe
-from llmdiff.training.weightless import weightless_adapter, weightless_base, weightless_llm
 
 TOKENS = 24
 """Tokens of a caption where no data is at hand to count them in: of a sentence of 18 words."""
@@ -75,9 +75,9 @@ def costs(recipe: Recipe) -> Costs:
         LLMDiffError: A config cannot be found or read.
     """
     with torch.device("meta"):
-        pipe = weightless_base(recipe.base)
-        llm = weightless_llm(recipe.llm)
-        adapter = weightless_adapter(recipe, pipe, llm)
+        pipe = meta_base(recipe.base)
+        llm = meta_llm(recipe.llm)
+        adapter = meta_adapter(recipe, pipe, llm)
     count = term_count(adapter.config.reading, llm.block_count, recipe.cache.group_count)
     data, trained = _Data.of(recipe, resolution(pipe)), _numbers(adapter)
     return Costs(_memory(recipe, pipe, llm, adapter, data), _disk(recipe, pipe, llm, count, data, trained), trained)
@@ -90,7 +90,7 @@ def base_resolution(base: str) -> int:
         LLMDiffError: A config cannot be found or read.
     """
     with torch.device("meta"):
-        return resolution(weightless_base(base))
+        return resolution(meta_base(base))
 
 
 @dataclass(frozen=True)

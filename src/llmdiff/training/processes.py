@@ -55,12 +55,12 @@ def is_main_process() -> bool:
     return PartialState().is_main_process
 
 
-def my_slice(accelerator: Accelerator, samples: np.ndarray) -> np.ndarray:
+def local_shard(accelerator: Accelerator, samples: np.ndarray) -> np.ndarray:
     """This process's samples of a batch: slices are contiguous and differ in length by one at most."""
     return np.array_split(samples, accelerator.num_processes)[accelerator.process_index]
 
 
-def add_up(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
+def all_reduce_sum(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
     """Replaces tensors by their sums over all processes, which must give the same shapes in the same order."""
     if accelerator.num_processes > 1:
         pending = [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]
@@ -68,15 +68,15 @@ def add_up(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
             work.wait()
 
 
-def take_from_main(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
+def broadcast_from_main(accelerator: Accelerator, tensors: Iterable[Tensor]) -> None:
     """Replaces tensors by the main process's, which other machines may have computed with other last bits."""
     if accelerator.num_processes > 1:
         for tensor in tensors:
             distributed.broadcast(tensor, 0)
 
 
-def any_of(accelerator: Accelerator, mine: bool) -> bool:
+def all_reduce_any(accelerator: Accelerator, mine: bool) -> bool:
     """Whether it is so in any process."""
     count = torch.tensor(float(mine), device=accelerator.device)
-    add_up(accelerator, [count])
+    all_reduce_sum(accelerator, [count])
     return bool(count > 0)

@@ -8,14 +8,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from llmdiff.adapter import RefinerConfig
+from llmdiff.data import Data
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
 from llmdiff.models import Quantization
-from llmdiff.training.cache.config import CacheConfig
-from llmdiff.training.data import Data
-from llmdiff.training.loop import LoopSettings
+from llmdiff.precompute.config import CacheConfig
 from llmdiff.training.lora import LoRASettings
 from llmdiff.training.noise import Timesteps
+from llmdiff.training.trainer import LoopSettings
 
 
 class HeldOutSettings(BaseModel):

@@ -8,22 +8,22 @@ import torch
 from accelerate import Accelerator
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.data import Captioned, captioned, captions_of
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_png
 from llmdiff.language import LanguageModel
+from llmdiff.precompute import open_latents, open_terms
 from llmdiff.progress import Progress, silent
-from llmdiff.training import note, precision
+from llmdiff.training import precision, run_manifest
 from llmdiff.training.base import BaseModel, check_trainable, resolution
-from llmdiff.training.cache import open_latents, open_terms
-from llmdiff.training.data import Captioned, captioned, captions_of
-from llmdiff.training.heldout import HeldOut, split
-from llmdiff.training.loop import Trainer
 from llmdiff.training.lora import add_lora, check_lora, save_lora
-from llmdiff.training.processes import accelerator, take_from_main
+from llmdiff.training.objective import AdapterObjective
+from llmdiff.training.processes import accelerator, broadcast_from_main
 from llmdiff.training.recipe import Recipe, load_recipe
+from llmdiff.training.ridge_init import fit, fitting_captions
 from llmdiff.training.sharding import in_main_process, is_sharded, is_sharding_asked_for, shard
-from llmdiff.training.task import AdapterTask
-from llmdiff.training.warm_start import fit, fitting_captions
+from llmdiff.training.trainer import Trainer
+from llmdiff.training.validation import Validation, split
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
@@ -49,7 +49,7 @@ def train(
     """
     recipe = load_recipe(source, options)
     processes = accelerator(recipe.loop.trackers, recipe.folder)
-    note.check_folder(recipe, resume)
+    run_manifest.check_folder(recipe, resume)
     report = progress if progress and processes.is_main_process else silent
     task, heldout = _prepare(recipe, report, processes)
     trainer = Trainer(task, recipe.loop, recipe.folder, processes, precision.LossScale.of(task.precision))
@@ -69,14 +69,14 @@ def train(
     }
 
 
-def _save(task: AdapterTask, recipe: Recipe) -> None:
+def _save(task: AdapterObjective, recipe: Recipe) -> None:
     """Writes the adapter, and the LoRA beside it."""
     task.adapter.save_pretrained(recipe.folder / "adapter")
     if recipe.lora:
         save_lora(task.pipe, recipe.folder / "adapter")
 
 
-def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[AdapterTask, HeldOut | None]:
+def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[AdapterObjective, Validation | None]:
     """Loads everything and has the frozen models say what they say of the data; writes nothing if it does not fit."""
     report("Loading the models", 0.0)
     pipe = load_pipeline(recipe.base, device=processes.device)
@@ -85,8 +85,8 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     if recipe.lora:
         check_lora(pipe)
     data, held = split(captioned(recipe.data, resolution(pipe), report), recipe.heldout.share, recipe.loop.seed)
-    facts = note.facts_of(data, held)
-    note.check_data(recipe, facts)
+    facts = run_manifest.facts_of(data, held)
+    run_manifest.check_data(recipe, facts)
     sharded = is_sharding_asked_for(processes)
     if sharded and recipe.cache.terms == "none":
         raise LLMDiffError("An LLM under --use_fsdp cannot be asked in every step: set cache.terms to all or grouped.")
@@ -103,7 +103,7 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     latents = open_latents(*kept, pipe.vae, data, report)  # first: it finds the pictures that cannot be read
     held_latents = open_latents(*kept, pipe.vae, held, report) if held else None
     if processes.is_main_process:
-        note.claim(recipe, facts)
+        run_manifest.claim(recipe, facts)
     own = _own_captions(recipe, data)
     captions = [*captions_of(data), *(captions_of(held) if held else ()), *own, ""]
     if sharded:
@@ -111,18 +111,18 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
         in_main_process(llm, processes, lambda: open_terms(*kept, captions, llm, adapter.config.reading, report))
     terms = open_terms(*kept, captions, llm, adapter.config.reading, report)
     _let_go(llm, recipe)
-    if not note.has_begun(recipe):
+    if not run_manifest.has_begun(recipe):
         if own:  # what has a closed form before the first step
             fit(adapter, BaseModel(pipe), terms, own, report)
-        take_from_main(processes, [p.data for p in adapter.parameters()])
+        broadcast_from_main(processes, [p.data for p in adapter.parameters()])
     adapter.attach(pipe)
     if recipe.lora:
         add_lora(pipe, recipe.lora, recipe.loop.seed)
     dtype = precision.product_dtype(recipe.precision, processes.mixed_precision, processes.device)
-    task = AdapterTask(adapter, pipe, latents, data, terms, recipe, dtype)
+    task = AdapterObjective(adapter, pipe, latents, data, terms, recipe, dtype)
     if precision.wants_compiler(recipe.compile, recipe.loop.steps):
         precision.compile_around_adapter(task.base.denoiser)
-    return task, HeldOut(task, held_latents, held, recipe.heldout, processes) if held else None
+    return task, Validation(task, held_latents, held, recipe.heldout, processes) if held else None
 
 
 def _let_go(llm: LanguageModel, recipe: Recipe) -> None:
@@ -133,12 +133,12 @@ def _let_go(llm: LanguageModel, recipe: Recipe) -> None:
 
 def _own_captions(recipe: Recipe, data: Captioned) -> list[str]:
     """What φ is fitted on before the first step of a run, if it is."""
-    if recipe.warm_start == "none" or note.has_begun(recipe):
+    if recipe.warm_start == "none" or run_manifest.has_begun(recipe):
         return []
     return fitting_captions(captions_of(data), (text for texts in data.base_wordings for text in texts))
 
 
-def _on_step(task: AdapterTask, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:
+def _on_step(task: AdapterObjective, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:
     every = task.recipe.loop.sample_every if task.recipe.samples else 0
 
     def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
@@ -156,7 +156,7 @@ def _on_step(task: AdapterTask, report: Progress) -> Callable[[Trainer, dict[str
 
 
 @torch.no_grad()
-def sample_sheet(task: AdapterTask, path: Path) -> None:
+def sample_sheet(task: AdapterObjective, path: Path) -> None:
     """Draws the recipe's sample prompts with the adapter as it is now."""
     task.adapter.eval()
     try:

@@ -1,0 +1,1 @@
+"""The recipes by which the embedded base model was trained and shipped."""

@@ -1,0 +1,57 @@
+"""Puts trained weights into the package, in half precision: `python -m embedded_base.ship` in recipes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+
+import llmdiff.embedded
+
+_PACKAGE = Path(llmdiff.embedded.__file__).parent
+
+
+def ship(source: Path, name: str) -> Path:
+    """Copies a trained folder to the package's `name`, its safetensors in float16; its card stays as it is there.
+
+    Args:
+        source: A pipeline's or an adapter's folder.
+        name: "base" or "adapter".
+
+    Returns:
+        The folder in the package.
+    """
+    target = _PACKAGE / name
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            halves = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
+            save_file(halves, place, metadata={"format": "pt"})
+        elif path.suffix == ".json":
+            place.write_text(_without_places(path.read_text()))
+        elif path.name != "README.md" or not place.exists():
+            shutil.copyfile(path, place)
+    return target
+
+
+def _without_places(text: str) -> str:
+    """A configuration without the folder that it was loaded from on the machine that trained it."""
+    config = json.loads(text)
+    if "_name_or_path" not in config:
+        return text
+    del config["_name_or_path"]
+    return json.dumps(config, indent=2) + "\n"
+
+
+def main(base: Path | None = None, adapter: Path | None = None) -> None:
+    """Ships a base model's folder, an adapter's, or both."""
+    for source, name in ((base, "base"), (adapter, "adapter")):
+        if source is not None:
+            typer.echo(ship(source, name))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,72 @@
+"""What training reads: a fixed list of captioned pictures, wherever they come from.
+
+Letters in shapes: H and W height and width of a picture that is trained on.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+class SizeConditioning(NamedTuple):
+    """What of a picture is trained on: the size and crop conditioning of SDXL (Podell et al. 2023, section 2.2)."""
+
+    original_size: Size
+    """The whole picture's, upright."""
+    crops_coords_top_left: tuple[int, int]
+    """Top and left of what was cut out, in the picture scaled to cover `target_size`."""
+    target_size: Size
+
+
+class Captioned(Protocol):
+    """A fixed list of captioned pictures."""
+
+    @property
+    def wordings(self) -> Sequence[tuple[str, ...]]:
+        """Every caption of each picture: one or more."""
+        ...
+
+    @property
+    def base_wordings(self) -> Sequence[tuple[str, ...]]:
+        """The same in words that the base model's own text encoder knows, as far as there are any."""
+        ...
+
+    @property
+    def weights(self) -> Sequence[float]:
+        """How often an epoch has each picture."""
+        ...
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """A sentence for each picture that was left out because it cannot be used."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def size(self, index: int) -> Size:
+        """The size at which picture number `index` is trained on."""
+        ...
+
+    def size_conditioning(self, index: int) -> SizeConditioning:
+        """What of picture number `index` is trained on."""
+        ...
+
+    def pixels(self, index: int) -> Tensor:
+        """Picture number `index`: float (3, H, W) in -1..1."""
+        ...
+
+    def identity(self, index: int) -> str:
+        """All that `pixels(index)` depends on, known without reading the picture: other pixels, another identity.
+
+        The cache of latents finds pictures by it. Of a file: its path, size and time of change, and how it is cropped.
+        """
+        ...
+
+
+def captions_of(data: Captioned) -> set[str]:
+    """All different captions, which the LLM must read."""
+    return {text for texts in data.wordings for text in texts}

@@ -1,0 +1,52 @@
+"""A recipe's data, opened."""
+
+from pathlib import Path
+
+from llmdiff.data.captioned import Captioned
+from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
+from llmdiff.data.folder import Folder
+from llmdiff.data.mixed import Mixed
+from llmdiff.data.pictures import Pictures
+from llmdiff.data.scenes import Scenes
+from llmdiff.data.shards import Shards
+from llmdiff.data.store import Store
+from llmdiff.data.table import Table, copied
+from llmdiff.progress import Progress, silent
+
+
+def captioned(data: Data, resolution: int, report: Progress = silent) -> Captioned:
+    """The captioned pictures of a recipe's data.
+
+    Args:
+        data: one source, or several.
+        resolution: of the base model, in pixels; a source may say another.
+        report: told how far a first reading of the pictures is, where one is needed.
+
+    Raises:
+        LLMDiffError: What is there cannot be used; the sentence names it.
+    """
+    if isinstance(data, MixedData):
+        return Mixed([captioned(source, resolution, report) for source in data.sources])
+    if isinstance(data, SceneData):
+        return Scenes(data)
+    return Pictures(store_of(data, report), data, resolution, report)
+
+
+def store_of(data: FolderData | DatasetData | ShardData, report: Progress = silent) -> Store:
+    """Where a source's encoded pictures are.
+
+    Raises:
+        LLMDiffError: It cannot be found or read.
+    """
+    if isinstance(data, ShardData):
+        return Shards(data.path)
+    if isinstance(data, DatasetData):
+        return Shards(str(copied(data, report))) if data.streaming else Table(data)
+    return Folder(data.path)
+
+
+def is_at_hand(data: Data) -> bool:
+    """Whether all of it is on this machine already."""
+    if isinstance(data, MixedData):
+        return all(is_at_hand(source) for source in data.sources)
+    return not isinstance(data, DatasetData) or Path(data.path).exists()

@@ -1,0 +1,105 @@
+"""Stored pictures as training reads them: decoded, cut, and without those that cannot be used."""
+
+import warnings
+
+from torch import Tensor
+
+from llmdiff.data.captioned import Size, SizeConditioning
+from llmdiff.data.config import StoredData
+from llmdiff.data.cropping import Cropping, cut, normalised
+from llmdiff.data.decoding import decode, unreadable, upright_size
+from llmdiff.data.errors import Kind, PictureError
+from llmdiff.data.store import Store, in_threads
+from llmdiff.errors import LLMDiffError
+from llmdiff.progress import Progress
+
+
+class Pictures:
+    """The usable pictures of a store, `Captioned`.
+
+    With `skip_bad`, all of them are decoded once at the start, so that what is trained on is known from then on and
+    does not depend on where a run was interrupted. Without it a bad picture stops the run when it is read.
+
+    Args:
+        store: the encoded pictures.
+        data: how they are cut, and how many may be bad.
+        resolution: in pixels, where `data` says none.
+        report: told how far the first reading is.
+
+    Raises:
+        PictureError: A row is bad, or a picture's header where buckets need its size.
+        LLMDiffError: More are bad than may be, or none is good.
+    """
+
+    def __init__(self, store: Store, data: StoredData, resolution: int, report: Progress) -> None:
+        self._store = store
+        self._framing = Cropping(data, resolution)
+        faults = self._faults(data.skip_bad, report)
+        self.skipped = tuple(str(fault) for fault in faults.values())
+        self._numbers = [number for number in range(len(store.entries)) if number not in faults]
+        self.wordings = self.base_wordings = [store.entries[number].captions for number in self._numbers]
+        self.weights = [data.weight] * len(self._numbers)
+        self._originals: dict[int, Size] = {}
+        if len(self._framing.sizes) > 1:
+            sizes = in_threads(self._read_size, range(len(self)), "Measuring pictures", report)
+            self._originals = dict(enumerate(sizes))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def size(self, index: int) -> Size:
+        if len(self._framing.sizes) == 1:
+            return self._framing.sizes[0]
+        return self._framing.size(self._originals[index])
+
+    def size_conditioning(self, index: int) -> SizeConditioning:
+        if index not in self._originals:
+            self._originals[index] = self._read_size(index)
+        return self._framing.size_conditioning(self._originals[index])
+
+    def identity(self, index: int) -> str:
+        number = self._numbers[index]
+        try:
+            return f"{self._store.identity(number)} {self.size(index)}"
+        except OSError as error:
+            raise unreadable(Kind.MISSING, self._store.entries[number].name, error) from error
+
+    def pixels(self, index: int) -> Tensor:
+        image = decode(self._store, self._numbers[index]).image
+        return normalised(cut(image, self.size(index)))
+
+    def _read_size(self, index: int) -> Size:
+        return upright_size(self._store, self._numbers[index])
+
+    def _faults(self, allowed: int, report: Progress) -> dict[int, PictureError]:
+        """What is wrong with pictures that are left out, by their numbers."""
+        if not allowed:
+            for entry in self._store.entries:
+                if entry.fault:
+                    raise entry.fault
+            return {}
+        numbers = range(len(self._store.entries))
+        found = in_threads(lambda number: _fault(self._store, number), numbers, "Looking for bad pictures", report)
+        faults: dict[int, PictureError] = {}
+        for number, fault in enumerate(found):
+            if fault:
+                faults[number] = fault
+                warnings.warn(f"Left out: {fault}", stacklevel=2)
+            if len(faults) > allowed:
+                raise LLMDiffError(
+                    f"More than skip_bad = {allowed} pictures are bad, the last one: {str(fault).rstrip('.')}; "
+                    "`llmdiff data check` lists them all."
+                )
+        if len(faults) == len(numbers):
+            raise LLMDiffError(f"None of the {len(numbers)} pictures can be used; `llmdiff data check` says why.")
+        if faults:
+            warnings.warn(f"{len(faults)} of {len(numbers)} pictures are left out, {allowed} may be.", stacklevel=2)
+        return faults
+
+
+def _fault(store: Store, number: int) -> PictureError | None:
+    try:
+        decode(store, number)
+    except PictureError as fault:
+        return fault
+    return None

@@ -1,0 +1,69 @@
+"""Drawn scenes as training data."""
+
+import hashlib
+import inspect
+from functools import cache
+
+import numpy as np
+from torch import Tensor
+
+from llmdiff.data.captioned import Size, SizeConditioning
+from llmdiff.data.config import SceneData
+from llmdiff.data.cropping import normalised
+from llmdiff.scenes import drawing, facts, scene, vocabulary
+from llmdiff.scenes.captions import plain_text
+from llmdiff.scenes.description import Description, Detail, describe
+from llmdiff.scenes.drawing import draw
+from llmdiff.scenes.facts import scene_with
+from llmdiff.scenes.phrasing import natural_text
+from llmdiff.scenes.scene import sample_scene
+
+_DETAIL = Detail(relation=0.9)  # relations, which need the most practice, wherever there is one to be said
+_SIZE: Size = (vocabulary.IMAGE_SIZE, vocabulary.IMAGE_SIZE)
+
+
+class Scenes:
+    """Drawn scenes; everything about sample n is a function of (seed, n).
+
+    Caption k belongs to samples k, k + captions, k + 2 · captions …, whose pictures differ in what it leaves open.
+    """
+
+    def __init__(self, data: SceneData) -> None:
+        self.data = data
+        written = [self._caption(i) for i in range(data.captions)]
+        self._facts = [description.facts() for description, _ in written]
+        self.wordings = [(text,) for _, text in written] * data.pictures
+        self.base_wordings = [(plain_text(description),) for description, _ in written] * data.pictures
+        self.weights = [data.weight] * len(self.wordings)
+        self.skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.wordings)
+
+    def size(self, index: int) -> Size:
+        return _SIZE
+
+    def size_conditioning(self, index: int) -> SizeConditioning:
+        return SizeConditioning(_SIZE, (0, 0), _SIZE)
+
+    def pixels(self, index: int) -> Tensor:
+        wanted = self._facts[index % self.data.captions]
+        return normalised(draw(scene_with(wanted, np.random.default_rng((self.data.seed, 1, index)))))
+
+    def identity(self, index: int) -> str:
+        """What is drawn, and by which code."""
+        return f"{_drawing_code()} {self.data.seed} {index} {self._facts[index % self.data.captions]}"
+
+    def _caption(self, index: int) -> tuple[Description, str]:
+        rng = np.random.default_rng((self.data.seed, 0, index))
+        drawn = sample_scene(rng)
+        plain = rng.random() < self.data.plain
+        description = describe(drawn, rng, _DETAIL)
+        return description, plain_text(description) if plain else natural_text(description, rng)
+
+
+@cache
+def _drawing_code() -> str:
+    """A hash of the code that makes pictures of facts."""
+    code = "".join(inspect.getsource(module) for module in (drawing, facts, scene, vocabulary))
+    return hashlib.sha256(code.encode()).hexdigest()[:16]

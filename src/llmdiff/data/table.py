@@ -1,0 +1,161 @@
+"""Data sets that Hugging Face `datasets` loads: parquet files of one's own, or the Hub's, whole or their first rows."""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock
+
+from llmdiff.data.config import DatasetData
+from llmdiff.data.store import SUFFIXES, entry
+from llmdiff.errors import LLMDiffError
+from llmdiff.files import written_whole
+from llmdiff.home import home
+from llmdiff.progress import Progress
+
+
+class Table:
+    """The rows of a data set.
+
+    Raises:
+        LLMDiffError: `datasets` is not installed, it cannot load the data set, or a column is not there.
+    """
+
+    def __init__(self, data: DatasetData) -> None:
+        rows = _load(data)
+        rows = rows.take(min(data.limit, len(rows))) if data.limit else rows
+        self._column = data.image
+        self._images = _encoded(rows.select_columns([data.image]), data.image)
+        texts = rows.select_columns(_text_columns(data))
+        self.entries = [
+            entry(f"row {number} of {data.path}", _texts(data, row), f"Row {number} of {data.path}")
+            for number, row in enumerate(texts)
+        ]
+        if not self.entries:
+            raise LLMDiffError(f"The data set {data.path} has no rows in its split {data.split}.")
+        self._identity = " ".join(
+            f"{file['filename']} {Path(file['filename']).stat().st_size}" for file in rows.cache_files
+        )
+
+    def open(self, index: int) -> BinaryIO:
+        return BytesIO(_content(self._images[index][self._column]))
+
+    def identity(self, index: int) -> str:
+        return f"{self._identity} {index}"
+
+
+def copied(data: DatasetData, report: Progress) -> Path:
+    """A WebDataset shard in llmdiff's home with the first rows of a data set, fetched once and no others.
+
+    A stream can only be read in order, and training reads in any order, again and again.
+
+    Raises:
+        LLMDiffError: As for `Table`, or the disk refuses the copy.
+    """
+    shard = home() / "datasets" / f"{_key(data)}.tar"
+    try:
+        shard.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{shard}.lock"):  # of several processes that train together one copies
+            if not shard.exists():
+                _copy(data, shard, report)
+    except OSError as error:
+        raise LLMDiffError(f"The rows of {data.path} cannot be copied to {shard} ({error}).") from error
+    return shard
+
+
+def _copy(data: DatasetData, shard: Path, report: Progress) -> None:
+    rows, limit = _load(data), data.limit or 0
+    with written_whole(shard) as draft, tarfile.open(draft, "w") as file:
+        for number, row in enumerate(_told(_encoded(rows, data.image).take(limit), data)):
+            report(f"Copying rows of {data.path}", number / limit)
+            _add(file, f"{number:09d}{_suffix(row[data.image])}", _content(row[data.image]))
+            _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}, default=repr).encode())
+
+
+def _load(data: DatasetData) -> Any:
+    """The `Dataset` of a split, or the `IterableDataset` where it is to be streamed."""
+    try:
+        from datasets import load_dataset
+        from datasets.exceptions import DatasetsError
+    except ImportError as error:
+        raise LLMDiffError(
+            "Data of kind dataset needs one more package: pip install 'llmdiff-adapter[data]'."
+        ) from error
+    options: dict[str, Any] = {"split": data.split, "streaming": data.streaming}
+    try:
+        if Path(data.path).is_file():
+            rows = load_dataset("parquet", data_files=data.path, **options)
+        else:
+            rows = load_dataset(data.path, data.name, revision=data.revision, **options)
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        raise _refused(data, error) from error
+    missing = {data.image, *_text_columns(data)} - set(rows.column_names or [])
+    if missing:
+        raise LLMDiffError(
+            f"The data set {data.path} has no column {sorted(missing)[0]!r}; its columns are "
+            f"{', '.join(rows.column_names or [])}: set data.image and data.text."
+        )
+    return rows
+
+
+def _told(rows: Iterable[dict[str, Any]], data: DatasetData) -> Iterable[dict[str, Any]]:
+    """The rows of a stream, with what goes wrong on the way told in one sentence."""
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield from rows
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        raise _refused(data, error) from error
+
+
+def _refused(data: DatasetData, error: Exception) -> LLMDiffError:
+    why = " ".join(str(error).split()).rstrip(".")[:300]
+    return LLMDiffError(f"The data set {data.path} cannot be loaded ({why}).")
+
+
+def _text_columns(data: DatasetData) -> list[str]:
+    return [data.text] if isinstance(data.text, str) else data.text
+
+
+def _texts(data: DatasetData, row: Mapping[str, Any]) -> list[Any]:
+    """All captions of a row, from every column of them."""
+    values = [row[column] for column in _text_columns(data)]
+    return [text for value in values for text in (value if isinstance(value, list) else [value]) if text is not None]
+
+
+def _encoded(rows: Any, column: str) -> Any:
+    """The rows with pictures as they are stored: our own decoder says what is wrong with one."""
+    from datasets import Image
+
+    is_picture = isinstance((rows.features or {}).get(column), Image)
+    return rows.cast_column(column, Image(decode=False)) if is_picture else rows
+
+
+def _content(value: Any) -> bytes:
+    """The encoded picture in a cell: bytes, or the path of a file; nothing where the cell is empty."""
+    if isinstance(value, Mapping) and value.get("bytes") is None and value.get("path"):
+        return Path(value["path"]).read_bytes()
+    found = value.get("bytes") if isinstance(value, Mapping) else value
+    return found if isinstance(found, bytes) else b""
+
+
+def _suffix(value: Any) -> str:
+    own = Path(str(value.get("path") or "")).suffix.lower() if isinstance(value, Mapping) else ""
+    return own if own in SUFFIXES else ".jpg"
+
+
+def _key(data: DatasetData) -> str:
+    """A name by all that the copied rows depend on."""
+    wanted = data.model_dump(include={"name", "split", "revision", "image", "text", "limit"})
+    wanted["path"] = str(Path(data.path).resolve()) if Path(data.path).exists() else data.path
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _add(file: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    file.addfile(member, BytesIO(content))

@@ -1,0 +1,20 @@
+"""What the frozen models say of the data, computed once before training: latents and block terms."""
+
+from llmdiff.precompute.config import CacheConfig
+from llmdiff.precompute.factory import open_latents, open_terms
+from llmdiff.precompute.latents import CachedLatents, Latents, LiveLatents
+from llmdiff.precompute.store import Store
+from llmdiff.precompute.terms import BlockTerms, LiveTerms, Terms
+
+__all__ = [
+    "BlockTerms",
+    "CacheConfig",
+    "CachedLatents",
+    "Latents",
+    "LiveLatents",
+    "LiveTerms",
+    "Store",
+    "Terms",
+    "open_latents",
+    "open_terms",
+]

@@ -1,0 +1,120 @@
+"""Models without weights: built from their configs on torch's meta device, where tensors have a shape and no content.
+
+Only `*.json` files of the models are fetched.
+"""
+
+import importlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from diffusers import ModelMixin
+from huggingface_hub import snapshot_download
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.adapter.config import AdapterConfig
+from llmdiff.adapter.layers import describe_base, pooled_width
+from llmdiff.errors import LLMDiffError
+from llmdiff.language.blocks import find_stack
+from llmdiff.language.loading import find_loader
+from llmdiff.models import EMBEDDED, language_model, shipped_base
+from llmdiff.sources import LOADING_FAULTS, local_folder, reason
+from llmdiff.training.recipe import Recipe
+
+_CONFIGS = ["model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json"]
+
+
+def meta_base(name: str) -> Any:
+    """The parts of a pipeline without their weights, as far as training asks for them."""
+    folder = shipped_base() if name == EMBEDDED else _config_folder(name, "base model", "model_index.json")
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+        parts = {
+            key: part
+            for key, of in index.items()
+            if isinstance(of, list) and (part := _part(folder / key, *of)) is not None
+        }
+        scheduler = _class(*index["scheduler"]).from_pretrained(folder / "scheduler")
+    except LOADING_FAULTS as error:
+        raise LLMDiffError(f"The configs of the base model {name} cannot be used: {reason(error)}.") from error
+    vae: Any = parts["vae"]
+    factor = getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
+    return SimpleNamespace(
+        **parts, parts=parts, scheduler=scheduler, components=parts, config=index, vae_scale_factor=factor,
+        name_or_path=name,
+    )  # fmt: skip
+
+
+def meta_llm(name: str) -> Any:
+    """Width and number of blocks of an LLM, and how many weights it has, in all and in linear maps."""
+    known = language_model(name)
+    if known and not known.present:
+        raise LLMDiffError(f"The config of {name} comes with its weights: run `llmdiff models pull {name}` first.")
+    folder = known.locate() if known else _config_folder(name, "language model", "config.json")
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        loader = find_loader(config)
+        model = loader.from_config(config)
+    except LOADING_FAULTS as error:
+        raise LLMDiffError(f"The config of the language model {name} cannot be used: {reason(error)}.") from error
+    numbers = sum(p.numel() for p in model.parameters())
+    linear = sum(m.weight.numel() for m in find_stack(model).modules() if isinstance(m, nn.Linear))
+    text = config.get_text_config()
+    generates = loader in (AutoModelForCausalLM, AutoModelForImageTextToText)
+    return SimpleNamespace(
+        width=text.hidden_size,
+        block_count=text.num_hidden_layers,
+        numbers=numbers,
+        linear_numbers=linear,
+        generates=generates,
+    )
+
+
+def meta_adapter(recipe: Recipe, pipe: Any, llm: Any) -> LLMDiffAdapter:
+    """The adapter of a recipe, without weights."""
+    chosen = "extraction" in recipe.reading.model_fields_set or llm.generates
+    config = AdapterConfig(
+        mode=recipe.mode,
+        reading=recipe.reading if chosen else recipe.reading.model_copy(update={"extraction": "last"}),
+        llm={},
+        base=describe_base(pipe),
+        refiner=recipe.refiner,
+        pooled_width=pooled_width(pipe) if recipe.mode == "replace" else None,
+    )
+    return LLMDiffAdapter(config, llm)
+
+
+def _part(folder: Path, library: str | None, kind: str | None) -> nn.Module | None:
+    """A model of a pipeline without its weights; None for what is no model, or has no weights that training needs."""
+    if library is None or kind is None or not (folder / "config.json").is_file():
+        return None
+    found = _class(library, kind)
+    if not issubclass(found, nn.Module):
+        return None
+    if issubclass(found, ModelMixin):
+        return found.from_config(found.load_config(folder)).eval().to("meta")
+    return found(found.config_class.from_pretrained(folder)).eval()
+
+
+def _class(library: str, kind: str) -> Any:
+    """A class by what a pipeline's index says of it: diffusers, transformers, or a kind of pipeline with its own."""
+    if library in ("diffusers", "transformers"):
+        return getattr(importlib.import_module(library), kind)
+    return getattr(importlib.import_module(f"diffusers.pipelines.{library}"), kind)
+
+
+def _config_folder(name: str, what: str, marker: str) -> Path:
+    """The folder of a model's configs; of one on the Hub they alone are fetched."""
+    folder = local_folder(name, what, marker)
+    if folder is not None:
+        return folder
+    try:
+        return Path(snapshot_download(name, allow_patterns=_CONFIGS))
+    except LOADING_FAULTS as error:
+        raise LLMDiffError(
+            f"The configs of the {what} {name!r} are neither here nor could they be fetched from the Hugging Face Hub: "
+            f"check the name and the network ({reason(error)})."
+        ) from error

@@ -1,0 +1,65 @@
+"""The figures of a run, as JSON lines, for TensorBoard, and for whatever trackers accelerate knows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch.utils.tensorboard import SummaryWriter
+
+from llmdiff.files import written_whole
+
+PROJECT = "llmdiff"  # under which trackers file their runs
+
+
+class MetricLogger:
+    """Written by the main process alone; elsewhere it does nothing.
+
+    Args:
+        folder: where `log.jsonl` and `tensorboard` go.
+        step: the run goes on from here; what was written of later steps is taken out.
+        accelerator: with its trackers.
+        config: of the run, for the trackers.
+    """
+
+    def __init__(self, folder: Path, step: int, accelerator: Accelerator, config: dict[str, Any]) -> None:
+        self._accelerator = accelerator
+        self._writes = accelerator.is_main_process
+        if not self._writes:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        _forget_after(step, folder / "log.jsonl")
+        self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        if accelerator.log_with:
+            accelerator.init_trackers(PROJECT, config)
+
+    def __enter__(self) -> "MetricLogger":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writes:
+            self._file.close()
+            self._board.close()
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        """Notes the figures of a step."""
+        if not self._writes:
+            return
+        row = {"step": step, **{name: round(value, 6) for name, value in figures.items()}}
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.flush()
+        for name, value in figures.items():
+            self._board.add_scalar(name, value, step)
+        self._accelerator.log(figures, step=step)
+
+
+def _forget_after(step: int, log: Path) -> None:
+    """Takes out the lines of steps that are to be run again, and a last one that a kill cut short."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    if len(kept) < len(lines):
+        with written_whole(log) as draft:
+            draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

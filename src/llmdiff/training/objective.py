@@ -1,0 +1,191 @@
+"""What an adapter learns: to make the frozen denoiser right about captioned pictures (method.md section 4)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, worker_deaths_told
+from llmdiff.language import Encoding
+from llmdiff.precompute import Latents, LiveLatents, Terms
+from llmdiff.training.base import BaseModel, Inputs
+from llmdiff.training.layer_distillation import layer_errors
+from llmdiff.training.lora import lora_parameters, without_lora
+from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
+from llmdiff.training.precision import attention_kernels, autocast
+from llmdiff.training.processes import local_shard
+from llmdiff.training.randomness import Streams
+from llmdiff.training.recipe import Recipe
+
+
+class AdapterObjective:
+    """Denoising under the LLM's encodings; only the adapter trains, and the LoRA if there is one.
+
+    Args:
+        adapter: Attached to `pipe`.
+        pipe: The base model, frozen here.
+        latents: Scaled latents of the pictures: by a list of numbers B of them, (B, channels, height, width).
+        data: Their captions, in the same order.
+        terms: The LLM's block terms of all captions and of the empty one.
+        recipe: Dropout of captions, timesteps, learning rate of the scalars, seed.
+        precision: in which matrix products run.
+    """
+
+    def __init__(
+        self,
+        adapter: LLMDiffAdapter,
+        pipe: Any,
+        latents: Latents | Tensor,
+        data: Captioned,
+        terms: Terms,
+        recipe: Recipe,
+        precision: torch.dtype,
+    ) -> None:
+        self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
+        self.recipe, self.precision = recipe, precision
+        self.ahead: Prefetcher | None = None
+        self.base = BaseModel(pipe)
+        self.device = self.base.denoiser.device
+        self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.caption_dropout)
+        self._parameters = dict(adapter.trainable_parameters())
+        self._lora = [p.requires_grad_() for p in lora_parameters(self.base.denoiser)]
+        self.module: nn.Module = adapter
+        if self._lora:
+            self.module = nn.ModuleDict({"adapter": adapter, "denoiser": self.base.denoiser})
+        if recipe.gradient_checkpointing:
+            self.base.denoiser.enable_gradient_checkpointing()
+        adapter.train()
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Matrices, apart from them the gates and block weights, which learn faster and do not decay, and a LoRA."""
+        matrices = [p for p in self._parameters.values() if p.ndim > 1]
+        vectors = [p for name, p in self._parameters.items() if p.ndim <= 1 and not _is_scalar(name)]
+        scalars = [p for name, p in self._parameters.items() if p.ndim <= 1 and _is_scalar(name)]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices},
+            {"params": vectors, "weight_decay": 0.0},
+            {"params": scalars, "weight_decay": 0.0, "rate": self.recipe.scalar_rate},
+        ]
+        if self.recipe.lora:
+            groups.append({"params": self._lora, "rate": self.recipe.lora.rate})
+        return groups
+
+    @contextmanager
+    def reading_ahead(self, accelerator: Accelerator) -> Iterator[None]:
+        """Within it, workers read this process's pictures of the coming steps, if the recipe asks for it.
+
+        Raises:
+            LLMDiffError: A worker has ended that should not have.
+        """
+        plain, workers = self.latents, self.recipe.cache.workers
+        if not (workers and isinstance(plain, LiveLatents)):
+            yield
+            return
+        batches = copy(self.batches)  # with an epoch of its own at hand
+
+        def mine(step: int) -> list[int]:
+            return [int(picture) for picture in local_shard(accelerator, batches.pictures(step))]
+
+        self.ahead = Prefetcher(plain.data, mine, self.recipe.loop.steps, workers)
+        self.latents = LiveLatents(plain.vae, self.ahead)
+        try:
+            with worker_deaths_told():
+                yield
+        finally:
+            self.latents, self.ahead = plain, None
+
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
+        """The mean squared error of the denoiser's prediction, weighted as the recipe says."""
+        samples = [self.batches.sample(int(n)) for n in indices]
+        pictures = [sample.picture for sample in samples]
+        captions = [sample.caption(self.data.wordings) for sample in samples]
+        frames = (
+            [self.data.size_conditioning(picture) for picture in pictures] if self.base.uses_size_conditioning else None
+        )
+        if self.ahead:
+            self.ahead.go_to(step)
+        z = self.latents[pictures].to(self.device).float()
+        schedule = self.base.schedule
+        noise = draw_noise(z.shape, self.recipe.noise_offset, rng).to(z)
+        count = schedule.config.num_train_timesteps
+        t = draw_timesteps(self.recipe.timesteps, count, rng, self.recipe.late).to(z.device)
+        noisy = schedule.add_noise(z, noise, t)
+
+        def told() -> Tensor:
+            return self.base_prediction(
+                noisy, t, [sample.caption(self.data.base_wordings) for sample in samples], frames
+            )
+
+        def heard() -> Tensor:
+            return self.prediction(noisy, t, captions, rng, frames)
+
+        if step < self.recipe.distil_layers:
+            layers = [self.base.denoiser.get_submodule(path) for path in self.adapter.named_branches()]
+            return layer_errors(self.base.denoiser, layers, told, heard).mean()
+        wanted = told() if step < self.recipe.distil else target(schedule, z, noise, t)
+        errors = squared_errors(heard(), wanted)
+        if self.recipe.min_snr is not None:
+            errors = errors * min_snr_weights(schedule, t, self.recipe.min_snr)
+        return errors.mean()
+
+    def prediction(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        captions: list[str],
+        rng: Streams | None = None,
+        frames: list[SizeConditioning] | None = None,
+    ) -> Tensor:
+        """What the denoiser says under the LLM's encodings, (B, channels, height, width).
+
+        Args:
+            noisy: (B, channels, height, width).
+            t: (B,).
+            captions: B of them.
+            rng: of the encodings' noise; they have none without it.
+            frames: B of them, how the pictures were cut; whole ones of their own size if None.
+        """
+        encoding = self._encoding(captions, rng)
+        with self._precision(noisy), self.adapter.conditioned(encoding):
+            return self.base.predict(noisy, t, self._text(captions, encoding), frames)
+
+    @torch.no_grad()
+    def base_prediction(
+        self, noisy: Tensor, t: Tensor, captions: list[str], frames: list[SizeConditioning] | None = None
+    ) -> Tensor:
+        """What the base model says by itself: a target without the noise of single pictures."""
+        with self._precision(noisy), self.adapter.asleep(), without_lora(self.base.denoiser):
+            return self.base.predict(noisy, t, self.base.text(captions), frames)
+
+    @contextmanager
+    def _precision(self, noisy: Tensor) -> Iterator[None]:
+        with autocast(self.precision, noisy.device.type), attention_kernels(noisy, self.base.denoiser):
+            yield
+
+    def _encoding(self, captions: list[str], rng: Streams | None) -> Encoding:
+        start, stack, mask = (part.to(self.device) for part in self.terms.batch(captions))
+        reader = self.adapter.text_encoding
+        noise = torch.zeros_like(start) if rng is None or not reader.noisy else rng.normal_where(mask, start.shape[-1])
+        return self.adapter.refine(Encoding(reader(start, stack, mask, noise=noise.to(start)), mask))
+
+    def _text(self, captions: list[str], encoding: Encoding) -> Inputs:
+        """What the base's own branch reads in augment mode; in replace mode the adapter puts φ(c) in its place."""
+        if self.adapter.config.mode == "augment":
+            return self.base.text(captions)
+        width = self.adapter.config.base.context_width
+        return {"encoder_hidden_states": encoding.embeds.new_zeros(len(captions), 1, width)}
+
+
+def squared_errors(said: Tensor, wanted: Tensor) -> Tensor:
+    """The mean squared error of each sample, (B, ...) to (B,)."""
+    return (said.float() - wanted.float()).square().flatten(1).mean(1)
+
+
+def _is_scalar(name: str) -> bool:
+    return ".gate." in name or name.split(".")[-1] in ("g", "raw_h", "logits")

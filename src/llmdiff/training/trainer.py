@@ -1,0 +1,304 @@
+"""The training loop, one for everything that trains here: the adapter, and the embedded base and its autoencoder.
+
+Randomness is a function of (seed, sample), and a checkpoint holds all that a step reads, so a run that was interrupted
+ends in the weights of one that was not, bit for bit; one that is cut into micro-batches, or runs in several processes,
+does so to rounding.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.training import checkpoint, memory
+from llmdiff.training.interruption import Interruption
+from llmdiff.training.metric_logging import MetricLogger
+from llmdiff.training.precision import LossScale
+from llmdiff.training.processes import all_reduce_any, all_reduce_sum, local_shard
+from llmdiff.training.randomness import Streams
+
+
+class LoopSettings(BaseModel):
+    """How long and how fast to train, and what to keep on the way."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(2000, ge=1, description="optimizer steps in all")
+    batch_size: int = Field(32, ge=1, description="samples per optimizer step, of all processes together")
+    micro_batch: int | None = Field(None, ge=1, description="samples a process takes at once; by default all its own")
+    learning_rate: float = Field(3e-4, gt=0)
+    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
+    decay: float = Field(0.3, ge=0, le=1, description="last part of the run over which the rate falls to 0 by a cosine")
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 keeps none")
+    seed: int = Field(0, ge=0)
+    log_every: int = Field(20, ge=1)
+    save_every: int = Field(500, ge=1)
+    sample_every: int = Field(1000, ge=0, description="steps between sample sheets; 0 draws none")
+    heldout_every: int = Field(500, ge=1, description="steps between losses on held-out data, if any is held out")
+    trackers: list[str] = Field(default_factory=list, description="of accelerate, wandb say, beside TensorBoard")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, answered: the step is finished and a checkpoint saved."""
+
+
+class Task(Protocol):
+    """What a run trains."""
+
+    module: nn.Module
+    """Holds every parameter that may train."""
+
+    def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
+        """The mean loss over samples of a step, named by their running numbers in the run, with a stream for each.
+
+        They are the batch or a part of it: what is said of a sample must not depend on those beside it.
+        """
+        ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups for AdamW; `rate` in a group multiplies the learning rate."""
+        ...
+
+
+class Trainer:
+    """Runs a task to its end from its newest checkpoint, or from the start where there is none.
+
+    Args:
+        task: what to train, on the accelerator's device.
+        settings: how.
+        folder: where checkpoints and logs go; several processes must share it.
+        accelerator: the processes that train together; if None, this one on its CPU.
+        scale: of the loss, for gradients in float16.
+
+    Attributes:
+        step: finished steps.
+        skipped: of them those whose loss or gradient was not finite.
+        micro_batch: samples that go through the model at once in this process.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        settings: LoopSettings,
+        folder: Path,
+        accelerator: Accelerator | None = None,
+        scale: LossScale | None = None,
+    ) -> None:
+        self.task, self.settings, self.folder = task, settings, folder
+        self.accelerator, self.scale = accelerator or Accelerator(cpu=True), scale or LossScale()
+        groups = task.groups()
+        self._rates = [group.pop("rate", 1.0) for group in groups]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+        )
+        self._names: dict[Tensor, str] = {p: name for name, p in task.module.named_parameters()}
+        self.ema = {name: p.detach().clone() for name, p in self._trained()} if settings.ema else {}
+        self.step = 0
+        self.skipped = 0
+        self.micro_batch = self._first_micro_batch()
+
+    def resume(self) -> bool:
+        """Goes back to the newest checkpoint; False where there is none.
+
+        Raises:
+            LLMDiffError: The checkpoint is of another model.
+        """
+        path = checkpoint.newest(self.folder / "checkpoints")
+        if path is None:
+            return False
+        tensors, info = checkpoint.load(path)
+        expected = {name: p.shape for name, p in self._trained()}
+        found = {name: v.shape for name, v in checkpoint.under("module", tensors).items()}
+        if expected != found:
+            raise LLMDiffError(f"{path} belongs to another model or recipe; choose another output folder.")
+        self._restore(tensors)
+        self.step, self.skipped = info["step"], info["skipped"]
+        self.scale = LossScale(**info.get("scale", {}))
+        self.micro_batch = min(self.micro_batch, info.get("micro_batch", self.micro_batch))
+        return True
+
+    def run(
+        self,
+        on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
+        evaluate: Callable[["Trainer"], dict[str, float]] | None = None,
+    ) -> None:
+        """Trains to the last step; Ctrl-C or SIGTERM ends the current step, saves, and raises `Interrupted`.
+
+        Args:
+            on_step: Called after every step with the figures of it (loss, rate, norm, images/s).
+            evaluate: Called every `heldout_every` steps and after the last, in every process, with the averaged
+                weights in place; what it returns joins the step's figures.
+
+        Raises:
+            LLMDiffError: Ten losses or gradients in a row were not finite, or memory does not suffice.
+        """
+        bad_in_a_row = 0
+        with Interruption() as interruption, self._logbook() as log:
+            while self.step < self.settings.steps:
+                started = time.perf_counter()
+                figures = self._one_step()
+                is_finite = math.isfinite(figures["loss"]) and math.isfinite(figures["norm"])
+                bad_in_a_row = 0 if is_finite else bad_in_a_row + 1
+                if bad_in_a_row == 10:
+                    raise LLMDiffError("The loss was not finite for ten steps in a row; lower the learning rate.")
+                figures["images_per_s"] = self.settings.batch_size / (time.perf_counter() - started)
+                due = self.step % self.settings.log_every == 0
+                if evaluate and self._is_due(self.settings.heldout_every):
+                    with self.averaged():
+                        figures |= evaluate(self)
+                    due = True
+                if due:
+                    log.write(self.step, figures)
+                if self._is_due(self.settings.save_every):
+                    self.save()
+                if on_step:
+                    on_step(self, figures)
+                if all_reduce_any(self.accelerator, interruption.asked):
+                    self.save()
+                    raise Interrupted
+
+    def save(self) -> None:
+        """Writes a checkpoint of this moment, in the main process.
+
+        Raises:
+            LLMDiffError: The disk refused it, or a weight is not finite.
+        """
+        if not self.accelerator.is_main_process:
+            return
+        weights = {
+            **checkpoint.prefixed("module", {name: p for name, p in self._trained()}),
+            **checkpoint.prefixed("ema", self.ema),
+        }
+        if not all(value.isfinite().all() for value in weights.values()):
+            raise LLMDiffError(
+                f"The weights are not finite after step {self.step}, so they are not saved; go on from the last "
+                "checkpoint with a lower learning rate."
+            )
+        tensors = weights | checkpoint.optimizer_tensors(self.optimizer, self._names)
+        info = {"skipped": self.skipped, "micro_batch": self.micro_batch, "scale": asdict(self.scale)}
+        checkpoint.save(self.folder / "checkpoints", self.step, tensors, info)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the module has the averaged weights."""
+        if not self.ema:
+            yield
+            return
+        own = {name: p.detach().clone() for name, p in self._trained()}
+        self._assign(self.ema)
+        try:
+            yield
+        finally:
+            self._assign(own)
+
+    def _is_due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.settings.steps
+
+    def _logbook(self) -> MetricLogger:
+        return MetricLogger(self.folder, self.step, self.accelerator, self.settings.model_dump())
+
+    def _first_micro_batch(self) -> int:
+        processes = self.accelerator.num_processes
+        if processes > self.settings.batch_size:
+            raise LLMDiffError(
+                f"{processes} processes cannot share a batch of {self.settings.batch_size}; set loop.batch_size to "
+                f"{processes} or more."
+            )
+        share = -(-self.settings.batch_size // processes)
+        return min(share, self.settings.micro_batch or share)
+
+    def _one_step(self) -> dict[str, float]:
+        self._set_rate()
+        loss = self._gradients()
+        gradients = [p.grad for _, p in self._trained() if p.grad is not None]
+        all_reduce_sum(self.accelerator, [loss, *gradients])
+        torch._foreach_div_(gradients, self.scale.value)
+        norm = nn.utils.clip_grad_norm_([p for _, p in self._trained()], self.settings.clip)
+        is_finite = bool(torch.isfinite(loss) and torch.isfinite(norm))
+        self.scale.update(is_finite)
+        if is_finite:
+            with memory.explained():
+                self.optimizer.step()
+            self._average()
+        else:
+            self.skipped += 1
+        self.step += 1
+        rate = self.optimizer.param_groups[0]["lr"]
+        return {"loss": loss.item(), "norm": norm.item(), "rate": rate}
+
+    def _gradients(self) -> Tensor:
+        """This process's part of the batch's gradients and mean loss, in as large micro-batches as memory allows."""
+        while (loss := self._accumulated()) is None:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.micro_batch = memory.halved(self.micro_batch)
+            warnings.warn(
+                f"Out of memory in step {self.step + 1}: going on with micro-batches of {self.micro_batch}, "
+                "the batch stays as it is.",
+                stacklevel=2,
+            )
+        return loss
+
+    def _accumulated(self) -> Tensor | None:
+        """The same in micro-batches of one size; None where memory does not suffice."""
+        count = self.settings.batch_size
+        mine = local_shard(self.accelerator, self.step * count + np.arange(count))
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.accelerator.device)
+        try:
+            for start in range(0, len(mine), self.micro_batch):
+                part = mine[start : start + self.micro_batch]
+                loss = self.task.loss(part, self.step, Streams(self.settings.seed, part)) * (len(part) / count)
+                (loss * self.scale.value).backward()
+                total += loss.detach()
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            return None
+        return total
+
+    def _set_rate(self) -> None:
+        factor = rate_factor(self.step, self.settings)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = self.settings.learning_rate * rate * factor
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # A shorter memory at first, so that the average forgets the start: min(decay, (1 + n) / (10 + n)).
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for name, p in self._trained() if self.ema else ():
+            self.ema[name].lerp_(p, 1 - decay)
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, p) for name, p in self.task.module.named_parameters() if p.requires_grad)
+
+    @torch.no_grad()
+    def _assign(self, tensors: dict[str, Tensor]) -> None:
+        for name, p in self._trained():
+            p.copy_(tensors[name])
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        self._assign(checkpoint.under("module", tensors))
+        averages = checkpoint.under("ema", tensors)
+        self.ema = {name: averages[name].to(p.device, copy=True) for name, p in self._trained() if name in averages}
+        checkpoint.restore_optimizer(self.optimizer, self._names, tensors)
+
+
+def rate_factor(step: int, settings: LoopSettings) -> float:
+    """Learning-rate factor in 0..1: linear warm-up, a plateau, a cosine to 0 over the last part."""
+    tail = settings.steps * settings.decay
+    into_tail = max(0.0, step - (settings.steps - tail))
+    fall = 0.5 * (1 + math.cos(math.pi * into_tail / tail)) if tail else 1.0
+    return min(1.0, (step + 1) / (settings.warmup + 1)) * fall

@@ -1,0 +1,117 @@
+"""Data sets of Hugging Face `datasets`: parquet files, whole and streamed."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from llmdiff.data import Captioned, DatasetData, captioned
+from llmdiff.errors import LLMDiffError
+
+datasets = pytest.importorskip("datasets")
+
+COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+
+
+def encoded(colour: tuple[int, int, int]) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 16), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a parquet file of three pictures with captions, in a home of its own."""
+    monkeypatch.setenv("LLMDIFF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "table"
+    folder.mkdir()
+    columns = {
+        "image": [{"bytes": encoded(colour), "path": f"{n}.png"} for n, colour in enumerate(COLOURS)],
+        "text": ["red", "green", "blue"],
+        "more": [["rot", "rouge"], [], None],
+        "raw": [encoded(colour) for colour in COLOURS],
+    }
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "text": datasets.Value("string"),
+            "more": datasets.List(datasets.Value("string")),
+            "raw": datasets.Value("binary"),
+        }
+    )
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(str(folder / "train.parquet"))
+    return folder
+
+
+def pictures(path: Path, **settings: Any) -> Captioned:
+    return captioned(DatasetData.model_validate({"kind": "dataset", "path": str(path)} | settings), 16)
+
+
+def colours(data: Captioned) -> list[list[float]]:
+    return [data.pixels(i)[:, 8, 8].tolist() for i in range(len(data))]
+
+
+WANTED = [[1.0 if c else -1.0 for c in colour] for colour in COLOURS]
+
+
+@pytest.mark.parametrize("settings", [{}, {"image": "raw"}, {"streaming": True, "limit": 9}])
+def test_a_folder_of_parquet_files(table, settings):
+    data = pictures(table, text=["text", "more"], **settings)
+    assert data.wordings == [("red", "rot", "rouge"), ("green",), ("blue",)]
+    assert colours(data) == WANTED
+    assert data.size_conditioning(0).original_size == (16, 20)
+    again = pictures(table, text=["text", "more"], **settings)
+    assert [again.identity(i) for i in range(3)] == [data.identity(i) for i in range(3)]
+    assert len({data.identity(i) for i in range(3)}) == 3
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_first_rows_of_one_file(table, streaming):
+    data = pictures(table / "train.parquet", limit=2, streaming=streaming)
+    assert data.wordings == [("red",), ("green",)]
+    assert colours(data) == WANTED[:2]
+
+
+def test_a_stream_is_read_once(table, monkeypatch):
+    first = pictures(table, streaming=True, limit=3)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("the stream is read again"))
+    second = pictures(table, streaming=True, limit=3)
+    assert second.wordings == first.wordings
+    assert torch.equal(second.pixels(1), first.pixels(1))
+
+
+def test_bad_rows_are_named(table, tmp_path):
+    rows = {"image": [b"", encoded((1, 2, 3)), b"no picture"], "text": ["a", None, "c"]}
+    path = tmp_path / "bad.parquet"
+    datasets.Dataset.from_dict(rows).to_parquet(str(path))
+    with pytest.raises(LLMDiffError, match=r"Row 1 of .* has no caption"):
+        pictures(path)
+    with pytest.warns(UserWarning, match="Left out"), pytest.raises(LLMDiffError, match="None of the 3 pictures"):
+        pictures(path, skip_bad=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"image": "picture"}, "has no column 'picture'; its columns are image, text, more, raw"),
+        ({"text": ["text", "caption"]}, "has no column 'caption'"),
+        ({"split": "test"}, "cannot be loaded"),
+    ],
+)
+def test_what_is_not_there_is_told(table, settings, said):
+    with pytest.raises(LLMDiffError) as caught:
+        pictures(table, **settings)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_data_set_and_a_stream_without_an_end_are_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LLMDiffError, match="cannot be loaded"):
+        pictures(tmp_path / "empty")
+    with pytest.raises(ValueError, match="streaming needs a limit"):
+        DatasetData(kind="dataset", path="x", streaming=True)

@@ -1,1 +1,0 @@
-"""Tests of llmdiff.training.data."""
