@@ -10,7 +10,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.training.layer_distillation import Pass, ask, note, relative_errors
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.randomness import Streams
-from training.test_task import gradients, overfit
+from training.test_objective import gradients, overfit
 from training.tiny_task import CAPTIONS
 
 NOISY, TIMES = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 300, 600, 900])

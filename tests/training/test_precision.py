@@ -13,7 +13,7 @@ from llmdiff.training.randomness import Streams
 from llmdiff.training.trainer import Trainer
 from training.outcomes import assert_same, losses, weights
 from training.regression import Regression, settings
-from training.test_task import overfit
+from training.test_objective import overfit
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 

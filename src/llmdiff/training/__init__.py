@@ -16,5 +16,5 @@ __all__ = ["Interrupted", "Recipe", "load_recipe", "presets", "train"]
 
 __getattr__ = lazy.names(
     __name__,
-    {"loop": ("Interrupted",), "recipe": ("Recipe", "load_recipe", "presets"), "run": ("train",)},
+    {"trainer": ("Interrupted",), "recipe": ("Recipe", "load_recipe", "presets"), "run": ("train",)},
 )
