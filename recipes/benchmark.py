@@ -29,13 +29,13 @@ from rich.table import Table
 from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.data import captioned, captions_of
 from llmdiff.generation import load_pipeline
 from llmdiff.language import LanguageModel
 from llmdiff.precompute import CacheConfig, open_latents, open_terms
 from llmdiff.precompute.terms import Batch
 from llmdiff.progress import silent
-from llmdiff.training.base import resolution
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.precision import compile_around_adapter, product_dtype
 from llmdiff.training.randomness import Streams
@@ -139,7 +139,7 @@ def benchmark(settings: Sequence[Setting], cases: Sequence[str] = tuple(CASES)) 
 def _task(setting: Setting, config: CacheConfig, folder: Path) -> AdapterObjective:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = _pipeline(setting.base).to(device)
-    side = _SD15_SIDE if setting.base == "sd15" else resolution(pipe)
+    side = _SD15_SIDE if setting.base == "sd15" else ImageModel(pipe).resolution
     data = {"kind": "scenes", "captions": setting.captions, "pictures": 1}
     loop = {"batch_size": setting.batch_size}
     recipe = Recipe.model_validate({"mode": "replace", "data": data, "loop": loop, "folder": folder})

@@ -54,3 +54,13 @@ def reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return first.split(". ")[0].split(" (")[0].rstrip(".:")[:_LONGEST]
+
+
+def public_name(name: str | None) -> str | None:
+    """A Hub id as it is; of a local path the last part only, since records are for other people."""
+    return name if name is None or is_remote_id(name) else Path(name).name
+
+
+def is_remote_id(name: str) -> bool:
+    """Whether a name has the form owner/name and is no local folder."""
+    return name.count("/") == 1 and is_hub_id(name) and not Path(name).exists()

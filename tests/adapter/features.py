@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from llmdiff.adapter.layers import find_denoiser
 from torch import Tensor
 
 from adapter.changes import (
@@ -34,7 +35,6 @@ from adapter.changes import (
 from adapter.families import Family
 from adapter.tiny import PROMPT, perturb
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.adapter.layers import find_denoiser
 
 BOTH = ("augment", "replace")
 

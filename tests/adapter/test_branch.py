@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llmdiff.adapter.context import Rows
 from torch import Tensor, nn
 
 from adapter.tiny import CONTEXT_WIDTH, build_sd, perturb
 from llmdiff.adapter.branch import Branch
 from llmdiff.adapter.config import LayerShape
-from llmdiff.adapter.context import Rows
 from llmdiff.language import Encoding
 
 SHAPE = LayerShape(query=8, inner=12, heads=3, context=CONTEXT_WIDTH)

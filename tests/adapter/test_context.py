@@ -3,9 +3,9 @@
 import copy
 
 import torch
+from llmdiff.adapter.context import Context
 
 from adapter.tiny import CONTEXT_WIDTH, perturb
-from llmdiff.adapter.context import Context
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2"
 

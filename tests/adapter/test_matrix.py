@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from llmdiff.training.base import check_trainable
 
 from adapter.changes import distance
 from adapter.families import AUGMENTED, FAMILIES, REFUSED
@@ -15,7 +16,6 @@ from adapter.features import FEATURES, Case, Feature
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel
-from llmdiff.training.base import check_trainable
 
 ALL = FAMILIES | AUGMENTED
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from llmdiff.training.base import BaseModel, check_trainable
 from PIL import Image
 from torch import Tensor
 
@@ -16,7 +17,6 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel
 from llmdiff.progress import silent
 from llmdiff.training import run
-from llmdiff.training.base import BaseModel, check_trainable
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.processes import accelerator
 from llmdiff.training.randomness import Streams

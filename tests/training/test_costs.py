@@ -11,10 +11,10 @@ from torch import Tensor
 
 from adapter.families import FAMILIES
 from llmdiff.adapter import LLMDiffAdapter, RefinerConfig
+from llmdiff.base import ImageModel
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import load_pipeline
 from llmdiff.language import Encoding, LanguageModel
-from llmdiff.training.base import BaseModel
 from llmdiff.training.costs import Costs, costs
 from llmdiff.training.recipe import Recipe
 from tiny_base import Places
@@ -67,7 +67,7 @@ def kept_by_a_real_pass(base: Path, llm: Path, tokens: int) -> int:
     """Bytes of the tensors that autograd keeps of a forward pass with real numbers, attention being fused."""
     pipe, real = load_pipeline(base), LanguageModel.load(str(llm))
     adapter = LLMDiffAdapter.create(pipe, real, mode="replace").attach(pipe)
-    frozen = BaseModel(pipe)
+    frozen = ImageModel(pipe)
     parameters = {p.untyped_storage().data_ptr() for p in pipe.unet.parameters()}
     for _, p in adapter.train().trainable_parameters():
         parameters.add(p.untyped_storage().data_ptr())

@@ -11,11 +11,11 @@ from torch import nn
 
 from adapter.tiny import build_pixart, build_sdxl
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel
 from llmdiff.precompute import LiveTerms
 from llmdiff.progress import silent
-from llmdiff.training.base import BaseModel
 from llmdiff.training.ridge_init import Moments, fit, fitting_captions, partners
 from tiny_base import build_base
 
@@ -52,9 +52,9 @@ def test_partners_keep_the_order_and_end_together(tokens: int, length: int) -> N
         assert found == list(range(length))
 
 
-def make(llm: LanguageModel, pipe: Any) -> tuple[LLMDiffAdapter, BaseModel, LiveTerms]:
+def make(llm: LanguageModel, pipe: Any) -> tuple[LLMDiffAdapter, ImageModel, LiveTerms]:
     adapter = LLMDiffAdapter.create(pipe, llm, mode="replace")
-    return adapter, BaseModel(pipe), LiveTerms(llm, adapter.config.reading)
+    return adapter, ImageModel(pipe), LiveTerms(llm, adapter.config.reading)
 
 
 @pytest.mark.parametrize("build", [build_base, build_sdxl, build_pixart])

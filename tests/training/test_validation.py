@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from llmdiff.base.schedule import coefficients, training_schedule
 from llmdiff.errors import LLMDiffError
-from llmdiff.training.noise import coefficients, training_schedule
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import HeldOutSettings
 from llmdiff.training.trainer import LoopSettings, Trainer

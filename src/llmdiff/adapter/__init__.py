@@ -1,7 +1,7 @@
 """The adapter: from an LLM's encoding to the cross-attention of an image model (method.md section 3)."""
 
-from llmdiff.adapter.config import AdapterConfig, BaseDescription, LayerShape
+from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.model import LLMDiffAdapter
 from llmdiff.adapter.refiner import RefinerConfig
 
-__all__ = ["AdapterConfig", "BaseDescription", "LLMDiffAdapter", "LayerShape", "RefinerConfig"]
+__all__ = ["AdapterConfig", "LLMDiffAdapter", "RefinerConfig"]

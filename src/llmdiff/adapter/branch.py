@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmdiff.adapter.config import LayerShape, Mode
-from llmdiff.adapter.context import Rows
-from llmdiff.adapter.layers import base_layer
+from llmdiff.adapter.conditioning import Attended, Rows
+from llmdiff.adapter.config import Mode
+from llmdiff.base import LayerShape
+from llmdiff.base.diffusers_internals import base_layer
 from llmdiff.errors import LLMDiffError
 
 # a2 at the start. With 0 an untrained adapter is the base model itself, which augment mode promises. Replace mode has
@@ -25,8 +26,8 @@ START_REPLACE = 0.1
 class Gate(nn.Module):
     """The learned scalars of one layer: a2·e^{b2} for the new branch and, in replace mode, a1·e^{b1} for the old one.
 
-    A module of its own, with scalars of no dimension: offloading hooks load parameters around a module's ``forward``,
-    and a scalar of no dimension does not promote the dtype of what it multiplies.
+    A module of its own, so that the names of its parameters are those of saved adapters; scalars of no dimension do not
+    promote the dtype of what they multiply.
     """
 
     def __init__(self, mode: Mode) -> None:
@@ -37,34 +38,28 @@ class Gate(nn.Module):
         self.a1 = nn.Parameter(torch.tensor(1.0)) if replace else None
         self.b1 = nn.Parameter(torch.tensor(0.0)) if replace else None
 
-    def forward(self, own: Tensor, new: Tensor, bias: Tensor, scale: float) -> Tensor:
-        """f of method.md section 3.
+    def new(self) -> Tensor:
+        """a2·e^{b2}, the factor of the new branch."""
+        return self.a2 * self.b2.exp()
 
-        Args:
-            own: (B, N, Q), the layer's own output, bias included.
-            new: (B, N, Q), the branch after the output projection, without its bias.
-            bias: (Q,) or broadcastable, the output projection's bias.
-            scale: the user's dial on the new branch.
-
-        Returns:
-            (B, N, Q), with the bias in it once.
-        """
-        new = new * (scale * self.a2 * self.b2.exp())
-        if self.a1 is None or self.b1 is None:
-            return own + new
-        return (own - bias) * (self.a1 * self.b1.exp()) + bias + new
+    def own(self) -> Tensor | None:
+        """a1·e^{b1}, the factor of the layer's own attention; None in augment mode, where it is 1."""
+        return None if self.a1 is None or self.b1 is None else self.a1 * self.b1.exp()
 
 
 class Branch(nn.Module):
-    """attn(τ_q(q), τ_k(c), τ_v(c)) of one layer, and the gate by which it joins the layer's output.
-
-    The names of the projections differ from diffusers' on purpose: PEFT finds the targets of a LoRA by suffix. Keys
-    and values have no bias, so that an empty encoding adds nothing.
+    """attn(τ_q(q), τ_k(c), τ_v(c)) · a2·e^{b2} of one layer (method.md section 3).
 
     Args:
         shape: of the layer to join.
         width: D.
         mode: of the adapter.
+
+    Attributes:
+        keeps_dtype: whether it is trained, so that its weights must not be moved to the denoiser's dtype.
+
+    Example:
+        >>> attended = branch(image_features, rows, scale=1.0)  # (R, N, Q) to (R, N, I)
     """
 
     def __init__(self, shape: LayerShape, width: int, mode: Mode) -> None:
@@ -72,9 +67,11 @@ class Branch(nn.Module):
         self.heads = shape.heads
         self.norm = nn.LayerNorm(shape.query, elementwise_affine=False) if shape.normalise_query else nn.Identity()
         self.query = nn.Linear(shape.query, shape.inner, bias=shape.bias)
+        # Without a bias, so that an empty encoding adds nothing.
         self.key = nn.Linear(width, shape.inner, bias=False)
         self.value = nn.Linear(width, shape.inner, bias=False)
         self.gate = Gate(mode)
+        self.keeps_dtype = False
 
     def copy_query(self, layer: Any) -> None:
         """Starts τ_q as a copy of the layer's own query projection.
@@ -90,24 +87,45 @@ class Branch(nn.Module):
         weights = {"weight": own.weight, "bias": own.bias} if own.bias is not None else {"weight": own.weight}
         self.query.load_state_dict(weights)
 
-    def forward(self, image: Tensor, rows: Rows) -> Tensor:
-        """The attention of image features over the encoding, before the output projection.
+    def forward(self, image: Tensor, rows: Rows, scale: float) -> tuple[Tensor, Tensor | None]:
+        """The attention of image features over the encoding, to be added before the layer's output projection.
 
         Args:
-            image: (B, N, Q).
-            rows: the encoding of each of the B rows.
+            image: (B, N, Q); B is a multiple of the R rows, whose frames follow each other.
+            rows: of the call.
+            scale: the user's dial on the branch.
 
         Returns:
-            (B, N, I); exact zeros in rows whose encoding has no token.
+            (B, N, I), exact zeros in rows whose encoding has no token; and a1·e^{b1}, the factor of the layer's own
+            attention, None in augment mode.
         """
-        key, value = rows.recall(self, self._key_value)
-        query = self._split(self.query(self.norm(image)))
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.attendable)
-        return attended.transpose(1, 2).flatten(2)
+        key, value, own = rows.recall(self, self._state(scale), lambda embeds: self._prepare(embeds, scale))
+        query = self.query(self.norm(image))
+        batch, count, width = query.shape
+        # All frames of a row attend the same keys: as if they were one picture of more places.
+        query = self._split(query.reshape(key.shape[0], -1, width))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.keys())
+        return attended.transpose(1, 2).reshape(batch, count, width), own
 
-    def _key_value(self, embeds: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S, D) to keys and values, each (B, heads, S, I / heads)."""
-        return self._split(self.key(embeds)), self._split(self.value(embeds))
+    def follow(self, image: Tensor) -> None:
+        """Moves to the device of image features, and to their dtype unless it trains or there is autocast."""
+        weight = self.query.weight
+        keeps_dtype = self.keeps_dtype or torch.is_autocast_enabled(image.device.type)
+        dtype = weight.dtype if keeps_dtype else image.dtype
+        if weight.device != image.device or weight.dtype != dtype:
+            self.to(image.device, dtype)
+
+    def _state(self, scale: float) -> tuple[object, ...]:
+        """Equal as long as keys and values are."""
+        weights = (self.key.weight, self.value.weight, *self.gate.parameters())
+        counts = [object() if weight.is_inference() else weight._version for weight in weights]
+        return scale, *counts, self.key.weight.dtype, self.key.weight.device
+
+    def _prepare(self, embeds: Tensor, scale: float) -> Attended:
+        """(R, S, D) to keys and gated values, each (R, heads, S, I / heads), and a1·e^{b1}."""
+        embeds = embeds.to(self.key.weight.device, self.key.weight.dtype)
+        value = self.value(embeds) * (scale * self.gate.new())
+        return self._split(self.key(embeds)), self._split(value), self.gate.own()
 
     def _split(self, features: Tensor) -> Tensor:
         return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)

@@ -1,12 +1,10 @@
 """The model card of an adapter."""
 
-from pathlib import Path
-
 from huggingface_hub import ModelCardData
 
-from llmdiff import sources
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.refiner import RefinerConfig
+from llmdiff.sources import is_remote_id, public_name
 
 BODY = """---
 {metadata}
@@ -65,21 +63,11 @@ def _size(refiner: RefinerConfig | None) -> str:
     return f"{refiner.blocks} blocks of width {refiner.width}" if refiner else "none, as in the paper"
 
 
-def public_name(name: str | None) -> str | None:
-    """A Hub id as it is; of a local path the last part only, since a card is for other people."""
-    return name if name is None or is_hub_id(name) else Path(name).name
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name has the form owner/name and is no local folder."""
-    return name.count("/") == 1 and sources.is_hub_id(name) and not Path(name).exists()
-
-
 def _metadata(config: AdapterConfig) -> ModelCardData:
     base = config.base.name
     return ModelCardData(
         library_name="llmdiff",
         pipeline_tag="text-to-image",
-        base_model=base if base and is_hub_id(base) else None,
+        base_model=base if base and is_remote_id(base) else None,
         tags=["llmdiff", "diffusers", "adapter", "text-to-image", config.mode],
     )

@@ -1,147 +1,273 @@
 """The hooks by which an adapter takes part in a denoiser's forward pass; classes, because hooks must pickle.
 
-Each does nothing where the context gives it no rows to read.
+In a call of the denoiser `StartCall` takes its rows apart and keeps them for the call, `AttendBranch` runs before each
+cross-attention layer, `AddBranch` before that layer's own output projection, and `EndCall` after the call.
 """
 
-import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from llmdiff.adapter.branch import Branch
-from llmdiff.adapter.context import Context
-from llmdiff.adapter.layers import find_layers
+from llmdiff.adapter.conditioning import RowCache, Rows, mask_of, split
+from llmdiff.adapter.config import Mode
+from llmdiff.base.diffusers_internals import ATTENTION_ARGUMENTS, first_parameter, position_of
 from llmdiff.errors import LLMDiffError
+from llmdiff.language import Encoding
 
-CHILD = "llmdiff"  # the name under which a branch hangs on its layer
-ATTENTION_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "attention_mask")
+TEXT = "encoder_hidden_states"
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
 
-class StartCall:
-    """Before a denoiser or ControlNet: chooses the rows of the call and feeds it the text that they hold, if any.
+@dataclass(frozen=True)
+class Call:
+    """One call of the denoiser.
 
-    Args:
-        context: of the adapter.
-        arguments: names of what the model's ``forward`` takes, the sample first.
+    Attributes:
+        rows: what its rows read; None where the base model runs as if there were no adapter.
+        scale: of the branches.
+        image_rows: how many rows of image features its layers are given, one for each row and frame.
     """
 
-    def __init__(self, context: Context, arguments: tuple[str, ...]) -> None:
-        self.context = context
-        self.arguments = arguments
+    rows: Rows | None
+    scale: float
+    image_rows: int
+
+
+class _Current(threading.local):
+    """What this thread is at: nothing of it outlives a call or is seen by another thread.
+
+    Attributes:
+        call: the call of the denoiser.
+        attended: what a branch has attended and the factor of its layer's own attention, on their way to the layer's
+            output projection.
+    """
+
+    call: Call | None = None
+    attended: tuple[Tensor, Tensor | None] | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(self), ()
+
+
+class Conditioner:
+    """What the hooks of one attached adapter share: its mode and dial, and the call that each thread is in.
+
+    Args:
+        mode: of the adapter.
+        text_width: W.
+        llm_width: D.
+
+    Attributes:
+        scale: the dial on the branches.
+        enabled: False where the base model is to run as if there were no adapter.
+        cache: rows of the tensors that pipelines hand in again and again.
+    """
+
+    def __init__(self, mode: Mode, text_width: int, llm_width: int) -> None:
+        self.mode = mode
+        self.text_width, self.llm_width = text_width, llm_width
+        self.scale = 1.0
+        self.enabled = True
+        self.cache = RowCache()
+        self.current = _Current()
+        self._recomputed = WeakTensorKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_recomputed": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_recomputed": WeakTensorKeyDictionary()})
+
+    @property
+    def idle(self) -> bool:
+        """Whether the base model runs as if there were no adapter: in replace mode φ(c) is read at any scale."""
+        return not self.enabled or (self.mode == "augment" and self.scale == 0)
+
+    def start(self, text: Tensor, sample: Tensor) -> Tensor:
+        """Begins a call of the denoiser.
+
+        Args:
+            text: (R, T, W + m·D) or, without an encoding, (R, T, W).
+            sample: (B, c, H, W) or, of a video, (B, c, frames, H, W).
+
+        Returns:
+            What the denoiser is to read, (R, T, W).
+
+        Raises:
+            LLMDiffError: in replace mode, if there is no encoding.
+        """
+        features, rows = self._take_apart(text)
+        frames = sample.shape[2] if sample.dim() == 5 else 1
+        call = Call(rows, self.scale, sample.shape[0] * frames)
+        self.current.call, self.current.attended = call, None
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._recomputed[features] = call  # gradient checkpointing runs layers again when the call is over
+        return features
+
+    def call_of(self, kwargs: Kwargs) -> Call | None:
+        """The call that a layer is run in, also when gradient checkpointing runs it again."""
+        call = self.current.call
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            text = kwargs.get(TEXT)
+            text = text[0] if isinstance(text, tuple) else text  # beside it, an IP-Adapter's image features
+            if isinstance(text, Tensor):
+                call = self._recomputed.get(text, call)
+                if call is not None:
+                    self._recomputed[text] = call
+        return call
+
+    def know(self, joined: Tensor, features: Tensor, encoding: Encoding) -> None:
+        """Takes note of what a tensor was joined of, which then need not be taken apart."""
+        if not self.idle and not torch.compiler.is_compiling():
+            moved = encoding.to(joined.device, joined.dtype)
+            embeds = moved.embeds.masked_fill(~moved.mask[..., None], 0)
+            self.cache.put(joined, features.clone(), Rows(embeds, moved.mask))
+
+    def end(self) -> None:
+        """Ends a call of the denoiser."""
+        self.current.call = self.current.attended = None
+
+    def _take_apart(self, text: Tensor) -> tuple[Tensor, Rows | None]:
+        remembers = not torch.compiler.is_compiling()
+        if remembers and not self.idle and (known := self.cache.get(text)) is not None:
+            return known
+        features, embeds = split(text, self.text_width, self.llm_width)
+        if self.mode == "replace" and self.enabled and embeds is None:
+            raise LLMDiffError(
+                "The attached adapter replaces the text encoder, and this call of the denoiser carries no encoding: "
+                "take prompt_embeds from encode_prompt of an attached pipeline (attach siblings too), "
+                "or make them by adapter.condition(encoding), or call it within adapter.disable_adapter()."
+            )
+        if self.idle or embeds is None:
+            return features, None
+        rows = Rows(embeds, mask_of(embeds))
+        if remembers and not torch.is_grad_enabled():
+            self.cache.put(text, features, rows)
+        return features, rows
+
+
+class StartCall:
+    """Before a denoiser or ControlNet: takes the encoding out of the text features.
+
+    Args:
+        conditioner: of the adapter.
+        model: whose ``forward`` says where its arguments are.
+    """
+
+    def __init__(self, conditioner: Conditioner, model: nn.Module) -> None:
+        self.conditioner = conditioner
+        self.position = position_of(model, TEXT)
+        self.sample = first_parameter(model)
 
     def __call__(self, model: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
-        named = dict(zip(self.arguments, args, strict=False)) | kwargs
-        rows = self.context.start_call(named[self.arguments[0]])
-        if rows is None or rows.text is None:
-            return None
-        text = rows.text
-        named["encoder_hidden_states"] = text.features
-        if text.pooled is not None:
-            named["added_cond_kwargs"] = (named.get("added_cond_kwargs") or {}) | {"text_embeds": text.pooled}
-        return (named.pop(self.arguments[0]),), named
+        sample = args[0] if args else kwargs[self.sample]
+        if TEXT in kwargs:
+            if isinstance(kwargs[TEXT], Tensor):
+                return args, kwargs | {TEXT: self.conditioner.start(kwargs[TEXT], sample)}
+        elif self.position is not None and self.position < len(args) and isinstance(args[self.position], Tensor):
+            text = self.conditioner.start(args[self.position], sample)
+            return (*args[: self.position], text, *args[self.position + 1 :]), kwargs
+        return None
+
+
+class EndCall:
+    """After a denoiser or ControlNet, also one that failed: nothing of the call is left."""
+
+    def __init__(self, conditioner: Conditioner) -> None:
+        self.conditioner = conditioner
+
+    def __call__(self, model: nn.Module, args: Args, output: Any) -> None:
+        self.conditioner.end()
 
 
 class MaskPadding:
     """Before a layer, in replace mode: keeps it from attending padded tokens of φ(c), whoever passes a mask or not."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(self, conditioner: Conditioner) -> None:
+        self.conditioner = conditioner
 
     def __call__(self, layer: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs] | None:
-        rows = self.context.rows
-        if rows is None:
+        named = dict(zip(ATTENTION_ARGUMENTS, args, strict=False)) | kwargs
+        call = self.conditioner.call_of(named)
+        if call is None or call.rows is None:
             return None
-        named = dict(zip(ATTENTION_ARGUMENTS, args, strict=False)) | kwargs | {"attention_mask": rows.bias}
-        return (named.pop("hidden_states"),), named
+        bias, image = call.rows.bias, named.pop("hidden_states")
+        if image.shape[0] != bias.shape[0]:
+            bias = bias.repeat_interleave(image.shape[0] // bias.shape[0], 0)
+        return (image,), named | {"attention_mask": bias}
+
+
+class AttendBranch:
+    """Before a layer: attends its branch, for `AddBranch` to add.
+
+    The branch is not a part of the denoiser: what walks the denoiser's modules (a LoRA, a quantiser, ``to``,
+    ``save_pretrained``) does not find it, and it follows the image features by itself.
+    """
+
+    def __init__(self, conditioner: Conditioner, branch: Branch) -> None:
+        self.conditioner = conditioner
+        self.branch = branch
+        self.add = AddBranch(conditioner)
+
+    def __call__(self, layer: Any, args: Args, kwargs: Kwargs) -> None:
+        named = dict(zip(ATTENTION_ARGUMENTS, args, strict=False)) | kwargs
+        call = self.conditioner.call_of(named)
+        if call is None or call.rows is None:
+            return
+        image = named["hidden_states"]
+        if image.shape[0] != call.image_rows:
+            raise LLMDiffError(
+                f"A cross-attention layer was given {image.shape[0]} rows in a call of {call.image_rows}: switch off "
+                "what splits the rows of a call within the denoiser, such as FreeNoise's split inference."
+            )
+        if not torch.compiler.is_compiling():
+            self.branch.follow(image)
+            self.add.join(layer)
+        self.conditioner.current.attended = self.branch(image, call.rows, call.scale)
 
 
 class AddBranch:
-    """After a layer: adds the branch, through the layer's own output projection (method.md section 3)."""
+    """Before a layer's own output projection: adds the branch to what goes in (method.md section 3).
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
-
-    def __call__(self, layer: Any, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
-        rows = self.context.rows
-        if rows is None:
-            return output
-        branch: Branch = getattr(layer, CHILD)
-        attended = branch(args[0] if args else kwargs["hidden_states"], rows)
-        # Asked of the module and not read off its weights: those may be offloaded, quantised or under a LoRA.
-        project = layer.to_out[0]
-        bias = project(torch.zeros_like(attended[:1, :1]))
-        return branch.gate(output, project(attended) - bias, bias, self.context.scale)
-
-
-class StockSaver:
-    """Called in place of the ``save_pretrained`` of a denoiser that is attached: writes it as it was before.
-
-    Args:
-        denoiser: the one that is attached; its pipeline saves through it too.
-        paths: of the layers that have branches.
+    So the projection runs once, with the LoRA, quantisation or offloading that it may have, and adds its bias once.
     """
 
-    def __init__(self, denoiser: Any, paths: list[str]) -> None:
-        self.denoiser = denoiser
-        self.paths = paths
+    def __init__(self, conditioner: Conditioner) -> None:
+        self.conditioner = conditioner
+        self.projection: list[nn.Module] = []
+        self.handle: RemovableHandle | None = None
 
-    @property
-    def __signature__(self) -> inspect.Signature:
-        """A pipeline looks here for what it may ask of its parts."""
-        return inspect.signature(type(self.denoiser).save_pretrained)
+    def join(self, layer: Any) -> None:
+        """Hangs itself on the layer's output projection as it is now: libraries put others in its place."""
+        projection = layer.to_out[0]
+        if not self.projection or self.projection[0] is not projection:
+            self.leave()
+            self.projection = [projection]
+            self.handle = projection.register_forward_pre_hook(self)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._without_branches():
-            return type(self.denoiser).save_pretrained(self.denoiser, *args, **kwargs)
+    def leave(self) -> None:
+        """Takes itself away again."""
+        if self.handle is not None:
+            self.handle.remove()
+        self.projection, self.handle = [], None
 
-    @contextmanager
-    def _without_branches(self) -> Iterator[None]:
-        layers = [self.denoiser.get_submodule(path) for path in self.paths]
-        branches = [layer._modules.pop(CHILD) for layer in layers]
-        try:
-            yield
-        finally:
-            for layer, branch in zip(layers, branches, strict=True):
-                layer._modules[CHILD] = branch
-
-
-def attach_reading(model: Any, context: Context) -> list[RemovableHandle]:
-    """Registers the hooks by which a denoiser or ControlNet takes part in reading: the handles take them away again."""
-    arguments = tuple(inspect.signature(model.forward).parameters)
-    handles = [model.register_forward_pre_hook(StartCall(context, arguments), with_kwargs=True)]
-    if context.mode == "replace":
-        for layer in find_layers(model).values():
-            handles.append(layer.register_forward_pre_hook(MaskPadding(context), with_kwargs=True))
-    return handles
-
-
-def attach_branches(denoiser: Any, branches: dict[str, Branch], context: Context) -> list[RemovableHandle]:
-    """Hangs every branch on its layer and registers the hooks; the handles take the hooks away again.
-
-    Raises:
-        LLMDiffError: if the denoiser has an adapter already.
-    """
-    layers = find_layers(denoiser)
-    if any(hasattr(layer, CHILD) for layer in layers.values()):
-        raise LLMDiffError("The pipeline has an adapter already: detach that one first.")
-    handles = attach_reading(denoiser, context)
-    for path, branch in branches.items():
-        layers[path].add_module(CHILD, branch)
-        handles.append(layers[path].register_forward_hook(AddBranch(context), with_kwargs=True))
-    denoiser.save_pretrained = StockSaver(denoiser, list(branches))
-    return handles
-
-
-def detach_branches(denoiser: Any, branches: dict[str, Branch], handles: list[RemovableHandle]) -> None:
-    """Undoes ``attach_branches``."""
-    for handle in handles:
-        handle.remove()
-    del denoiser.save_pretrained
-    for path in branches:
-        delattr(denoiser.get_submodule(path), CHILD)
+    def __call__(self, projection: nn.Module, args: Args) -> Args | None:
+        current = self.conditioner.current
+        if current.attended is None:
+            return None
+        (attended, factor), current.attended = current.attended, None
+        own = args[0]
+        if own.shape != attended.shape:
+            raise LLMDiffError(
+                f"An output projection was given features of shape {tuple(own.shape)}, and its branch has "
+                f"{tuple(attended.shape)}: the base model's attention processor is not supported."
+            )
+        joined = own + attended if factor is None else torch.addcmul(attended, own, factor)
+        return joined, *args[1:]

@@ -11,26 +11,16 @@ from os import PathLike
 from typing import Any, Self
 
 import torch
-from torch import nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor, nn
 
-from llmdiff.adapter import prompts as prompt_reading
 from llmdiff.adapter import storage
+from llmdiff.adapter.attachment import Attachment
 from llmdiff.adapter.branch import Branch, insert_branch
+from llmdiff.adapter.conditioning import Text, join, last_token
 from llmdiff.adapter.config import AdapterConfig, Mode
-from llmdiff.adapter.context import Binding, Context, StandIn, last_token
-from llmdiff.adapter.hooks import attach_branches, attach_reading, detach_branches
-from llmdiff.adapter.layers import (
-    check_fits,
-    check_replaceable,
-    check_text,
-    describe_base,
-    find_controlnets,
-    find_denoiser,
-    find_layers,
-    pooled_width,
-)
+from llmdiff.adapter.hooks import Conditioner
 from llmdiff.adapter.refiner import Refiner, RefinerConfig
+from llmdiff.base import ImageModel, Inputs
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, LanguageModel, ReadingConfig, TextEncoding, encode
 
@@ -67,10 +57,8 @@ class LLMDiffAdapter(nn.Module):
             insert_branch(self.branches, path, Branch(shape, llm.width, config.mode))
         self.prompt_weights = False
         self.eval()
-        self._context = Context(config.mode)
-        self._denoiser: list[nn.Module] = []  # a list, so that the base model does not become a part of this module
-        self._pipes: list[Any] = []
-        self._handles: list[RemovableHandle] = []
+        self._conditioner = Conditioner(config.mode, config.base.context_width, llm.width)
+        self._attachment: Attachment | None = None
 
     @classmethod
     def create(
@@ -96,10 +84,10 @@ class LLMDiffAdapter(nn.Module):
         Raises:
             LLMDiffError: if the denoiser has no separate cross-attention, or needs more than replace mode gives.
         """
-        denoiser = find_denoiser(pipe)
-        base = describe_base(pipe)
+        model = ImageModel(pipe)
+        base = model.describe()
         if mode == "replace":
-            check_replaceable(pipe)
+            model.check_replaceable()
         llm = LanguageModel.load(llm) if isinstance(llm, str) else llm
         config = AdapterConfig(
             mode=mode,
@@ -107,12 +95,12 @@ class LLMDiffAdapter(nn.Module):
             llm=llm.identity(),
             base=base,
             refiner=refiner,
-            pooled_width=pooled_width(pipe) if mode == "replace" else None,
+            pooled_width=model.pooled_width if mode == "replace" else None,
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             adapter = cls(config, llm)
-        layers = find_layers(denoiser)
+        layers = model.layers
         for path, branch in adapter.named_branches().items():
             branch.copy_query(layers[path])
         return adapter
@@ -180,47 +168,34 @@ class LLMDiffAdapter(nn.Module):
             LLMDiffError: if the pipeline has other layers than the adapter, has an adapter, or does not share the
                 denoiser of the one that this adapter is attached to.
         """
-        denoiser: Any = find_denoiser(pipe)
-        if any(pipe is known for known in self._pipes):
-            return self
-        if self._denoiser and self._denoiser[0] is not denoiser:
-            raise LLMDiffError("The adapter is attached to another pipeline: detach it first.")
-        if not self._denoiser:
-            self._join(pipe, denoiser)
+        if self._attachment is None:
+            self.join(ImageModel(pipe))
+        assert self._attachment is not None
         try:
-            prompt_reading.install(pipe, self)
+            self._attachment.add(pipe)
         except LLMDiffError:
-            self._leave_unused()
+            if not self._attachment.pipes:
+                self.detach()
             raise
-        self._pipes.append(pipe)
-        if self.config.mode == "replace":
-            for net in find_controlnets(pipe):
-                self._handles += attach_reading(net, self._context)
+        return self
+
+    def join(self, model: ImageModel) -> Self:
+        """Puts the adapter to work in a denoiser alone, whose caller gets its text features from `condition`.
+
+        Raises:
+            LLMDiffError: if the denoiser has other layers than the adapter, has an adapter, or is offloaded.
+        """
+        if self._attachment is not None:
+            raise LLMDiffError("The adapter is attached already: detach it first.")
+        self._attachment = Attachment(self, self._conditioner, model)
+        self.to(model.device)
         return self
 
     def detach(self) -> None:
         """Leaves every pipeline as it was before ``attach``; does nothing if there is none."""
-        while self._pipes:
-            prompt_reading.uninstall(self._pipes[-1])
-            self._pipes.pop()
-        self._leave_unused()
-
-    def _join(self, pipe: Any, denoiser: Any) -> None:
-        if any(parameter.is_meta for parameter in denoiser.parameters()):
-            raise LLMDiffError("The pipeline is offloaded already: attach the adapter before enabling offloading.")
-        check_fits(self.config.base, denoiser)
-        if self.config.mode == "replace":
-            check_text(self.config, pipe)
-        self._handles = attach_branches(denoiser, self.named_branches(), self._context)
-        self.to(denoiser.device)
-        self.branches.to(denoiser.dtype)
-        self._denoiser = [denoiser]
-
-    def _leave_unused(self) -> None:
-        if self._denoiser and not self._pipes:
-            detach_branches(self._denoiser[0], self.named_branches(), self._handles)
-            self._denoiser, self._handles = [], []
-            self.release()
+        if self._attachment is not None:
+            self._attachment.remove()
+            self._attachment = None
 
     @property
     def denoiser(self) -> nn.Module:
@@ -229,25 +204,26 @@ class LLMDiffAdapter(nn.Module):
         Raises:
             LLMDiffError: if it is attached to none.
         """
-        if not self._denoiser:
+        if self._attachment is None:
             raise LLMDiffError("The adapter is not attached: call adapter.attach(pipe) first.")
-        return self._denoiser[0]
+        denoiser: nn.Module = self._attachment.denoiser
+        return denoiser
 
     @property
     def scale(self) -> float:
         """The dial on the new branches: 1 as trained; 0 in augment mode is exactly the base model."""
-        return self._context.scale
+        return self._conditioner.scale
 
     @scale.setter
     def scale(self, value: float) -> None:
         if not math.isfinite(value):
             raise LLMDiffError(f"The scale is a finite number, not {value}.")
-        self._context.scale = float(value)
+        self._conditioner.scale = float(value)
 
     @property
     def idle(self) -> bool:
         """Whether the base model runs as if there were no adapter, without asking the LLM."""
-        return self._context.idle
+        return self._conditioner.idle
 
     def named_branches(self) -> dict[str, Branch]:
         """The branches by the module path of their layer."""
@@ -256,10 +232,11 @@ class LLMDiffAdapter(nn.Module):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Everything to train, by name.
 
-        Each is made to require a gradient again: while attached, ``unet.requires_grad_(False)`` and
-        ``unet.add_adapter`` freeze the branches too.
+        From then on the branches keep the dtype that they have, whatever that of the denoiser is.
         """
         self.requires_grad_(True)
+        for branch in self.named_branches().values():
+            branch.keeps_dtype = True
         return self.named_parameters()
 
     def encode(self, prompts: Sequence[str]) -> Encoding:
@@ -280,8 +257,14 @@ class LLMDiffAdapter(nn.Module):
         """What the layers read of an encoding (B, S, D): the same, or what the refiner makes of it."""
         return encoding if self.refiner is None else self.refiner(encoding)
 
-    def stand_in(self, encoding: Encoding) -> StandIn:
-        """φ(c), (B, S, W), and the pooled vector of the last real token, (B, P): the denoiser's text in replace mode.
+    def text(self, encoding: Encoding) -> Text:
+        """What takes the place of the original text encoders' output, in replace mode.
+
+        Args:
+            encoding: c, (B, S, D).
+
+        Returns:
+            φ(c), (B, S, W), and the pooled vector of the last real token, (B, P), if there is one.
 
         Raises:
             LLMDiffError: in augment mode, which has no φ.
@@ -291,41 +274,55 @@ class LLMDiffAdapter(nn.Module):
         weight = self.phi.weight
         encoding = encoding.to(weight.device, weight.dtype)
         features = self.phi(encoding.embeds).masked_fill(~encoding.mask[..., None], 0)
-        return StandIn(features, None if self.pool is None else self.pool(last_token(encoding)))
+        return Text(features, None if self.pool is None else self.pool(last_token(encoding)))
 
-    def bind(self, positive: Encoding, negative: Encoding | None = None) -> None:
-        """Makes the denoiser calls that follow read these encodings, until others are bound."""
-        stand_in = self.stand_in if self.config.mode == "replace" else None
-        self._context.binding = Binding(positive, negative, stand_in)
+    def condition(self, encoding: Encoding, prompt_embeds: Tensor | None = None) -> Tensor:
+        """The ``encoder_hidden_states`` of a direct call of the denoiser, one row for each prompt.
 
-    def release(self) -> None:
-        """Forgets what is bound."""
-        self._context.release()
+        Args:
+            encoding: c, (B, S, D).
+            prompt_embeds: (B, T, W), the original text features; in replace mode φ(c) takes their place.
 
-    @contextmanager
-    def conditioned(self, encoding: Encoding) -> Iterator[None]:
-        """Binds encodings for direct calls of the denoiser, one per row of its batch.
-
-        In replace mode the denoiser gets φ(c) and the pooled vector whatever text it is given. With gradient
-        checkpointing, call ``backward`` before the next call of the denoiser: the layers run again in it.
+        Returns:
+            (B, T, W + m·D), see `llmdiff.adapter.conditioning`.
 
         Raises:
-            LLMDiffError: if the adapter is not attached.
+            LLMDiffError: in augment mode, if there are no text features, or of another number of prompts.
+
+        Example:
+            >>> text = adapter.condition(adapter.encode(["a red cup"]), prompt_embeds)
+            >>> noise = pipe.unet(latents, t, encoder_hidden_states=text).sample
         """
-        _ = self.denoiser
-        previous = self._context.binding
-        self.bind(encoding)
-        try:
-            yield
-        finally:
-            self._context.binding = previous
+        if self.config.mode == "replace":
+            prompt_embeds = self.text(encoding).prompt_embeds
+        elif prompt_embeds is None:
+            raise LLMDiffError("In augment mode the denoiser reads its own text features too: pass prompt_embeds.")
+        joined = join(prompt_embeds, encoding)
+        self._conditioner.know(joined, prompt_embeds, encoding)
+        return joined
+
+    def denoiser_inputs(self, encoding: Encoding, text: Inputs | None = None) -> Inputs:
+        """Keyword arguments of a direct call of the denoiser under the LLM.
+
+        Args:
+            encoding: c, (B, S, D).
+            text: in augment mode the base model's own, as `ImageModel.encode` makes them.
+
+        Returns:
+            ``encoder_hidden_states`` and whatever else the denoiser takes of the text.
+        """
+        if self.config.mode == "augment":
+            assert text is not None
+            return text | {"encoder_hidden_states": self.condition(encoding, text["encoder_hidden_states"])}
+        inputs: Inputs = {"encoder_hidden_states": self.condition(encoding)}
+        pooled = self.text(encoding).pooled_prompt_embeds
+        return inputs if pooled is None else inputs | {"added_cond_kwargs": {"text_embeds": pooled}}
 
     @contextmanager
-    def asleep(self) -> Iterator[None]:
-        """Within it, direct calls of the denoiser are the base model's own, in both modes."""
-        before = self._context.asleep
-        self._context.asleep = True
+    def disable_adapter(self) -> Iterator[None]:
+        """Within it, calls of the denoiser and of the pipelines are the base model's own, in both modes."""
+        before, self._conditioner.enabled = self._conditioner.enabled, False
         try:
             yield
         finally:
-            self._context.asleep = before
+            self._conditioner.enabled = before

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmdiff.base import ImageModel
 from llmdiff.data.cropping import normalised
 from llmdiff.generation import Models, Renderer
 from llmdiff.progress import Progress, silent
@@ -23,7 +24,6 @@ from llmdiff.scenes.description import Description, Detail, describe
 from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.phrasing import Style, natural_text
 from llmdiff.scenes.scene import sample_scene
-from llmdiff.training.base import BaseModel
 
 THINGS = (1, 2, 3)
 TIMESTEPS = (900, 700, 500)
@@ -61,7 +61,7 @@ def evaluate_distance(
     """
     renderer = Renderer.load(Models(base=base, adapter=adapter))
     assert renderer.adapter is not None
-    model, rows = BaseModel(renderer.pipe), list[dict[str, Any]]()
+    model, rows = ImageModel(renderer.pipe), list[dict[str, Any]]()
     for things in THINGS:
         said = [_scene(things, i) for i in range(count)]
         latents = _latents(renderer.pipe, [picture for _, picture in said])
@@ -70,14 +70,14 @@ def evaluate_distance(
             progress(f"{things} things at {timestep}", len(rows) / (len(THINGS) * len(timesteps) * len(_WORDINGS)))
             t = torch.full((count,), timestep)
             noisy = model.schedule.add_noise(latents, noise, t)
-            with renderer.adapter.asleep():
-                told = model.predict(noisy, t, model.text([plain_text(one) for one, _ in said]))
-                untold = model.predict(noisy, t, model.text([""] * count))
+            with renderer.adapter.disable_adapter():
+                teacher = model.predict(noisy, t, model.encode([plain_text(one) for one, _ in said]))
+                unconditional = model.predict(noisy, t, model.encode([""] * count))
             for wording, put in _WORDINGS.items():
                 prompts = [put(one, np.random.default_rng((_SEED, i))) for i, (one, _) in enumerate(said)]
-                with renderer.adapter.conditioned(renderer.adapter.encode(prompts)):
-                    heard = model.predict(noisy, t, model.text(prompts))
-                distance = (heard - told).square().mean() / (untold - told).square().mean()
+                encoding = renderer.adapter.encode(prompts)
+                student = model.predict(noisy, t, renderer.adapter.denoiser_inputs(encoding, model.encode(prompts)))
+                distance = (student - teacher).square().mean() / (unconditional - teacher).square().mean()
                 rows.append({"things": things, "wording": wording, "timestep": timestep, "distance": float(distance)})
     return rows
 

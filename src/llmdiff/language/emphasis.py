@@ -32,6 +32,11 @@ def parse(prompt: str) -> tuple[str, list[float]]:
     return "".join(text), weights
 
 
+def plain(prompt: str) -> str:
+    """A prompt without its weights."""
+    return parse(prompt)[0]
+
+
 def _closes(part: str, open_at: Sequence[tuple[str, int]]) -> bool:
     """Whether a part of a prompt closes the bracket that was opened last."""
     return bool(open_at) and open_at[-1][0] == {")": "(", "]": "["}.get(part[-1]) and (part[0] != "\\")

@@ -17,15 +17,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.adapter.context import Binding, Context
-from llmdiff.adapter.hooks import attach_branches
-from llmdiff.adapter.layers import pooled_width
+from llmdiff.base import ImageModel
 from llmdiff.data import captioned, is_at_hand
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, term_count
 from llmdiff.precompute.latents import latent_bytes
 from llmdiff.precompute.terms import term_bytes
-from llmdiff.training.base import BaseModel, resolution
 from llmdiff.training.meta import meta_adapter, meta_base, meta_llm
 from llmdiff.training.recipe import Recipe
 
@@ -79,7 +76,7 @@ def costs(recipe: Recipe) -> Costs:
         llm = meta_llm(recipe.llm)
         adapter = meta_adapter(recipe, pipe, llm)
     count = term_count(adapter.config.reading, llm.block_count, recipe.cache.group_count)
-    data, trained = _Data.of(recipe, resolution(pipe)), _numbers(adapter)
+    data, trained = _Data.of(recipe, ImageModel(pipe).resolution), _numbers(adapter)
     return Costs(_memory(recipe, pipe, llm, adapter, data), _disk(recipe, pipe, llm, count, data, trained), trained)
 
 
@@ -90,7 +87,7 @@ def base_resolution(base: str) -> int:
         LLMDiffError: A config cannot be found or read.
     """
     with torch.device("meta"):
-        return resolution(meta_base(base))
+        return ImageModel(meta_base(base)).resolution
 
 
 @dataclass(frozen=True)
@@ -170,13 +167,12 @@ def _numbers(module: nn.Module) -> int:
 
 def _activations(recipe: Recipe, pipe: Any, adapter: LLMDiffAdapter, batch: int, data: _Data) -> int:
     """Bytes that autograd keeps of one forward pass of a batch."""
-    base, kept = BaseModel(pipe), _Kept()
+    base, kept = ImageModel(pipe).freeze(), _Kept()
     denoiser = base.denoiser
     if recipe.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     adapter.train().requires_grad_(True)
-    context = Context(recipe.mode)
-    attach_branches(denoiser, adapter.named_branches(), context)
+    adapter.join(base)
     factor = pipe.vae_scale_factor
     channels, text = denoiser.config.in_channels, adapter.config.base.context_width
     with torch.device("meta"), _FusedAttention(), kept.watching([*denoiser.parameters(), *adapter.parameters()]):
@@ -184,10 +180,9 @@ def _activations(recipe: Recipe, pipe: Any, adapter: LLMDiffAdapter, batch: int,
         embeds = torch.zeros(batch, data.longest, adapter.llm.width, requires_grad=True)
         mask = torch.ones(batch, data.longest, dtype=torch.bool)
         inputs: dict[str, Any] = {"encoder_hidden_states": torch.zeros(batch, 77, text)}
-        if width := pooled_width(pipe):
+        if width := base.pooled_width:
             inputs["added_cond_kwargs"] = {"text_embeds": torch.zeros(batch, width)}
-        stand_in = adapter.stand_in if recipe.mode == "replace" else None
-        context.binding = Binding(Encoding(embeds, mask), None, stand_in)
+        inputs = adapter.denoiser_inputs(Encoding(embeds, mask), inputs)
         base.predict(noisy, torch.zeros(batch, dtype=torch.long), inputs)
     return kept.size
 

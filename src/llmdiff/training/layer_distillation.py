@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmdiff.adapter.hooks import ATTENTION_ARGUMENTS, Args, Kwargs
+from llmdiff.adapter.hooks import Args, Kwargs
+from llmdiff.base.diffusers_internals import ATTENTION_ARGUMENTS
 from llmdiff.errors import LLMDiffError
 
 

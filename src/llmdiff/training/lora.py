@@ -13,7 +13,7 @@ from diffusers.utils import is_peft_available
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from llmdiff.adapter.layers import find_denoiser
+from llmdiff.base.layers import find_denoiser
 from llmdiff.errors import LLMDiffError
 
 FILE = "pytorch_lora_weights.safetensors"

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.config import AdapterConfig
-from llmdiff.adapter.layers import describe_base, pooled_width
+from llmdiff.base import ImageModel
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import find_stack
 from llmdiff.language.loading import find_loader
@@ -76,13 +76,14 @@ def meta_llm(name: str) -> Any:
 def meta_adapter(recipe: Recipe, pipe: Any, llm: Any) -> LLMDiffAdapter:
     """The adapter of a recipe, without weights."""
     chosen = "extraction" in recipe.reading.model_fields_set or llm.generates
+    model = ImageModel(pipe)
     config = AdapterConfig(
         mode=recipe.mode,
         reading=recipe.reading if chosen else recipe.reading.model_copy(update={"extraction": "last"}),
         llm={},
-        base=describe_base(pipe),
+        base=model.describe(),
         refiner=recipe.refiner,
-        pooled_width=pooled_width(pipe) if recipe.mode == "replace" else None,
+        pooled_width=model.pooled_width if recipe.mode == "replace" else None,
     )
     return LLMDiffAdapter(config, llm)
 

@@ -4,17 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from diffusers import DDPMScheduler
-from diffusers.configuration_utils import FrozenDict
 from torch import Tensor
 
+from llmdiff.base.schedule import FLOW, PREDICTIONS, coefficients
 from llmdiff.errors import LLMDiffError
 from llmdiff.training.randomness import Streams
 
 Timesteps = Literal["uniform", "mid-range", "high"]
-
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
-FLOW = "flow_prediction"
 
 # Of the logits. At high noise it is decided what is where, and so there the text matters.
 _CENTRE = {"mid-range": 0.0, "high": 0.8}
@@ -43,56 +39,6 @@ def draw_noise(shape: Sequence[int], offset: float, rng: Streams) -> Tensor:
     return noise + offset * rng.normal(channels, 1, 1) if offset else noise
 
 
-class FlowSchedule:
-    """Straight paths from pictures to noise, z_σ = (1 - σ) z + σ ε, with the interface of a `DDPMScheduler`.
-
-    Timestep t of 0..count-1 is σ = s u / (1 + (s - 1) u) at u = (t + 1) / count, where s shifts paths to high noise
-    (Esser et al., 2024, section 5.3.2).
-
-    Args:
-        config: of the base model's scheduler.
-    """
-
-    def __init__(self, config: Any) -> None:
-        self.config: Any = FrozenDict(num_train_timesteps=config["num_train_timesteps"], prediction_type=FLOW)
-        self.shift = float(config.get("flow_shift") or config.get("shift") or 1.0)
-
-    def sigmas(self, t: Tensor) -> Tensor:
-        """σ at timesteps, (B,)."""
-        u = (t.float() + 1) / self.config.num_train_timesteps
-        return self.shift * u / (1 + (self.shift - 1) * u)
-
-    def add_noise(self, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Latents (B, channels, height, width) on their way to noise."""
-        return torch.lerp(z, noise, self.sigmas(t).to(z).view(-1, 1, 1, 1))
-
-
-def training_schedule(scheduler: Any) -> Any:
-    """How latents are noised for a base model that draws with this scheduler."""
-    return FlowSchedule(scheduler.config) if _is_flow(scheduler) else DDPMScheduler.from_config(scheduler.config)
-
-
-def can_schedule(scheduler: Any) -> bool:
-    """Whether `training_schedule` and `target` know how a base model with this scheduler was trained."""
-    config = scheduler.config
-    plain = config.get("prediction_type") in PREDICTIONS and "beta_schedule" in config and "sigma_data" not in config
-    return plain or _is_flow(scheduler)
-
-
-def told_times(schedule: Any, t: Tensor) -> Tensor:
-    """What a denoiser is told of timesteps t, (B,): themselves, or the share of noise in a flow, of as many."""
-    return schedule.sigmas(t) * schedule.config.num_train_timesteps if isinstance(schedule, FlowSchedule) else t
-
-
-def coefficients(schedule: Any, t: Tensor) -> tuple[Tensor, Tensor]:
-    """α and σ at timesteps t, each (B,): the noised latents are α z + σ ε."""
-    if isinstance(schedule, FlowSchedule):
-        sigma = schedule.sigmas(t)
-        return 1 - sigma, sigma
-    alpha_bar = schedule.alphas_cumprod.to(t.device)[t]
-    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-
-
 def min_snr_weights(schedule: Any, t: Tensor, gamma: float) -> Tensor:
     """Weights (B,) of squared errors at timesteps t, (B,): min-SNR-γ (Hang et al., 2023, section 3.4).
 
@@ -110,12 +56,6 @@ def min_snr_weights(schedule: Any, t: Tensor, gamma: float) -> Tensor:
     if kind == "sample":
         return (alpha / sigma).clamp(max=gamma)
     return torch.minimum(alpha, gamma * sigma)
-
-
-def _is_flow(scheduler: Any) -> bool:
-    """Schedulers that are for flows alone do not say what is predicted."""
-    config = scheduler.config
-    return config.get("prediction_type", FLOW) == FLOW and ("flow_shift" in config or "shift" in config)
 
 
 def target(scheduler: Any, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:

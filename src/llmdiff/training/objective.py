@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, worker_deaths_told
 from llmdiff.language import Encoding
 from llmdiff.precompute import Latents, LiveLatents, Terms
-from llmdiff.training.base import BaseModel, Inputs
 from llmdiff.training.layer_distillation import layer_errors
 from llmdiff.training.lora import lora_parameters, without_lora
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
@@ -50,7 +50,7 @@ class AdapterObjective:
         self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
         self.recipe, self.precision = recipe, precision
         self.ahead: Prefetcher | None = None
-        self.base = BaseModel(pipe)
+        self.base = ImageModel(pipe).freeze()
         self.device = self.base.denoiser.device
         self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.caption_dropout)
         self._parameters = dict(adapter.trainable_parameters())
@@ -152,16 +152,17 @@ class AdapterObjective:
             frames: B of them, how the pictures were cut; whole ones of their own size if None.
         """
         encoding = self._encoding(captions, rng)
-        with self._precision(noisy), self.adapter.conditioned(encoding):
-            return self.base.predict(noisy, t, self._text(captions, encoding), frames)
+        text = self.base.encode(captions) if self.adapter.config.mode == "augment" else None
+        with self._precision(noisy):
+            return self.base.predict(noisy, t, self.adapter.denoiser_inputs(encoding, text), frames)
 
     @torch.no_grad()
     def base_prediction(
         self, noisy: Tensor, t: Tensor, captions: list[str], frames: list[SizeConditioning] | None = None
     ) -> Tensor:
         """What the base model says by itself: a target without the noise of single pictures."""
-        with self._precision(noisy), self.adapter.asleep(), without_lora(self.base.denoiser):
-            return self.base.predict(noisy, t, self.base.text(captions), frames)
+        with self._precision(noisy), self.adapter.disable_adapter(), without_lora(self.base.denoiser):
+            return self.base.predict(noisy, t, self.base.encode(captions), frames)
 
     @contextmanager
     def _precision(self, noisy: Tensor) -> Iterator[None]:
@@ -173,13 +174,6 @@ class AdapterObjective:
         reader = self.adapter.text_encoding
         noise = torch.zeros_like(start) if rng is None or not reader.noisy else rng.normal_where(mask, start.shape[-1])
         return self.adapter.refine(Encoding(reader(start, stack, mask, noise=noise.to(start)), mask))
-
-    def _text(self, captions: list[str], encoding: Encoding) -> Inputs:
-        """What the base's own branch reads in augment mode; in replace mode the adapter puts φ(c) in its place."""
-        if self.adapter.config.mode == "augment":
-            return self.base.text(captions)
-        width = self.adapter.config.base.context_width
-        return {"encoder_hidden_states": encoding.embeds.new_zeros(len(captions), 1, width)}
 
 
 def squared_errors(said: Tensor, wanted: Tensor) -> Tensor:

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.adapter.context import last_token
+from llmdiff.adapter.conditioning import last_token
+from llmdiff.base import ImageModel, Inputs
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, TextEncoding
 from llmdiff.precompute import Terms
 from llmdiff.progress import Progress
-from llmdiff.training.base import BaseModel, Inputs
 
 CAPTIONS = 2000
 """How many captions are enough: some 20,000 pairs for as many unknowns as an LLM is wide."""
@@ -42,7 +42,7 @@ def fitting_captions(captions: Iterable[str], base_captions: Iterable[str], coun
 
 
 def fit(
-    adapter: LLMDiffAdapter, base: BaseModel, terms: Terms, captions: Sequence[str], report: Progress
+    adapter: LLMDiffAdapter, base: ImageModel, terms: Terms, captions: Sequence[str], report: Progress
 ) -> dict[str, float]:
     """Sets φ, and the pooled head where there is one, to the best linear guess of what the base's encoders say.
 
@@ -124,11 +124,11 @@ def _solve(head: nn.Linear, fitted: Moments, held_out: Moments) -> float:
 
 @torch.no_grad()
 def _pairs(
-    adapter: LLMDiffAdapter, base: BaseModel, terms: Terms, captions: list[str]
+    adapter: LLMDiffAdapter, base: ImageModel, terms: Terms, captions: list[str]
 ) -> list[dict[str, tuple[Tensor, Tensor]]]:
     """What is paired of each caption: c (S, D) with text features (S, W), and the last c with the pooled vector."""
     encoding = _encoding(adapter.text_encoding, terms, captions)
-    said = base.text(captions)
+    said = base.encode(captions)
     lengths = _lengths(said)
     last = last_token(encoding)
     pooled = said.get("added_cond_kwargs", {}).get("text_embeds")

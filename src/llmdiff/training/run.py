@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.data import Captioned, captioned, captions_of
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_png
@@ -15,7 +16,6 @@ from llmdiff.language import LanguageModel
 from llmdiff.precompute import open_latents, open_terms
 from llmdiff.progress import Progress, silent
 from llmdiff.training import precision, run_manifest
-from llmdiff.training.base import BaseModel, check_trainable, resolution
 from llmdiff.training.lora import add_lora, check_lora, save_lora
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.processes import accelerator, broadcast_from_main
@@ -80,11 +80,12 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     """Loads everything and has the frozen models say what they say of the data; writes nothing if it does not fit."""
     report("Loading the models", 0.0)
     pipe = load_pipeline(recipe.base, device=processes.device)
-    check_trainable(pipe)
+    base = ImageModel(pipe)
+    base.check_trainable()
     pipe.vae.eval()
     if recipe.lora:
         check_lora(pipe)
-    data, held = split(captioned(recipe.data, resolution(pipe), report), recipe.heldout.share, recipe.loop.seed)
+    data, held = split(captioned(recipe.data, base.resolution, report), recipe.heldout.share, recipe.loop.seed)
     facts = run_manifest.facts_of(data, held)
     run_manifest.check_data(recipe, facts)
     sharded = is_sharding_asked_for(processes)
@@ -113,7 +114,7 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     _let_go(llm, recipe)
     if not run_manifest.has_begun(recipe):
         if own:  # what has a closed form before the first step
-            fit(adapter, BaseModel(pipe), terms, own, report)
+            fit(adapter, base, terms, own, report)
         broadcast_from_main(processes, [p.data for p in adapter.parameters()])
     adapter.attach(pipe)
     if recipe.lora:
@@ -168,6 +169,5 @@ def sample_sheet(task: AdapterObjective, path: Path) -> None:
         ).images
     finally:
         task.adapter.train()
-        task.adapter.release()
     entries = [SheetEntry((image,), text) for image, text in zip(images, task.recipe.samples, strict=True)]
     save_png(path, contact_sheet(entries, across=4))

@@ -9,9 +9,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from llmdiff.base.schedule import coefficients
 from llmdiff.data import Captioned, SizeConditioning
 from llmdiff.errors import LLMDiffError
-from llmdiff.training.noise import coefficients, target
+from llmdiff.training.noise import target
 from llmdiff.training.objective import AdapterObjective, squared_errors
 from llmdiff.training.processes import all_reduce_sum, local_shard
 from llmdiff.training.randomness import Streams

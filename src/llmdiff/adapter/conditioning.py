@@ -1,0 +1,208 @@
+"""Conditioning as data: the encoding travels with the text features, row by row.
+
+Each token's text features carry, behind their own W numbers, m whole vectors of the encoding c: a pipeline's
+``prompt_embeds`` become (R, T, W + m·D). Whatever is done to their rows (stacked for guidance, split, repeated per
+picture or frame, reordered, called one by one) is done to the encoding too, and so are sums and products. A pre-hook of
+the denoiser takes them apart again; the width alone says whether there is an encoding. A vector of zeros is padding.
+
+Letters in shapes: R rows of a denoiser call, T tokens of the text features, W their width, S tokens of the encoding,
+D LLM width, I width of a layer over all heads, m = ⌈S / T⌉.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.language import Encoding
+
+Attended = tuple[Tensor, Tensor, Tensor | None]
+"""What a branch makes of the encoding: keys, gated values, and the factor of the layer's own attention, if any."""
+TEXT_TOKENS = 77
+"""To multiples of this many tokens φ(c) is padded, as CLIP pads its text features."""
+MASKED = -10000.0  # what diffusers itself adds to the scores of masked tokens; fits float16
+
+
+@dataclass(frozen=True)
+class Text:
+    """What takes the place of the original text encoders' output, in replace mode (method.md section 3).
+
+    Attributes:
+        prompt_embeds: φ(c), (R, T, W), exact zeros at padding.
+        pooled_prompt_embeds: (R, P), if the denoiser takes a pooled vector.
+    """
+
+    prompt_embeds: Tensor
+    pooled_prompt_embeds: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Text":
+        """The same elsewhere."""
+        pooled = None if self.pooled_prompt_embeds is None else self.pooled_prompt_embeds.to(device, dtype)
+        return Text(self.prompt_embeds.to(device, dtype), pooled)
+
+
+def last_token(encoding: Encoding) -> Tensor:
+    """The vector of each prompt's last real token, (R, D); zeros where there is none."""
+    positions = torch.arange(encoding.mask.shape[1], device=encoding.mask.device)
+    last = torch.where(encoding.mask, positions, 0).amax(1)
+    vectors = encoding.embeds[torch.arange(len(encoding), device=last.device), last]
+    return vectors.masked_fill(~encoding.mask.any(1, keepdim=True), 0)
+
+
+def join(features: Tensor, encoding: Encoding, per_token: int | None = None) -> Tensor:
+    """Text features with the encoding behind them.
+
+    Args:
+        features: (R, T, W).
+        encoding: c, (R, S, D).
+        per_token: m; as few as hold the encoding if None.
+
+    Returns:
+        (R, T, W + m·D), of the features' device and dtype.
+
+    Raises:
+        LLMDiffError: if there are not as many rows of both, or m·T vectors are too few.
+
+    Example:
+        >>> join(torch.zeros(2, 77, 768), encoding).shape  # an LLM of width 576, prompts of up to 77 tokens
+        torch.Size([2, 77, 1344])
+    """
+    rows, tokens, _ = features.shape
+    if len(encoding) != rows:
+        raise LLMDiffError(
+            f"There are text features of {rows} prompts and encodings of {len(encoding)}: give as many of both."
+        )
+    per_token = per_token or vectors_per_token(encoding.embeds.shape[1], tokens)
+    length = per_token * tokens
+    if encoding.embeds.shape[1] > length:
+        raise LLMDiffError(f"{encoding.embeds.shape[1]} vectors of an encoding do not fit behind {tokens} text tokens.")
+    padded = encoding.pad(length).to(features.device, features.dtype)
+    embeds = padded.embeds.masked_fill(~padded.mask[..., None], 0)
+    return torch.cat([features, embeds.reshape(rows, tokens, -1)], -1)
+
+
+def split(joined: Tensor, text_width: int, llm_width: int) -> tuple[Tensor, Tensor | None]:
+    """The text features (R, T, W) and the encoding's vectors (R, m·T, D), or None where there is none.
+
+    Args:
+        joined: (R, T, W + m·D), as `join` makes it, or plain text features (R, T, W).
+        text_width: W.
+        llm_width: D.
+    """
+    extra = joined.shape[-1] - text_width
+    if extra <= 0 or extra % llm_width:
+        return joined, None
+    embeds = joined[..., text_width:].clone(memory_format=torch.contiguous_format)
+    return joined[..., :text_width].clone(memory_format=torch.contiguous_format), embeds.view(
+        joined.shape[0], -1, llm_width
+    )
+
+
+def vectors_per_token(length: int, tokens: int) -> int:
+    """m for encodings of so many tokens behind so many text tokens."""
+    return max(1, -(-length // tokens))
+
+
+def mask_of(embeds: Tensor) -> Tensor:
+    """Which vectors (R, S, D) are real tokens: (R, S) bool."""
+    return (embeds != 0).any(-1)
+
+
+def may_remember() -> bool:
+    """Whether tensors may be kept for the next denoising step: not with gradients, nor out of a compiled graph, whose
+    memory is used again."""
+    return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+@dataclass
+class Rows:
+    """What every row of one denoiser call reads.
+
+    Attributes:
+        embeds: c, (R, S, D), exact zeros at padding.
+        mask: (R, S) bool, True at real tokens.
+        attendable: (R, 1, 1, S) bool, for ``scaled_dot_product_attention``.
+        bias: (R, 1, S), what diffusers' own attention adds to its scores where it reads φ(c).
+    """
+
+    embeds: Tensor
+    mask: Tensor
+    _kept: dict[nn.Module, tuple[object, Attended]] = field(default_factory=dict, repr=False)
+    _compact: tuple[Tensor, Tensor | None] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        # A row without any token attends its padding, which is zeros: a softmax over nothing would be NaN.
+        self.attendable = (self.mask | ~self.mask.any(1, keepdim=True))[:, None, None]
+        scores = torch.zeros_like(self.attendable[:, 0], dtype=self.embeds.dtype)
+        self.bias = scores.masked_fill(~self.attendable[:, 0], MASKED)
+
+    def recall(self, branch: nn.Module, version: object, compute: Callable[[Tensor], Attended]) -> Attended:
+        """What a branch makes of the vectors: the same at all denoising steps, so made once where no gradient is asked.
+
+        Args:
+            branch: whose it is.
+            version: of the branch's weights and scale; for another one it is made anew.
+            compute: makes it of vectors (R, S, D).
+        """
+        if not may_remember():
+            return compute(self.embeds)
+        known = self._kept.get(branch)
+        if known is None or known[0] != version:
+            known = version, compute(self.compact()[0])
+            self._kept[branch] = known
+        return known[1]
+
+    def keys(self) -> Tensor | None:
+        """Which keys of `recall` may be attended, (R, 1, 1, S); None if all."""
+        return self.compact()[1] if may_remember() else self.attendable
+
+    def compact(self) -> tuple[Tensor, Tensor | None]:
+        """The vectors without the padding that all rows share, and `attendable` of those; None if none is padding."""
+        if self._compact is None:
+            columns = self.mask.any(0).nonzero()
+            length = int(columns[-1]) + 1 if len(columns) else 1
+            attendable = self.attendable[..., :length]
+            self._compact = self.embeds[:, :length], None if bool(attendable.all()) else attendable
+        return self._compact
+
+
+class RowCache:
+    """Features and rows of the very tensors that pipelines hand in again at each step.
+
+    A tensor is known by its identity while it lives, and by its version counter: a view, a copy or a tensor that was
+    changed in place is another one, and is taken apart anew. What is kept must not be a view of the tensor, or the
+    tensor would live for ever.
+    """
+
+    def __init__(self) -> None:
+        self._known = WeakTensorKeyDictionary()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self._known = WeakTensorKeyDictionary()
+
+    def put(self, joined: Tensor, features: Tensor, rows: Rows) -> None:
+        """Keeps what a tensor holds for as long as that lives."""
+        self._known[joined] = _state(joined, torch.clone), features, rows
+
+    def get(self, joined: Tensor) -> tuple[Tensor, Rows] | None:
+        """The features and rows of a tensor, if it is known and has not been changed."""
+        known = self._known.get(joined)
+        return known[1:] if known is not None and _is_unchanged(joined, known[0]) else None
+
+
+def _state(tensor: Tensor, copy: Callable[[Tensor], Tensor]) -> int | Tensor:
+    """What tells whether a tensor has been changed: its version, or its values where torch counts no versions."""
+    return copy(tensor) if tensor.is_inference() else tensor._version
+
+
+def _is_unchanged(tensor: Tensor, before: int | Tensor) -> bool:
+    now = _state(tensor, lambda same: same)
+    if isinstance(now, Tensor) or isinstance(before, Tensor):
+        return isinstance(now, Tensor) and isinstance(before, Tensor) and torch.equal(now, before)
+    return now == before

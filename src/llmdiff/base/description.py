@@ -1,0 +1,49 @@
+"""The shapes of an image model that an adapter must fit; saved in the adapter's config."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LayerShape(BaseModel):
+    """What a branch must know of the cross-attention layer that it joins.
+
+    Attributes:
+        query: Q, the width of the image features that the layer takes and gives.
+        inner: I, the width of queries, keys and values over all heads.
+        heads: number of attention heads; divides ``inner``.
+        context: C, the width of the text features that the layer takes.
+        bias: whether the layer's query projection has a bias.
+        normalise_query: whether the branch must LayerNorm the image features because the denoiser does not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query: int = Field(ge=1)
+    inner: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    context: int = Field(ge=1)
+    bias: bool = False
+    normalise_query: bool = False
+
+
+class BaseDescription(BaseModel):
+    """The image model that an adapter was made for.
+
+    Attributes:
+        denoiser: class name of its U-Net or transformer.
+        name: where the pipeline came from (a Hub id or a folder's name), if known.
+        layers: the cross-attention layers by module path.
+        text_width: W, the width of the text features that it takes, which it may project before its layers get
+            them; that of the layers if None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    denoiser: str
+    name: str | None = None
+    layers: dict[str, LayerShape] = Field(min_length=1)
+    text_width: int | None = Field(None, ge=1)
+
+    @property
+    def context_width(self) -> int:
+        """W, the width of the text features that the denoiser takes."""
+        return self.text_width or next(iter(self.layers.values())).context

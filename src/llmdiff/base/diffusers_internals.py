@@ -1,0 +1,138 @@
+"""What llmdiff reads from the inside of diffusers and torch; nothing else in the package does.
+
+Each function here rests on something that its host does not promise; tests/base/test_diffusers_internals.py has a test
+for each that fails when the host changes.
+"""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import torch
+from diffusers import ModelMixin
+from diffusers.models.attention import BasicTransformerBlock
+from torch import nn
+
+from llmdiff.errors import LLMDiffError
+
+ATTENTION_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "attention_mask")
+"""The first parameters of every attention layer's ``forward``, in their order."""
+
+_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
+_GROUP_OFFLOADING = "group_offloading"
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """The diffusers model in a wrapper (``torch.compile``, accelerate, data parallelism, a user's own), or the module
+    itself."""
+    models = (part for part in module.modules() if isinstance(part, ModelMixin))
+    return next(models, module)
+
+
+def is_cross_attention(module: nn.Module) -> bool:
+    """Whether a module is a cross-attention layer of its own, and not one that attends text and image together."""
+    complete = all(isinstance(getattr(module, name, None), nn.Module) for name in _PROJECTIONS)
+    separate = bool(getattr(module, "is_cross_attention", False)) and not getattr(module, "added_kv_proj_dim", None)
+    return complete and separate and isinstance(module.to_out, nn.ModuleList)
+
+
+def base_layer(linear: Any) -> Any:
+    """The layer under the wrapper that PEFT puts around it for a LoRA, or the layer itself."""
+    return getattr(linear, "base_layer", linear)
+
+
+def normalises_query(block: nn.Module) -> bool:
+    """Whether a block normalises the image features before it hands them to its cross-attention.
+
+    diffusers' common block does, save with PixArt's ``ada_norm_single``; Sana's own block does not. Any other block is
+    taken not to: a second LayerNorm costs little, and queries of unbounded size cost the training.
+    """
+    return isinstance(block, BasicTransformerBlock) and block.norm_type != "ada_norm_single"
+
+
+def is_offloaded(denoiser: nn.Module) -> bool:
+    """Whether hooks fetch the weights of single layers, which were there before (sequential and group offloading)."""
+    hooks = (getattr(module, "_hf_hook", None) for module in denoiser.modules())
+    registries = (getattr(module, "_diffusers_hook", None) for module in denoiser.modules())
+    layer_by_layer = any(getattr(hook, "offload", False) for hook in hooks)
+    return layer_by_layer or any(registry and _GROUP_OFFLOADING in registry.hooks for registry in registries)
+
+
+def position_of(model: nn.Module, parameter: str) -> int | None:
+    """The place of a parameter among the positional arguments of a model's ``forward``; None if it is not one.
+
+    The class is asked, since libraries exchange ``forward`` on an instance for a wrapper that names no parameters.
+    """
+    names = list(inspect.signature(type(model).forward).parameters)[1:]
+    return names.index(parameter) if parameter in names else None
+
+
+def first_parameter(model: nn.Module) -> str:
+    """The name of the first parameter of a model's ``forward``: of its latents."""
+    return list(inspect.signature(type(model).forward).parameters)[1]
+
+
+def result_names(encode_prompt: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of what a pipeline's ``encode_prompt`` returns, in their order, read from its ``return`` statements.
+
+    Pipelines return different things in different orders, and name them nowhere else.
+
+    Raises:
+        LLMDiffError: if the source is not at hand, or what is returned has no names.
+    """
+    function = inspect.unwrap(getattr(encode_prompt, "__func__", encode_prompt))
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError) as error:
+        raise LLMDiffError("The source of the pipeline's encode_prompt is missing, which names its results.") from error
+    returned = [_names(value) for value in _returned(tree.body[0])]
+    names = returned[-1] if returned else ()
+    if not names or None in names or not all(_agree(other, names) for other in returned):
+        raise LLMDiffError(
+            "The pipeline's encode_prompt does not return a plain tuple of named tensors, so an adapter cannot tell "
+            "which of them are text features: use one of diffusers' own pipelines."
+        )
+    return cast(tuple[str, ...], names)
+
+
+def _returned(function: ast.AST) -> Iterator[ast.expr]:
+    """The values that a function returns, in their order, without those of functions in it."""
+    for node in ast.iter_child_nodes(function):
+        if isinstance(node, ast.Return) and node.value is not None:
+            yield node.value
+        elif not isinstance(node, ast.FunctionDef | ast.Lambda):
+            yield from _returned(node)
+
+
+def _agree(names: tuple[str | None, ...], last: tuple[str | None, ...]) -> bool:
+    """Whether two ``return`` statements name the same, such as ``masked_prompt_embeds`` and ``prompt_embeds``."""
+    pairs = zip(names, last, strict=False)
+    return len(names) == len(last) and all(one and other and one.endswith(other) for one, other in pairs)
+
+
+def _names(value: ast.expr) -> tuple[str | None, ...]:
+    return tuple(map(_name, value.elts)) if isinstance(value, ast.Tuple) else (_name(value),)
+
+
+def _name(value: ast.expr) -> str | None:
+    """The variable behind ``x``, ``x.to(...)`` and ``x if ... else None``."""
+    while not isinstance(value, ast.Name):
+        if isinstance(value, ast.IfExp):
+            value = value.body
+        elif isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+            value = value.func.value
+        else:
+            return None
+    return value.id
+
+
+def forget_compiled_graphs() -> None:
+    """Makes everything that ``torch.compile`` has compiled be traced again.
+
+    Dynamo does not guard on hooks: a denoiser that was compiled before its hooks changed would go on without them.
+    """
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
