@@ -7,10 +7,10 @@ from typing import Any
 import accelerate
 import peft
 import torch
-from llmdiff.adapter.layers import find_denoiser
 from torch import Tensor, nn
 
 from adapter.families import Family, build_controlnet
+from llmdiff.base.layers import find_denoiser
 
 Prepare = Callable[[Family, Any], Any]
 TEXT = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")

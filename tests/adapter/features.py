@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from llmdiff.adapter.layers import find_denoiser
 from torch import Tensor
 
 from adapter.changes import (
@@ -35,6 +34,7 @@ from adapter.changes import (
 from adapter.families import Family
 from adapter.tiny import PROMPT, perturb
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base.layers import find_denoiser
 
 BOTH = ("augment", "replace")
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llmdiff.adapter.context import Rows
 from torch import Tensor, nn
 
 from adapter.tiny import CONTEXT_WIDTH, build_sd, perturb
 from llmdiff.adapter.branch import Branch
-from llmdiff.adapter.config import LayerShape
+from llmdiff.adapter.conditioning import Rows
+from llmdiff.base import LayerShape
 from llmdiff.language import Encoding
 
 SHAPE = LayerShape(query=8, inner=12, heads=3, context=CONTEXT_WIDTH)
@@ -57,8 +57,8 @@ def test_every_layer_computes_the_equation(make_adapter, mode):
     for path in adapter.named_branches():
         layer = pipe.unet.get_submodule(path)
         layer.register_forward_hook(lambda _, args, out, path=path: seen.update({path: (args[0], out)}))
-    with adapter.conditioned(encoding):
-        pipe.unet(torch.randn(2, 4, 8, 8, dtype=torch.float64), 5, encoder_hidden_states=text)
+    joined = adapter.condition(encoding, text)
+    pipe.unet(torch.randn(2, 4, 8, 8, dtype=torch.float64), 5, encoder_hidden_states=joined)
     assert len(seen) == 4
     for path, branch in adapter.named_branches().items():
         image, output = seen[path]
@@ -73,21 +73,22 @@ def test_padding_never_takes_part(tokens, padding, junk, seed):
     branch, image, embeds = Branch(SHAPE, 10, "augment"), torch.randn(1, 6, 8), torch.randn(1, tokens, 10)
     mask = torch.arange(tokens + padding) < tokens
     padded = torch.cat([embeds, torch.full((1, padding, 10), junk)], 1)
-    alone = branch(image, Rows(embeds, torch.ones(1, tokens, dtype=torch.bool)))
-    assert torch.allclose(branch(image, Rows(padded, mask[None])), alone, atol=1e-5)
+    branch.gate.a2.data.fill_(1.0)
+    alone, _ = branch(image, Rows(embeds, torch.ones(1, tokens, dtype=torch.bool)), 1.0)
+    assert torch.allclose(branch(image, Rows(padded, mask[None]), 1.0)[0], alone, atol=1e-5)
 
 
 def test_a_row_without_tokens_adds_exactly_nothing():
     rows = Rows(torch.zeros(2, 3, 10), torch.tensor([[False] * 3, [True] * 3]))
-    attended = Branch(SHAPE, 10, "augment")(torch.randn(2, 6, 8), rows)
+    attended, _ = Branch(SHAPE, 10, "replace")(torch.randn(2, 6, 8), rows, 1.0)
     assert torch.equal(attended[0], torch.zeros(6, 12))
 
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_queries_are_normalised_where_the_denoiser_does_not(normalise):
-    branch = Branch(SHAPE.model_copy(update={"normalise_query": normalise}), 10, "augment")
+    branch = Branch(SHAPE.model_copy(update={"normalise_query": normalise}), 10, "replace")
     image, rows = torch.randn(1, 6, 8), Rows(torch.randn(1, 4, 10), torch.ones(1, 4, dtype=torch.bool))
-    same = torch.allclose(branch(image, rows), branch(image * 100 + 5, rows), atol=1e-3)
+    same = torch.allclose(branch(image, rows, 10.0)[0], branch(image * 100 + 5, rows, 10.0)[0], atol=1e-3)
     assert same == normalise
 
 
@@ -97,11 +98,30 @@ def test_keys_and_values_are_computed_once_without_gradient_and_freshly_with_it(
     rows = Rows(torch.randn(1, 4, 10), torch.ones(1, 4, dtype=torch.bool))
     calls = []
     branch.key.register_forward_hook(lambda *_: calls.append(1))
-    assert torch.equal(branch(image, rows), branch(image, rows))
+    assert torch.equal(branch(image, rows, 1.0)[0], branch(image, rows, 1.0)[0])
     assert len(calls) == 1
     with torch.enable_grad():
-        assert branch(image, rows).requires_grad
+        assert branch(image, rows, 1.0)[0].requires_grad
     assert len(calls) == 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", ["scale", "weight", "gate", "dtype"])
+def test_keys_and_values_of_other_weights_are_not_read(change):
+    branch, image = Branch(SHAPE, 10, "replace"), torch.randn(1, 6, 8)
+    rows = Rows(torch.randn(1, 4, 10), torch.ones(1, 4, dtype=torch.bool))
+    before, scale = branch(image, rows, 1.0)[0], 1.0
+    if change == "scale":
+        scale = 2.0
+    elif change == "weight":
+        branch.value.weight.mul_(2)
+    elif change == "gate":
+        branch.gate.load_state_dict(branch.gate.state_dict() | {"a2": torch.tensor(0.2)})
+    else:
+        branch.double()
+        image, rows = image.double(), rows
+    factor = 1.0 if change == "dtype" else 2.0
+    assert torch.allclose(branch(image, rows, scale)[0].float(), factor * before, atol=1e-5)
 
 
 @torch.no_grad()
@@ -123,9 +143,9 @@ def test_a_lora_on_the_output_projection_takes_part_and_the_bias_counts_once(sd,
     base = layer.to_out[0]
     delta = torch.randn_like(base.weight)
     layer.to_out[0] = Wrapped(base, delta)
-    with adapter.conditioned(encoding):
-        outputs.append(sd.unet(torch.ones(1, 4, 8, 8), 5, text).sample)
-        layer.to_out[0] = base
-        base.weight += delta
-        outputs.append(sd.unet(torch.ones(1, 4, 8, 8), 5, text).sample)
+    joined = adapter.condition(encoding, text)
+    outputs.append(sd.unet(torch.ones(1, 4, 8, 8), 5, joined).sample)
+    layer.to_out[0] = base
+    base.weight += delta
+    outputs.append(sd.unet(torch.ones(1, 4, 8, 8), 5, joined).sample)
     assert torch.allclose(*outputs, atol=1e-5)

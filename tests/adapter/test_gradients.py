@@ -1,11 +1,14 @@
 """Training through the hooks: what gets a gradient, and that it is the right one."""
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
 
-from adapter.tiny import CONTEXT_WIDTH, build_sd, perturb
+from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sd, perturb
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.language import Encoding, read_stack, tokenize
 
 
@@ -19,8 +22,8 @@ def gradients(adapter: LLMDiffAdapter, unet: torch.nn.Module) -> dict[str, Tenso
     torch.manual_seed(0)
     sample, text = torch.randn(2, 4, 8, 8), torch.randn(2, 5, CONTEXT_WIDTH)
     adapter.zero_grad()
-    with adapter.conditioned(training_encoding(adapter, ["a cup", "a longer prompt"])):
-        loss = unet(sample, 5, encoder_hidden_states=text).sample.square().mean()
+    joined = adapter.condition(training_encoding(adapter, ["a cup", "a longer prompt"]), text)
+    loss = unet(sample, 5, encoder_hidden_states=joined).sample.square().mean()
     loss.backward()
     return {name: p.grad.clone() for name, p in adapter.named_parameters() if p.grad is not None}
 
@@ -39,7 +42,7 @@ def test_a_gradient_reaches_everything_that_trains_and_nothing_else(sd, make_ada
     names = {name for name, _ in adapter.trainable_parameters()}
     assert found.keys() == names
     assert all(gradient.abs().max() > 0 for gradient in found.values())
-    assert all(p.grad is None for name, p in sd.unet.named_parameters() if ".llmdiff." not in name)
+    assert all(p.grad is None for p in sd.unet.parameters())
     assert all(p.grad is None for p in adapter.llm.model.parameters())
 
 
@@ -69,13 +72,46 @@ def test_gradient_checkpointing_gives_the_same_gradients(make_adapter, mode):
         assert torch.allclose(checkpointed[name], gradient, rtol=1e-4, atol=1e-6), name
 
 
-def test_two_backward_passes_in_one_binding(sd, make_adapter, mode):
-    """Gradient accumulation over denoiser calls of one binding: φ is run anew for each."""
+@pytest.mark.parametrize("build", [build_sd, build_pixart])
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_checkpointing_recomputes_each_call_under_its_own_prompt(make_adapter, mode, build, in_thread):
+    """Two calls before one backward pass, which may run in a thread of its own, as autograd's does on a GPU."""
+    pipe = build()
+    adapter = perturb(make_adapter(pipe, mode=mode)).attach(pipe)
+    model = ImageModel(pipe)
+    train_mode(adapter, model.denoiser)
+
+    def run(together: bool) -> dict[str, Tensor]:
+        adapter.zero_grad()
+        losses = []
+        for prompt in ("a cup", "a longer prompt"):
+            text = model.encode([prompt])
+            inputs = adapter.denoiser_inputs(training_encoding(adapter, [prompt]), text)
+            losses.append(model.predict(torch.ones(1, 4, 8, 8), torch.tensor([5]), inputs).square().mean())
+            if not together:
+                losses.pop().backward()
+        if together:
+            backward = threading.Thread(target=lambda: sum(losses).backward()) if in_thread else None
+            backward.start() if backward else sum(losses).backward()
+            backward.join() if backward else None
+        return {name: p.grad.clone() for name, p in adapter.named_parameters() if p.grad is not None}
+
+    expected = run(together=False)
+    model.denoiser.enable_gradient_checkpointing()
+    found = run(together=True)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-5), name
+
+
+def test_two_backward_passes(sd, make_adapter, mode):
+    """Gradient accumulation over denoiser calls under one encoding."""
     adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
     train_mode(adapter, sd.unet)
-    with adapter.conditioned(adapter.encode(["a cup"])):
-        for _ in range(2):
-            sd.unet(torch.ones(1, 4, 8, 8), 5, torch.zeros(1, 4, CONTEXT_WIDTH)).sample.sum().backward()
+    encoding = adapter.encode(["a cup"])
+    for _ in range(2):
+        joined = adapter.condition(encoding, torch.zeros(1, 4, CONTEXT_WIDTH))
+        sd.unet(torch.ones(1, 4, 8, 8), 5, joined).sample.sum().backward()
     assert all(p.grad is not None for p in adapter.branches.parameters())
 
 
@@ -87,8 +123,8 @@ def test_training_brings_the_picture_closer_to_its_target(sd, make_adapter, mode
     sample, target, text = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(2, 5, CONTEXT_WIDTH)
     losses = []
     for _ in range(15):
-        with adapter.conditioned(training_encoding(adapter, ["a cup", "blue"])):
-            loss = (sd.unet(sample, 5, encoder_hidden_states=text).sample - target).square().mean()
+        joined = adapter.condition(training_encoding(adapter, ["a cup", "blue"]), text)
+        loss = (sd.unet(sample, 5, encoder_hidden_states=joined).sample - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from llmdiff.training.base import check_trainable
 
 from adapter.changes import distance
 from adapter.families import AUGMENTED, FAMILIES, REFUSED
 from adapter.features import FEATURES, Case, Feature
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel
 
@@ -64,7 +64,7 @@ def test_a_family_that_cannot_be_trained_on_is_refused(
     family: str, mode: str, record_property: Callable[[str, object], None]
 ) -> None:
     with pytest.raises(LLMDiffError, match="cannot be trained on yet") as refusal:
-        check_trainable(ALL[family].build())
+        ImageModel(ALL[family].build()).check_trainable()
     for feature in ("training", "gradient checkpointing"):
         record_property("matrix", (family, feature, mode, f"refused: {refusal.value}"))
 

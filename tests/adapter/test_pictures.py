@@ -11,12 +11,13 @@ from diffusers import (
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
 )
+from safetensors.torch import load_file
 from torch import Tensor
 
 from adapter.changes import IMAGE, distance, load_ip_adapter, sibling
 from adapter.families import FAMILIES
-from adapter.tiny import build_pixart, build_sd, build_sdxl, draw, perturb
-from llmdiff.errors import LLMDiffError
+from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sd, build_sdxl, draw, perturb
+from llmdiff.adapter.conditioning import split
 
 SCHEDULERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpm": DPMSolverMultistepScheduler}
 
@@ -121,19 +122,22 @@ def test_replace_mode_without_its_new_branch_still_reads_the_prompt_through_phi(
 
 
 def test_the_pipeline_gets_the_text_features_of_its_mode(sd, make_adapter, mode):
-    """In augment mode those of the text encoder, untouched; in replace mode φ(c) at one length, zeros at padding."""
+    """Those of the text encoder or, in replace mode, φ(c) with zeros at padding; behind them the encoding."""
     arguments = {"device": "cpu", "num_images_per_prompt": 2, "do_classifier_free_guidance": True}
     original = sd.encode_prompt(["a cup"], **arguments)
     adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
     positive, negative = sd.encode_prompt(["a cup"], **arguments)
     if mode == "augment":
-        assert torch.equal(positive, original[0])
-        assert torch.equal(negative, original[1])
+        assert torch.equal(positive[..., :CONTEXT_WIDTH], original[0])
+        assert torch.equal(negative[..., :CONTEXT_WIDTH], original[1])
     else:
-        both = adapter.stand_in(adapter.encode(["a cup", ""])).features
-        assert torch.allclose(positive, both[[0, 0]])
-        assert torch.allclose(negative, both[[1, 1]])
+        both = adapter.text(adapter.encode(["a cup", ""]).pad(77)).prompt_embeds
+        assert torch.allclose(positive[..., :CONTEXT_WIDTH], both[[0, 0]])
+        assert torch.allclose(negative[..., :CONTEXT_WIDTH], both[[1, 1]])
         assert negative[:, -1].abs().max() == 0
+    c = split(torch.cat([positive, negative]), CONTEXT_WIDTH, adapter.llm.width)[1]
+    expected = adapter.encode(["a cup", ""]).repeat_interleave(2)
+    assert torch.equal(c, expected.pad(c.shape[1]).embeds)
 
 
 def test_sdxl_in_augment_mode(make_adapter):
@@ -233,14 +237,13 @@ def test_an_ip_adapter_loaded_after_it(sd, make_adapter, mode):
 
 
 def test_sequential_offload_after_attach(sd, make_adapter, mode, tmp_path):
+    """The branches are no part of the denoiser, so that its adapter can be saved all the same."""
     adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
     before = draw(sd)
     cpu_offload(sd.unet, "cpu")
-    assert all(parameter.is_meta for parameter in adapter.branches.parameters())
     assert torch.equal(draw(sd), before)
-    with pytest.raises(LLMDiffError, match="save it before enabling offloading"):
-        adapter.save_pretrained(tmp_path)
-    assert not list(tmp_path.iterdir())
+    adapter.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "adapter.safetensors").keys() == adapter.state_dict().keys()
 
 
 def test_layerwise_casting_and_group_offload_after_attach(sd, make_adapter, mode):

@@ -87,7 +87,7 @@ class PromptEncoder:
         given = {sign: self._taken_apart(arguments, sign) for sign in (POSITIVE, NEGATIVE)}
         if self.adapter.prompt_weights:
             _strip_weights(arguments)
-        if self.attachment.conditioner.idle:
+        if not self.attachment.conditioner.enabled:
             return self.original(*call.args, **call.kwargs)
         if self.config.mode == "replace":
             _refuse_second_prompt(arguments)
