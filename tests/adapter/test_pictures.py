@@ -200,6 +200,7 @@ def test_a_controlnet_attends_no_padding_in_replace_mode(make_adapter, family, b
     together = family.draw(controlled, prompts, latents=noise, **family.control)
     alone = family.draw(controlled, prompts[0], latents=noise[:1], **family.control)
     assert torch.allclose(alone[0], together[0], atol=1e-3)
+    adapter.attach(pipe)
     assert distance(together[0], family.draw(pipe, prompts[0], latents=noise[:1])) > 1e-3
     net = controlled.controlnet
     adapter.detach()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmdiff.adapter.conditioning import Attended, Rows
+from llmdiff.adapter.conditioning import Prepared, Rows
 from llmdiff.adapter.config import Mode
 from llmdiff.base import LayerShape
 from llmdiff.base.diffusers_internals import base_layer
@@ -99,7 +99,7 @@ class Branch(nn.Module):
             (B, N, I), exact zeros in rows whose encoding has no token; and a1·e^{b1}, the factor of the layer's own
             attention, None in augment mode.
         """
-        key, value, own = rows.recall(self, self._state(scale), lambda embeds: self._prepare(embeds, scale))
+        key, value, own = rows.recall(self, lambda: self._state(scale), lambda embeds: self._prepare(embeds, scale))
         query = self.query(self.norm(image))
         batch, count, width = query.shape
         # All frames of a row attend the same keys: as if they were one picture of more places.
@@ -121,7 +121,7 @@ class Branch(nn.Module):
         counts = [object() if weight.is_inference() else weight._version for weight in weights]
         return scale, *counts, self.key.weight.dtype, self.key.weight.device
 
-    def _prepare(self, embeds: Tensor, scale: float) -> Attended:
+    def _prepare(self, embeds: Tensor, scale: float) -> Prepared:
         """(R, S, D) to keys and gated values, each (R, heads, S, I / heads), and a1·e^{b1}."""
         embeds = embeds.to(self.key.weight.device, self.key.weight.dtype)
         value = self.value(embeds) * (scale * self.gate.new())

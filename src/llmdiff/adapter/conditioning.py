@@ -19,7 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 
-Attended = tuple[Tensor, Tensor, Tensor | None]
+Prepared = tuple[Tensor, Tensor, Tensor | None]
 """What a branch makes of the encoding: keys, gated values, and the factor of the layer's own attention, if any."""
 TEXT_TOKENS = 77
 """To multiples of this many tokens φ(c) is padded, as CLIP pads its text features."""
@@ -130,7 +130,7 @@ class Rows:
 
     embeds: Tensor
     mask: Tensor
-    _kept: dict[nn.Module, tuple[object, Attended]] = field(default_factory=dict, repr=False)
+    _kept: dict[nn.Module, tuple[object, Prepared]] = field(default_factory=dict, repr=False)
     _compact: tuple[Tensor, Tensor | None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -139,19 +139,21 @@ class Rows:
         scores = torch.zeros_like(self.attendable[:, 0], dtype=self.embeds.dtype)
         self.bias = scores.masked_fill(~self.attendable[:, 0], MASKED)
 
-    def recall(self, branch: nn.Module, version: object, compute: Callable[[Tensor], Attended]) -> Attended:
+    def recall(
+        self, branch: nn.Module, version: Callable[[], object], compute: Callable[[Tensor], Prepared]
+    ) -> Prepared:
         """What a branch makes of the vectors: the same at all denoising steps, so made once where no gradient is asked.
 
         Args:
             branch: whose it is.
-            version: of the branch's weights and scale; for another one it is made anew.
+            version: gives that of the branch's weights and scale; for another one it is made anew.
             compute: makes it of vectors (R, S, D).
         """
         if not may_remember():
             return compute(self.embeds)
-        known = self._kept.get(branch)
-        if known is None or known[0] != version:
-            known = version, compute(self.compact()[0])
+        known, now = self._kept.get(branch), version()
+        if known is None or known[0] != now:
+            known = now, compute(self.compact()[0])
             self._kept[branch] = known
         return known[1]
 

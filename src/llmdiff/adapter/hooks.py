@@ -21,6 +21,8 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 
 TEXT = "encoder_hidden_states"
+Attended = tuple[Tensor, Tensor | None]
+"""A branch's attention (B, N, I), and the factor of the layer's own attention, if any."""
 Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
@@ -38,22 +40,6 @@ class Call:
     rows: Rows | None
     scale: float
     image_rows: int
-
-
-class _Current(threading.local):
-    """What this thread is at: nothing of it outlives a call or is seen by another thread.
-
-    Attributes:
-        call: the call of the denoiser.
-        attended: what a branch has attended and the factor of its layer's own attention, on their way to the layer's
-            output projection.
-    """
-
-    call: Call | None = None
-    attended: tuple[Tensor, Tensor | None] | None = None
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return type(self), ()
 
 
 class Conditioner:
@@ -76,14 +62,32 @@ class Conditioner:
         self.scale = 1.0
         self.enabled = True
         self.cache = RowCache()
-        self.current = _Current()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._thread = threading.local()  # what this thread is at: nothing of it is seen by another one
         self._recomputed = WeakTensorKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_recomputed": None}
+        return {name: value for name, value in vars(self).items() if name not in ("_thread", "_recomputed")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state | {"_recomputed": WeakTensorKeyDictionary()})
+        vars(self).update(state)
+        self._begin()
+
+    @property
+    def call(self) -> Call | None:
+        """The call of the denoiser that this thread is in."""
+        return getattr(self._thread, "call", None)
+
+    @property
+    def attended(self) -> Attended | None:
+        """What a branch has attended, on its way to the layer's output projection."""
+        return getattr(self._thread, "attended", None)
+
+    @attended.setter
+    def attended(self, value: Attended | None) -> None:
+        self._thread.attended = value
 
     @property
     def idle(self) -> bool:
@@ -106,14 +110,15 @@ class Conditioner:
         features, rows = self._take_apart(text)
         frames = sample.shape[2] if sample.dim() == 5 else 1
         call = Call(rows, self.scale, sample.shape[0] * frames)
-        self.current.call, self.current.attended = call, None
+        self._thread.call = call
+        self.attended = None
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             self._recomputed[features] = call  # gradient checkpointing runs layers again when the call is over
         return features
 
     def call_of(self, kwargs: Kwargs) -> Call | None:
         """The call that a layer is run in, also when gradient checkpointing runs it again."""
-        call = self.current.call
+        call = self.call
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             text = kwargs.get(TEXT)
             text = text[0] if isinstance(text, tuple) else text  # beside it, an IP-Adapter's image features
@@ -132,7 +137,8 @@ class Conditioner:
 
     def end(self) -> None:
         """Ends a call of the denoiser."""
-        self.current.call = self.current.attended = None
+        self._thread.call = None
+        self.attended = None
 
     def _take_apart(self, text: Tensor) -> tuple[Tensor, Rows | None]:
         remembers = not torch.compiler.is_compiling()
@@ -230,7 +236,7 @@ class AttendBranch:
         if not torch.compiler.is_compiling():
             self.branch.follow(image)
             self.add.join(layer)
-        self.conditioner.current.attended = self.branch(image, call.rows, call.scale)
+        self.conditioner.attended = self.branch(image, call.rows, call.scale)
 
 
 class AddBranch:
@@ -259,10 +265,10 @@ class AddBranch:
         self.projection, self.handle = [], None
 
     def __call__(self, projection: nn.Module, args: Args) -> Args | None:
-        current = self.conditioner.current
-        if current.attended is None:
+        if self.conditioner.attended is None:
             return None
-        (attended, factor), current.attended = current.attended, None
+        attended, factor = self.conditioner.attended
+        self.conditioner.attended = None
         own = args[0]
         if own.shape != attended.shape:
             raise LLMDiffError(

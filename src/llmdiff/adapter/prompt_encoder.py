@@ -114,11 +114,11 @@ class PromptEncoder:
         arguments[name], embeds = split(joined, width, llm_width)
         if embeds is not None:
             return Encoding(embeds, mask_of(embeds))
-        if self.attachment.conditioner.idle:
-            return None
-        if self.config.mode == "replace":
+        conditioner = self.attachment.conditioner
+        if self.config.mode == "replace" and conditioner.enabled:
             raise LLMDiffError(_NOT_MADE_HERE.format(name=name, text=f"{sign}prompt"))
-        warnings.warn(_NOT_READ.format(name=name, text=f"{sign}prompt"), stacklevel=4)
+        if not conditioner.idle:
+            warnings.warn(_NOT_READ.format(name=name, text=f"{sign}prompt"), stacklevel=5)
         return Encoding(joined.new_zeros(len(joined), 1, llm_width), joined.new_zeros(len(joined), 1, dtype=torch.bool))
 
     def _augmented(self, call: inspect.BoundArguments, encodings: dict[str, Encoding]) -> Any:
