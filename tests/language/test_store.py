@@ -115,7 +115,7 @@ def test_another_process_finds_the_encoding() -> None:
     code = (
         "from language.test_store import *; llm, text_encoding = make(); encode(llm, ['a cat'], CONFIG, text_encoding)"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     llm, text_encoding = make()
     counted = passes(llm)
@@ -155,12 +155,15 @@ def test_a_change_of_anything_is_another_encoding() -> None:
 
 
 @pytest.mark.usefixtures("_kept")
-def test_only_what_was_read_alone_is_kept() -> None:
+def test_every_prompt_is_kept_whatever_its_company() -> None:
     llm, text_encoding = make()
-    encode(llm, ["a cat", "a dog"], CONFIG, text_encoding)
-    assert not (home() / "encodings").exists()
-    encode(llm, ["a cat", "a bird"], CONFIG, text_encoding)
-    assert len(list((home() / "encodings").iterdir())) == 1
+    together = encode(llm, ["a cat on a mat", "a dog"], CONFIG, text_encoding)
+    assert len(list((home() / "encodings").iterdir())) == 2
+    llm, text_encoding = make()
+    counted = passes(llm)
+    alone = encode(llm, ["a dog"], CONFIG, text_encoding)
+    assert not counted
+    assert torch.equal(alone.embeds[0], together.embeds[1][together.mask[1]])
 
 
 def test_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
