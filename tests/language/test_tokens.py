@@ -1,5 +1,6 @@
 """Prompts to token ids: any text, templates, limits."""
 
+import time
 import warnings
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel, ReadingConfig, tokenize
-from llmdiff.language.tokens import _warn_of_cut
+from llmdiff.language.tokens import _warn_of_cut, _warn_of_long_captions
 
 PLAIN = ReadingConfig()
 TEMPLATES = [None, "chat", "Describe: {prompt}", "{prompt}", "Say {prompt} in detail"]
@@ -20,6 +21,7 @@ TEMPLATES = [None, "chat", "Describe: {prompt}", "{prompt}", "Say {prompt} in de
 @pytest.fixture(autouse=True)
 def _forget_warnings() -> None:
     _warn_of_cut.cache_clear()
+    _warn_of_long_captions.cache_clear()
 
 
 def rows(llm: LanguageModel, prompts: list[str], config: ReadingConfig) -> list[list[int]]:
@@ -136,13 +138,34 @@ def test_a_long_prompt_is_cut_with_one_warning(tiny_llm: LanguageModel) -> None:
     config = ReadingConfig(max_tokens=10, template="Say: {prompt}")
     prompt = "x" * 9 + " one two three four five six seven eight nine"
     with pytest.warns(UserWarning, match=r"has 55 tokens and 10 are read; the last 45 are cut") as caught:
-        tokens, again = [tokenize(tiny_llm, prompts, config) for prompts in ([prompt], [prompt, "a cat"])]
+        tokens, again = [tokenize(tiny_llm, [prompt], config) for _ in range(2)]
     assert len(caught) == 1
     assert "'one two three four five six seven eight …'" in str(caught[0].message)
     assert tokens.kept.shape == (1, 10)
     assert torch.equal(again.ids[0], tokens.ids[0])
     with pytest.warns(UserWarning, match="are cut"):
         tokenize(tiny_llm, [prompt + "!"], config)
+
+
+def test_long_captions_are_cut_with_one_warning_for_all(tiny_llm: LanguageModel) -> None:
+    captions = [f"picture {number}: " + "a red cup on a blue table" * (1 + number % 3) for number in range(40)]
+    batches = [captions[begin : begin + 8] for begin in range(0, 40, 8)]
+    with pytest.warns(UserWarning, match="^Some prompts have more than the 10 tokens .* are cut") as caught:
+        tokens = [tokenize(tiny_llm, batch, ReadingConfig(max_tokens=10)) for batch in batches]
+    assert len(caught) == 1
+    assert {batch.ids.shape for batch in tokens} == {(8, 10)}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("prompt", ["word " * 100_000, "a" * 500_000, "(word:1.1) [of] " * 30_000], ids=len)
+def test_a_very_long_prompt_takes_seconds_and_one_warning(tiny_llm: LanguageModel, prompt: str, weighted: bool) -> None:
+    began = time.process_time()
+    with pytest.warns(UserWarning, match="are cut, from") as caught:
+        tokens = tokenize(tiny_llm, [prompt], ReadingConfig(max_tokens=20), weighted=weighted)
+    assert time.process_time() - began < 20
+    assert len(caught) == 1
+    assert len(str(caught[0].message)) < 300
+    assert tokens.ids.shape == (1, 20)
 
 
 def test_what_follows_the_prompt_survives_the_cut(tiny_llm: LanguageModel) -> None:

@@ -16,6 +16,7 @@ from llmdiff.language.reading import read_sum
 from llmdiff.language.store import default_store
 from llmdiff.language.text_encoding import TextEncoding
 from llmdiff.language.tokens import as_texts, tokenize
+from llmdiff.language.webui import warn_of_unsupported_syntax
 
 
 @torch.inference_mode(mode=False)
@@ -35,6 +36,8 @@ def encode(
     different shapes, so only thus does an encoding depend on its own prompt alone, bit for bit. Prompts encoded lately
     are remembered by content, in memory and on disk (see `llmdiff.language.store`), unless noise is drawn: that is in
     training mode, and at inference when a generator is given.
+
+    Warns of web-UI syntax that is read as plain text (see `llmdiff.language.webui`), and of prompts that are cut.
 
     Args:
         llm: the LLM.
@@ -56,6 +59,8 @@ def encode(
         torch.Size([2, 4, 576])
     """
     texts = as_texts(prompts)
+    for text in texts:
+        warn_of_unsupported_syntax(text)
     encoder = _PromptEncoder(llm, config, text_encoding, weighted)
     noisy = text_encoding.noisy and (text_encoding.training or generator is not None)
     with torch.autocast(llm.device.type, enabled=False):

@@ -24,6 +24,7 @@ from llmdiff.language.model import LanguageModel
 _PROBE = "a"
 _MARK = "llmdiff-prompt-goes-here"
 _WORDS_SHOWN = 8
+_TOKENS_SHOWN = 64  # of those that are cut, in which the words are looked for
 
 
 def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig, *, weighted: bool = False) -> Tokens:
@@ -34,7 +35,8 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig, 
     (such as a BOS) stay too. A prompt that yields no token at all becomes one BOS token (EOS or pad where the
     tokenizer has none), so the empty prompt has an encoding **[choice]**.
 
-    Warns, once per prompt, when a prompt is longer than ``max_tokens`` or than the LLM's context.
+    Warns when a prompt is longer than ``max_tokens`` or than the LLM's context: once per prompt, or, of prompts that
+    come in batches, as captions do, once for all.
 
     Args:
         llm: whose tokenizer is used.
@@ -46,18 +48,20 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig, 
         Tokens with ids and mask (B, S), padded on the right.
 
     Raises:
-        LLMDiffError: if there is no prompt, or the template does not fit the LLM.
+        LLMDiffError: if there is no prompt, the template does not fit the LLM, or a weight is out of range.
     """
     texts = as_texts(prompts)
     frame = make_frame(llm.tokenizer, config.template)
     limit = _limit(llm, frame, config)
-    plain = [emphasis.parse(text)[0] for text in texts] if weighted else texts
-    rows = [torch.tensor(_row(llm, frame, text, limit)) for text in plain]
+    parsed = [emphasis.parse(text) for text in texts] if weighted else []
+    prompt_ids = [_plain(llm.tokenizer, frame.spaces + text) for text in ([text for text, _ in parsed] or texts)]
+    _warn_of_cuts(llm.tokenizer, prompt_ids, limit)
+    rows = [torch.tensor(_row(llm, frame, ids[:limit])) for ids in prompt_ids]
     pad = next(iter(_ids_of(llm.tokenizer, "pad", "eos")), 0)
     ids = pad_sequence(rows, batch_first=True, padding_value=pad)
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
-    weights = _weights(llm, frame, texts, limit, ids.shape).to(llm.device) if weighted else None
+    weights = _weights(llm, frame, parsed, limit, ids.shape).to(llm.device) if weighted else None
     return Tokens(ids.to(llm.device), mask.to(llm.device), frame.skip, weights)
 
 
@@ -155,38 +159,67 @@ def _limit(llm: LanguageModel, frame: Frame, config: ReadingConfig) -> int:
     return int(room)
 
 
-def _row(llm: LanguageModel, frame: Frame, text: str, limit: int) -> list[int]:
+def _row(llm: LanguageModel, frame: Frame, prompt: list[int]) -> list[int]:
     """All ids of one prompt, at least one of them after the cut prefix."""
-    prompt = _plain(llm.tokenizer, frame.spaces + text)
-    if len(prompt) > limit:
-        _warn_of_cut(text, limit, len(prompt), str(llm.tokenizer.decode(prompt[limit:])))
-    row = frame.prefix + prompt[:limit] + frame.suffix
+    row = frame.prefix + prompt + frame.suffix
     if len(row) > frame.skip:
         return row
     return row + (_ids_of(llm.tokenizer, "bos", "eos", "pad") or [0])[:1]
 
 
-def _weights(llm: LanguageModel, frame: Frame, texts: list[str], limit: int, shape: torch.Size) -> Tensor:
+def _weights(
+    llm: LanguageModel, frame: Frame, parsed: list[tuple[str, list[float]]], limit: int, shape: torch.Size
+) -> Tensor:
     """The weight of every token, (B, S): that of its last character, and 1 in the template."""
+    weights = torch.ones(shape)
+    for row, (text, of_characters) in enumerate(parsed):
+        if all(weight == 1 for weight in of_characters):
+            continue
+        of_tokens = _token_weights(llm, frame.spaces + text, [1.0] * len(frame.spaces) + of_characters)[:limit]
+        begin = len(frame.prefix)
+        weights[row, begin : begin + len(of_tokens)] = torch.tensor(of_tokens)
+    return weights
+
+
+def _token_weights(llm: LanguageModel, text: str, of_characters: list[float]) -> list[float]:
+    """The weight of every token of a text: that of its last character.
+
+    Raises:
+        LLMDiffError: if the tokenizer does not know where its tokens are.
+    """
     if not llm.tokenizer.is_fast:
         raise LLMDiffError(
             f"The tokenizer of {llm.name} cannot tell where its tokens are in a text; leave out weights."
         )
-    weights = torch.ones(shape)
-    for row, (text, of_characters) in enumerate(emphasis.parse(text) for text in texts):
-        spaced = frame.spaces + text
-        of_characters = [1.0] * len(frame.spaces) + of_characters
-        coded = llm.tokenizer(spaced, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-        for place, (begin, end) in enumerate(coded["offset_mapping"][:limit], start=len(frame.prefix)):
-            weights[row, place] = of_characters[max(begin, end - 1)] if of_characters else 1.0
-    return weights
+    coded = llm.tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    )
+    return [of_characters[max(begin, end - 1)] for begin, end in coded["offset_mapping"]]
+
+
+def _warn_of_cuts(tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], limit: int) -> None:
+    """Warns of the prompts that have more tokens than are read."""
+    long = [ids for ids in prompts if len(ids) > limit]
+    if long and len(prompts) > 1:
+        _warn_of_long_captions(limit)
+    elif long:
+        words = str(tokenizer.decode(long[0][limit : limit + _TOKENS_SHOWN])).split()
+        whole = len(words) <= _WORDS_SHOWN and len(long[0]) <= limit + _TOKENS_SHOWN
+        _warn_of_cut(len(long[0]), limit, " ".join(words[:_WORDS_SHOWN]) + ("" if whole else " …"))
 
 
 @functools.lru_cache(maxsize=4096)
-def _warn_of_cut(text: str, limit: int, count: int, cut: str) -> None:
-    words = cut.split()
-    shown = " ".join(words[:_WORDS_SHOWN]) + (" …" if len(words) > _WORDS_SHOWN else "")
+def _warn_of_cut(count: int, limit: int, shown: str) -> None:
     warnings.warn(
         f"The prompt has {count} tokens and {limit} are read; the last {count - limit} are cut, from: {shown!r}",
+        stacklevel=5,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _warn_of_long_captions(limit: int) -> None:
+    warnings.warn(
+        f"Some prompts have more than the {limit} tokens that are read, and their ends are cut: shorten them, or raise "
+        "max_tokens.",
         stacklevel=5,
     )
