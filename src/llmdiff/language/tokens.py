@@ -17,12 +17,12 @@ from transformers import PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import emphasis
+from llmdiff.language.chat import chat_parts
 from llmdiff.language.config import ReadingConfig
 from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
 
 _PROBE = "a"
-_MARK = "llmdiff-prompt-goes-here"
 _WORDS_SHOWN = 8
 _TOKENS_SHOWN = 64  # of those that are cut, in which the words are looked for
 
@@ -94,13 +94,13 @@ def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Fram
     """The frame of a template, with the special tokens that the tokenizer puts around a text.
 
     Raises:
-        LLMDiffError: if the template is "chat" and the tokenizer has no chat template.
+        LLMDiffError: if the template is "chat" and the tokenizer has no chat template that fits, see `chat_parts`.
     """
     head, tail = _specials(tokenizer)
     if template is None:
         return Frame(head, tail, "", skip=0)
     if template == "chat":
-        before, after = _chat_parts(tokenizer)
+        before, after = chat_parts(tokenizer)
         head, tail = [], []
     else:
         before, after = template.split("{prompt}")
@@ -118,18 +118,6 @@ def _specials(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]
     bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
     return whole[:at], whole[at + len(bare) :]
-
-
-def _chat_parts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """The text of the tokenizer's own chat template before and after what the user says."""
-    if tokenizer.chat_template is None:
-        raise LLMDiffError(
-            'The language model has no chat template; choose a template with {prompt} instead of "chat".'
-        )
-    message = [{"role": "user", "content": _MARK}]
-    text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-    before, _, after = text.partition(_MARK)
-    return before, after
 
 
 def _control(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
