@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode, tokenize
 from llmdiff.language.chat import chat_parts
 from tiny_llm import CHAT_TEMPLATE
 
@@ -92,6 +92,7 @@ FITTING = {
     "ours": (CHAT_TEMPLATE, "<|im_start|>user\n"),
     "named ones": ({"default": CHAT_TEMPLATE, "tool_use": "none"}, "<|im_start|>user\n"),
 }
+UNDATED = [style for style, (template, _) in FITTING.items() if "strftime" not in str(template)]
 CHANGED = r"leaves the prompt out, or changes it"
 REFUSED = {
     "repeats": (LOOP + "{{ message.content }} " + CONTENT, r"repeats the prompt 2 times"),
@@ -131,7 +132,7 @@ def test_the_prompt_stands_in_the_text_once(
     before, after = chat_parts(tokenizer)
     assert before.endswith(end)
     llm = LanguageModel.from_model(tiny_llm.model, tokenizer, style)
-    tokens = tokenize(llm, ["a {cat}\n 'sat'"], ReadingConfig(template="chat"))
+    tokens = tokenize(llm, ["a {cat}\n 'sat'"], ExtractionConfig(template="chat"))
     assert tokenizer.decode(tokens.ids[0]) == f"{before}a {{cat}}\n 'sat'{after}"
 
 
@@ -144,9 +145,7 @@ def test_other_templates_are_refused_in_one_sentence(tokenizer: PreTrainedTokeni
     assert re.fullmatch(rf"The language model's chat template {why}: {remedy}\.", str(refused.value))
 
 
-@pytest.mark.parametrize(
-    "style", [style for style, (template, _) in FITTING.items() if "strftime" not in str(template)]
-)
+@pytest.mark.parametrize("style", UNDATED)
 def test_a_template_renders_as_transformers_renders_it(tokenizer: PreTrainedTokenizerFast, style: str) -> None:
     tokenizer.chat_template, _ = FITTING[style]
     content = [{"type": "text", "text": "a cat"}] if "part" in style else "a cat"
@@ -175,7 +174,7 @@ def test_encodings_do_not_change_from_day_to_day(
 ) -> None:
     tokenizer.chat_template = MISTRAL
     llm = LanguageModel.from_model(tiny_llm.model, tokenizer, "dated")
-    config = ReadingConfig(template="chat")
+    config = ExtractionConfig(template="chat")
     text_encoding = TextEncoding(config, llm.width, llm.block_count).eval()
     embeds = []
     for zone in ("Pacific/Kiritimati", "Etc/GMT+12"):  # between which it is never the same day

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode, tokenize
 from llmdiff.language.emphasis import LARGEST, parse, plain
 
-CONFIG = ReadingConfig(template="Say: {prompt}")
+CONFIG = ExtractionConfig(template="Say: {prompt}")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_they_multiply_the_vectors_of_their_words(tiny_llm: LanguageModel) -> No
 
 
 def test_off_they_are_text(tiny_llm: LanguageModel) -> None:
-    (ids,) = tokenize(tiny_llm, ["(cat:1.5)"], ReadingConfig()).ids
+    (ids,) = tokenize(tiny_llm, ["(cat:1.5)"], ExtractionConfig()).ids
     assert tiny_llm.tokenizer.decode(ids) == "(cat:1.5)"
     off = encode(tiny_llm, ["(cat:1.5)"], CONFIG, make(tiny_llm))
     on = encode(tiny_llm, ["(cat:1.5)"], CONFIG, make(tiny_llm), weighted=True)
@@ -141,7 +141,7 @@ def test_weights_of_one_change_nothing(tiny_llm: LanguageModel) -> None:
 
 
 def test_a_cut_prompt_is_weighted_as_far_as_it_is_read(tiny_llm: LanguageModel) -> None:
-    config = ReadingConfig(max_tokens=5)
+    config = ExtractionConfig(max_tokens=5)
     with pytest.warns(UserWarning, match="are cut"):
         tokens = tokenize(tiny_llm, ["(xyzxyz:2)" * 3], config, weighted=True)
     assert tokens.weights is not None

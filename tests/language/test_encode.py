@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llmdiff.language import Encoding, LanguageModel, ReadingConfig, TextEncoding, encode, read_stack, tokenize
+from llmdiff.language import Encoding, ExtractionConfig, LanguageModel, TextEncoding, encode, extract_stack, tokenize
 from llmdiff.language.cache import EncodingCache
 from llmdiff.language.store import SETTING
 
-CONFIG = ReadingConfig(template="Say: {prompt}")
+CONFIG = ExtractionConfig(template="Say: {prompt}")
 PROMPTS = ["a cat sat on a mat", "", "a", "a cat sat on a mat"]
 
 
@@ -40,7 +40,7 @@ def passes(llm: LanguageModel):  # type: ignore[no-untyped-def]
     handle.remove()
 
 
-def make(llm: LanguageModel, config: ReadingConfig = CONFIG) -> TextEncoding:
+def make(llm: LanguageModel, config: ExtractionConfig = CONFIG) -> TextEncoding:
     return TextEncoding(config, llm.width, llm.block_count).eval()
 
 
@@ -48,7 +48,7 @@ def test_inference_equals_training_without_noise(llm: LanguageModel) -> None:
     text_encoding = make(llm)
     encoding = encode(llm, PROMPTS, CONFIG, text_encoding)
     tokens = tokenize(llm, PROMPTS, CONFIG)
-    expected = text_encoding(*read_stack(llm, tokens, CONFIG), tokens.kept)
+    expected = text_encoding(*extract_stack(llm, tokens, CONFIG), tokens.kept)
     torch.testing.assert_close(encoding.embeds, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(encoding.mask, tokens.kept)
     assert torch.isfinite(encoding.embeds).all()

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from llmdiff.home import home
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode
 from llmdiff.language.store import DEFAULT_MEGABYTES, SETTING, EncodingStore, default_store
 from tiny_llm import build_llama
 
-CONFIG = ReadingConfig()
+CONFIG = ExtractionConfig()
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_change_of_anything_is_another_encoding() -> None:
     def other_weights(_: LanguageModel, text_encoding: TextEncoding) -> None:
         text_encoding.g[0] += 1e-3
 
-    for change in (other_llm, other_weights, lambda *_: ReadingConfig(template="Say: {prompt}")):
+    for change in (other_llm, other_weights, lambda *_: ExtractionConfig(template="Say: {prompt}")):
         assert fresh(change).shape[-1] == first.shape[-1]
     assert len(list((home() / "encodings").iterdir())) == 4
 

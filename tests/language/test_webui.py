@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode
 from llmdiff.language.webui import _warn_once, find_unsupported, warn_of_unsupported_syntax
 
-CONFIG = ReadingConfig()
+CONFIG = ExtractionConfig()
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.training.cache import BlockTerms
 from llmdiff.training.data import Frame, SceneData, Size
 from llmdiff.training.lora import add_lora
@@ -48,8 +48,8 @@ class Listed:
 def maker(llm: LanguageModel, folder: Path) -> Make:
     """Makes such tasks; what is given beside prediction type and reading are keys of the recipe."""
 
-    def make(prediction: str = "v_prediction", reading: ReadingConfig | None = None, **changes: Any) -> AdapterTask:
-        recipe = Recipe(data=SceneData(kind="scenes"), folder=folder, reading=reading or ReadingConfig(), **changes)
+    def make(prediction: str = "v_prediction", reading: ExtractionConfig | None = None, **changes: Any) -> AdapterTask:
+        recipe = Recipe(data=SceneData(kind="scenes"), folder=folder, reading=reading or ExtractionConfig(), **changes)
         pipe = build_base()
         pipe.scheduler.register_to_config(prediction_type=prediction)
         terms = BlockTerms.of([*CAPTIONS, ""], llm, recipe.reading, folder, lambda *_: None)

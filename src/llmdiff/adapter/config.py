@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmdiff.adapter.refiner import RefinerConfig
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import ReadingConfig
+from llmdiff.language import ExtractionConfig
 
 Mode = Literal["augment", "replace"]
 
@@ -82,7 +82,7 @@ class AdapterConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Mode = "augment"
-    reading: ReadingConfig = Field(default_factory=ReadingConfig)
+    reading: ExtractionConfig = Field(default_factory=ExtractionConfig)
     llm: dict[str, Any]
     base: BaseDescription
     refiner: RefinerConfig | None = None

@@ -2,7 +2,7 @@
 
 A template is a program in Jinja that came with the LLM. A prompt has an encoding of its own only if the template writes
 it down exactly once, unchanged, and everything else regardless of it: `chat_parts` tries that with two prompts of its
-own and refuses other templates, so that what a template does to a prompt is never a surprise.
+own and refuses other templates.
 """
 
 import datetime
@@ -14,7 +14,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.sources import reason
 
 TEMPLATE_DATE = datetime.date(2024, 7, 26)
-"""The day that templates are told when they ask for today's: otherwise encodings would change from day to day. It is
+"""The date that templates get for today's: otherwise encodings would change from day to day. It is
 the date that Llama 3's template takes where there is no clock, and is never to change, since adapters are trained with
 it."""
 
@@ -22,7 +22,7 @@ _PROBES = (
     'Llmdiff\'s <prompt> & "goes" \\here:\n  {{ 1 }} été  2',
     "llmdiff-prompt-goes-here",
 )
-"""What a template may change stands in the first one: cases, quotes, line breaks, spaces, accents, markup."""
+"""The first one has all that templates change: cases, quotes, line breaks, spaces, accents, markup."""
 
 _LONGEST = 100_000  # characters around a prompt
 _REMEDY = 'choose a template with {prompt} instead of "chat"'
@@ -30,7 +30,7 @@ _DIRECTIVES = "aAbBcdHIjmMpSUwWxXyYZ"  # of strftime
 
 
 def chat_parts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """Returns the text that the tokenizer's chat template writes before and after what the user says.
+    """Returns the text that the tokenizer's chat template writes before and after a user's message.
 
     Templates that read a message's content as a list of parts, as those of vision-language models do, are given such a
     list. Today's date is `TEMPLATE_DATE`.
@@ -53,7 +53,7 @@ def chat_parts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
 
 
 def _around(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, str]:
-    """What stands before and after a prompt in the rendered text."""
+    """The rendered text before and after a prompt."""
     text, failure = _render(tokenizer, prompt)
     if prompt not in text:
         in_parts, _ = _render(tokenizer, [{"type": "text", "text": prompt}])
@@ -70,7 +70,7 @@ def _around(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, str]:
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, content: str | list[dict[str, str]]) -> tuple[str, Exception | None]:
-    """The text of a chat in which a user has said one thing, or the exception that the template ended with."""
+    """The text of a chat with one message of a user, or the exception that the template raises."""
     chat: list[Any] = [{"role": "user", "content": content}]
     try:
         text = tokenizer.apply_chat_template(

@@ -9,13 +9,14 @@ import transformers
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from llmdiff.language.config import ReadingConfig
+from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.encoding import Encoding, Tokens
+from llmdiff.language.extraction import extract_sum
 from llmdiff.language.model import LanguageModel
-from llmdiff.language.reading import read_sum
 from llmdiff.language.store import default_store
 from llmdiff.language.text_encoding import TextEncoding
 from llmdiff.language.tokens import as_texts, tokenize
+from llmdiff.language.transformers_internals import attention_implementation
 from llmdiff.language.webui import warn_of_unsupported_syntax
 
 
@@ -24,13 +25,13 @@ from llmdiff.language.webui import warn_of_unsupported_syntax
 def encode(
     llm: LanguageModel,
     prompts: Sequence[str],
-    config: ReadingConfig,
+    config: ExtractionConfig,
     text_encoding: TextEncoding,
     *,
     generator: torch.Generator | None = None,
     weighted: bool = False,
 ) -> Encoding:
-    """The encoding c of each prompt (method.md section 2), without gradients.
+    """Returns the encoding c of each prompt (docs/method.md section 2), without gradients.
 
     The LLM runs on one prompt at a time, and never under autocast: matrix products round differently in batches of
     different shapes, so only thus does an encoding depend on its own prompt alone, bit for bit. Prompts encoded lately
@@ -45,7 +46,7 @@ def encode(
         config: the extraction.
         text_encoding: the learned weights; the result is on their device and in their dtype.
         generator: of the noise, drawn for one prompt after the other.
-        weighted: whether ``(word:1.3)`` multiplies a word's vectors by 1.3 **[choice]**, and is not text.
+        weighted: True if ``(word:1.3)`` multiplies a word's vectors by 1.3 **[choice]**, and is not text.
 
     Returns:
         Encoding with embeds (B, S, D) and mask (B, S), without the template's prefix.
@@ -71,9 +72,11 @@ def encode(
 
 
 class _PromptEncoder:
-    """One way to encode prompts, with what is remembered of it in memory and on disk."""
+    """Encodes single prompts in one way, with caches in memory and on disk."""
 
-    def __init__(self, llm: LanguageModel, config: ReadingConfig, text_encoding: TextEncoding, weighted: bool) -> None:
+    def __init__(
+        self, llm: LanguageModel, config: ExtractionConfig, text_encoding: TextEncoding, weighted: bool
+    ) -> None:
         self.llm, self.config, self.text_encoding, self.weighted = llm, config, text_encoding, weighted
         self.weights = text_encoding.weights()
         self.store = default_store()
@@ -95,7 +98,7 @@ class _PromptEncoder:
 
     def compute(self, tokens: Tokens, generator: torch.Generator | None = None) -> Tensor:
         """The encoding (S, D) of a prompt from its tokens (1, S)."""
-        total = read_sum(self.llm, tokens, self.config, self.weights).to(self.weights.device)
+        total = extract_sum(self.llm, tokens, self.config, self.weights).to(self.weights.device)
         embeds = self.text_encoding.finish(total, generator)
         if tokens.weights is not None:
             embeds = embeds * tokens.weights[:, tokens.skip :, None].to(embeds)
@@ -121,11 +124,11 @@ class _PromptEncoder:
 
 
 def _arithmetic(llm: LanguageModel) -> tuple[Hashable, ...]:
-    """What the rounding of the LLM's sums depends on, besides its weights and the versions of the libraries."""
+    """All that the rounding of the LLM's sums depends on, besides its weights and the versions of the libraries."""
     cuda = torch.cuda.get_device_name(llm.device) if llm.device.type == "cuda" else None
-    threads = torch.get_num_threads()
-    kernels = (torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_ENABLE_INSTRUCTIONS"), cuda)
-    return str(llm.device), threads, *kernels, torch.get_float32_matmul_precision(), llm.config._attn_implementation
+    processor = (torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_ENABLE_INSTRUCTIONS"), cuda)
+    settings = (torch.get_num_threads(), torch.get_float32_matmul_precision(), attention_implementation(llm.config))
+    return str(llm.device), *processor, *settings
 
 
 def _pad(embeds: list[Tensor]) -> Encoding:

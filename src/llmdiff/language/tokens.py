@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import emphasis
 from llmdiff.language.chat import chat_parts
-from llmdiff.language.config import ReadingConfig
+from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
 
@@ -27,8 +27,8 @@ _WORDS_SHOWN = 8
 _TOKENS_SHOWN = 64  # of those that are cut, in which the words are looked for
 
 
-def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig, *, weighted: bool = False) -> Tokens:
-    """Token ids of prompts in the config's template.
+def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfig, *, weighted: bool = False) -> Tokens:
+    """Returns the token ids of prompts in the config's template.
 
     The template's prefix is counted in ``skip``; what follows the prompt in the template stays in the encoding,
     because those tokens have seen the whole prompt. Without a template, the tokens that the tokenizer adds by itself
@@ -42,7 +42,7 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig, 
         llm: whose tokenizer is used.
         prompts: B texts, or a single one.
         config: template and token limit.
-        weighted: whether ``(word:1.3)`` is a weight and not text, see `llmdiff.language.emphasis`.
+        weighted: True if ``(word:1.3)`` is a weight and not text, see `llmdiff.language.emphasis`.
 
     Returns:
         Tokens with ids and mask (B, S), padded on the right.
@@ -66,7 +66,7 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig, 
 
 
 def as_texts(prompts: Sequence[str]) -> list[str]:
-    """A list of texts that every tokenizer takes: a single prompt is a list of one, lone surrogates become "?".
+    """Returns a list of texts that every tokenizer takes: a single prompt is a list of one, lone surrogates become "?".
 
     Raises:
         LLMDiffError: if there is none or one is not a text.
@@ -82,7 +82,7 @@ def as_texts(prompts: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Frame:
-    """The ids around a prompt, the spaces tokenised with it, and how many ids are cut from the encoding."""
+    """The ids around a prompt, the spaces tokenised with it, and the number of ids that are cut from the encoding."""
 
     prefix: list[int]
     suffix: list[int]
@@ -91,7 +91,7 @@ class Frame:
 
 
 def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Frame:
-    """The frame of a template, with the special tokens that the tokenizer puts around a text.
+    """Returns the frame of a template, with the special tokens that the tokenizer puts around a text.
 
     Raises:
         LLMDiffError: if the template is "chat" and the tokenizer has no chat template that fits, see `chat_parts`.
@@ -113,7 +113,7 @@ def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Fram
 
 
 def _specials(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What the tokenizer adds before and after a text by itself."""
+    """The ids that the tokenizer adds before and after a text by itself."""
     whole = tokenizer(_PROBE)["input_ids"]
     bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
@@ -136,8 +136,8 @@ def _ids_of(tokenizer: PreTrainedTokenizerBase, *names: str) -> list[int]:
     return [i for i in ids if i is not None]
 
 
-def _limit(llm: LanguageModel, frame: Frame, config: ReadingConfig) -> int:
-    """How many tokens of a prompt are kept."""
+def _limit(llm: LanguageModel, frame: Frame, config: ExtractionConfig) -> int:
+    """The number of tokens of a prompt that are kept."""
     positions = getattr(llm.config, "max_position_embeddings", None) or float("inf")
     if llm.architecture != "decoder-only":  # RoBERTa counts its positions from 2, T5 has no number of its own
         positions = min(positions, llm.tokenizer.model_max_length)

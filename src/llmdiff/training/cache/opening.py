@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.progress import Progress
 from llmdiff.training.cache.config import CacheConfig
 from llmdiff.training.cache.latents import CachedLatents, Latents, LiveLatents
@@ -35,7 +35,7 @@ def open_terms(
     folder: Path,
     captions: Iterable[str],
     llm: LanguageModel,
-    reading: ReadingConfig,
+    reading: ExtractionConfig,
     report: Progress,
 ) -> Terms:
     """The LLM's terms of the captions; those that are to be kept and are not there yet are read now.
