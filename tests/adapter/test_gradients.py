@@ -9,12 +9,12 @@ from torch import Tensor
 from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sd, perturb
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
-from llmdiff.language import Encoding, read_stack, tokenize
+from llmdiff.language import Encoding, extract_stack, tokenize
 
 
 def training_encoding(adapter: LLMDiffAdapter, prompts: list[str]) -> Encoding:
     tokens = tokenize(adapter.llm, prompts, adapter.config.reading)
-    start, stack = read_stack(adapter.llm, tokens, adapter.config.reading)
+    start, stack = extract_stack(adapter.llm, tokens, adapter.config.reading)
     return Encoding(adapter.text_encoding(start, stack, tokens.kept), tokens.kept)
 
 

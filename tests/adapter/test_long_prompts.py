@@ -8,11 +8,11 @@ import torch
 from adapter.tiny import draw, perturb
 from language.families import FAMILIES, build, reference_scores
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.language import LanguageModel, ReadingConfig, Tokens, read_stack
+from llmdiff.language import ExtractionConfig, LanguageModel, Tokens, extract_stack
 from llmdiff.language.tokens import _warn_of_cut
 from tiny_llm import build_llama, build_tokenizer
 
-READING = ReadingConfig(max_tokens=600, normalise="none")
+READING = ExtractionConfig(max_tokens=600, normalise="none")
 HEAD = "x" * 560  # a token each, since nothing is merged
 SHORT = HEAD + "red" + "y" * 37
 LONG = SHORT + "beyond the limit, where nobody looks any more"
@@ -24,7 +24,7 @@ def test_scores_far_into_a_prompt_are_those_of_the_slow_reference():
     ids = torch.randint(1, 200, (1, 600), generator=torch.Generator().manual_seed(7))
     expected = reference_scores(model, ids)
     llm = LanguageModel.from_model(model, build_tokenizer(), "long")
-    scores = read_stack(llm, Tokens(ids, torch.ones_like(ids, dtype=torch.bool)), READING)[1][:, 0]
+    scores = extract_stack(llm, Tokens(ids, torch.ones_like(ids, dtype=torch.bool)), READING)[1][:, 0]
     scale = expected[:, 1:].norm(dim=-1).mean()
     assert (scores - expected).norm(dim=-1).max() < 1e-5 * scale
     assert scores[:, 599].norm(dim=-1).min() > 1e-3 * scale

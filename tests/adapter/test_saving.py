@@ -17,7 +17,7 @@ import llmdiff
 from adapter.tiny import build_sd, draw, perturb
 from llmdiff.adapter import AdapterConfig, LLMDiffAdapter, storage
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.language import ExtractionConfig, LanguageModel
 
 LAYERS = [
     "down_blocks.0.attentions.0.transformer_blocks.0.attn2",
@@ -78,7 +78,9 @@ def test_the_saved_keys_are_module_paths(sd, make_adapter, tmp_path, mode, gate,
 
 
 def test_a_new_process_draws_the_same_picture(sd, make_adapter, tiny_llm, tmp_path):
-    adapter = perturb(make_adapter(sd, mode="replace", reading=ReadingConfig(template="Describe: {prompt}"))).attach(sd)
+    adapter = perturb(make_adapter(sd, mode="replace", reading=ExtractionConfig(template="Describe: {prompt}"))).attach(
+        sd
+    )
     adapter.save_pretrained(tmp_path / "adapter")
     arguments = [str(Path(__file__).parents[1]), str(tmp_path / "adapter"), str(tmp_path / "picture.safetensors")]
     arguments.append(save_llm(tiny_llm, tmp_path / "llm"))

@@ -1,4 +1,4 @@
-"""Tiny random models of many decoder-only families, and a slow reading of their blocks to compare with."""
+"""Tiny random models of many decoder-only families, and a slow extraction to compare with."""
 
 import inspect
 from typing import Any
@@ -87,10 +87,10 @@ def build(family: str, changes: dict[str, Any], dtype: torch.dtype = torch.float
 
 @torch.no_grad()
 def reference_scores(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """together - alone of every block for one prompt, by explicit masks: ids (1, S) to (T, S, D).
+    """conditional - unconditional of every block for one prompt, by explicit masks: ids (1, S) to (T, S, D).
 
-    "Alone" runs the block on the whole sequence, at the same positions, under a float mask that lets each token see
-    itself only. The attention must be eager, so that the mask is what it says.
+    The unconditional output runs the block on the whole sequence, at the same positions, under a float mask that lets
+    each token see itself only. The attention must be eager, so that the mask is what it says.
     """
     assert model.config.get_text_config()._attn_implementation == "eager"
     decoder = model.get_decoder()
@@ -108,18 +108,18 @@ def reference_scores(model: PreTrainedModel, ids: Tensor) -> Tensor:
     for block, (args, kwargs, output) in zip(blocks, calls, strict=True):
         names = list(inspect.signature(block.forward).parameters)
         named = dict(zip(names, args, strict=False)) | kwargs | {"attention_mask": diagonal}
-        alone = block(**named)
-        together = output if isinstance(output, Tensor) else output[0]
-        scores.append(together[0] - (alone if isinstance(alone, Tensor) else alone[0])[0])
+        unconditional = block(**named)
+        conditional = output if isinstance(output, Tensor) else output[0]
+        scores.append(conditional[0] - (unconditional if isinstance(unconditional, Tensor) else unconditional[0])[0])
     return torch.stack(scores)
 
 
 @torch.no_grad()
 def recurrent_scores(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """together - alone of every block for one prompt, token by token: ids (1, S) to (T, S, D).
+    """conditional - unconditional of every block for one prompt, token by token: ids (1, S) to (T, S, D).
 
-    "Alone" is a pass of the whole decoder over one token whose hidden state is replaced before every block, at the
-    token's own position. Right for any block, and as slow as S passes.
+    The unconditional output is a pass of the whole decoder over one token whose hidden state is replaced before every
+    block, at the token's own position. Right for any block, and as slow as S passes.
     """
     decoder = model.get_decoder()
     blocks = next(m for m in decoder.modules() if isinstance(m, torch.nn.ModuleList))
@@ -131,8 +131,7 @@ def recurrent_scores(model: PreTrainedModel, ids: Tensor) -> Tensor:
             for block, x in zip(blocks, inputs, strict=True)
         ]
         single = {"input_ids": ids[:, :1], "position_ids": torch.tensor([[position]])}
-        alone = torch.stack(run(decoder, blocks, single)[1])[:, 0, 0]
-        scores[:, position] -= alone
+        scores[:, position] -= torch.stack(run(decoder, blocks, single)[1])[:, 0, 0]
         for handle in handles:
             handle.remove()
     return scores

@@ -1,4 +1,4 @@
-"""What reading must hold to (method.md section 1), for every family of decoder-only LLMs.
+"""What extraction must hold to (docs/method.md section 1), for every family of decoder-only LLMs.
 
 Every test notes its cell of the matrix family × property, from which the documentation's table can be written: pytest's
 ``record_property("matrix", (family, property, outcome))``.
@@ -15,10 +15,10 @@ from transformers import MptConfig, MptForCausalLM, PreTrainedTokenizerFast
 
 from language.families import ALIBI, FAMILIES, RECURRENT, build, recurrent_scores, reference_scores
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, Tokens, read_stack, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, Tokens, extract_stack, tokenize
 from tiny_llm import build_tokenizer
 
-PLAIN = ReadingConfig(normalise="none")
+PLAIN = ExtractionConfig(normalise="none")
 PROMPTS = ["a cat sat", "a", "the cat on a mat, at noon"]
 EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 MASKED = {f"{family} (ALiBi)": (family, changes) for family, changes in ALIBI.items()}
@@ -61,7 +61,7 @@ def take(name: str) -> LanguageModel:
 @functools.cache
 def scores(name: str) -> Tensor:
     """(T, S, D) of the same ids."""
-    return read_stack(take(name), whole(some_ids()), PLAIN)[1][:, 0]
+    return extract_stack(take(name), whole(some_ids()), PLAIN)[1][:, 0]
 
 
 @functools.cache
@@ -74,7 +74,7 @@ def expected(name: str) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_token_alone_is_the_block_without_the_others(name: str, note: Note) -> None:
+def test_unconditional_is_the_block_without_the_other_tokens(name: str, note: Note) -> None:
     scale = expected(name)[:, 1:].norm(dim=-1).mean()
     assert (scores(name) - expected(name)).norm(dim=-1).max() < (1e-5 if is_exact(name) else 1e-4) * scale
     assert (expected(name)[:, 0].abs() < 1e-6 * scale).all()
@@ -83,14 +83,14 @@ def test_a_token_alone_is_the_block_without_the_others(name: str, note: Note) ->
 
 
 @pytest.mark.parametrize("name", ["Llama", "GPTNeoX"])
-def test_both_slow_readings_agree(name: str) -> None:
+def test_both_slow_extractions_agree(name: str) -> None:
     family, changes = ALL[name]
     scale = expected(name)[:, 1:].norm(dim=-1).mean()
     assert (recurrent_scores(build(family, changes), some_ids()) - expected(name)).norm(dim=-1).max() < 1e-5 * scale
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_alone_differs_from_causal(name: str, note: Note) -> None:
+def test_unconditional_differs_from_causal(name: str, note: Note) -> None:
     sizes = scores(name)[:, 1:].norm(dim=-1)
     assert (sizes > 1e-3 * sizes.mean()).all()
     note(name, "alone differs from causal", "holds")
@@ -106,7 +106,7 @@ def test_the_first_score_is_nothing(name: str, note: Note) -> None:
 def test_a_later_token_moves_no_earlier_score(name: str, note: Note) -> None:
     ids = some_ids()
     ids[0, 6] += 1
-    changed = read_stack(take(name), whole(ids), PLAIN)[1][:, 0]
+    changed = extract_stack(take(name), whole(ids), PLAIN)[1][:, 0]
     moved = (changed - scores(name)).abs().amax((0, 2)) / scores(name).abs().max()
     assert moved[:6].max() < 1e-5
     assert moved[6] > 1e-3
@@ -118,10 +118,10 @@ def test_padding_changes_nothing(name: str, note: Note) -> None:
     family, changes = ALL[name]
     llm = LanguageModel.from_model(build(family, changes, torch.float32), build_tokenizer(), name)
     tokens = tokenize(llm, PROMPTS, PLAIN)
-    _, stack = read_stack(llm, tokens, PLAIN)
+    _, stack = extract_stack(llm, tokens, PLAIN)
     for row, prompt in enumerate(PROMPTS):
         own = tokenize(llm, [prompt], PLAIN)
-        _, alone = read_stack(llm, own, PLAIN)
+        _, alone = extract_stack(llm, own, PLAIN)
         length = own.ids.shape[1]
         assert (stack[:, row, :length] - alone[:, 0]).abs().max() <= 1e-4 * stack.abs().max()
         assert not stack[:, row, length:].any()
@@ -131,7 +131,7 @@ def test_padding_changes_nothing(name: str, note: Note) -> None:
 def test_a_stream_that_is_not_one_vector_per_token_is_refused(tokenizer: PreTrainedTokenizerFast, note: Note) -> None:
     llm = LanguageModel.from_model(build("Gemma3nText", GEMMA3N), tokenizer, "gemma3n")
     with pytest.raises(LLMDiffError, match="single residual stream") as caught:
-        read_stack(llm, whole(some_ids()), PLAIN)
+        extract_stack(llm, whole(some_ids()), PLAIN)
     note("Gemma3nText", "alone is exact", f"refused: {caught.value}")
 
 
@@ -139,7 +139,7 @@ def test_position_biases_of_an_unknown_kind_are_refused(tokenizer: PreTrainedTok
     mpt = MptForCausalLM(MptConfig(vocab_size=265, d_model=32, n_heads=4, n_layers=2, max_seq_len=64))
     llm = LanguageModel.from_model(mpt, tokenizer, "mpt")
     with pytest.raises(LLMDiffError, match="position biases") as caught:
-        read_stack(llm, whole(some_ids()), PLAIN)
+        extract_stack(llm, whole(some_ids()), PLAIN)
     note("Mpt", "alone is exact", f"refused: {caught.value}")
-    _, states = read_stack(llm, whole(some_ids()), ReadingConfig(extraction="mean"))
+    _, states = extract_stack(llm, whole(some_ids()), ExtractionConfig(extraction="mean"))
     assert states.any()

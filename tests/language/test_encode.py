@@ -1,16 +1,21 @@
 """Prompts to encodings, and the memory of those made last."""
 
 import copy
+import functools
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from llmdiff.language import Encoding, LanguageModel, ReadingConfig, TextEncoding, encode, read_stack, tokenize
+from llmdiff.language import Encoding, ExtractionConfig, LanguageModel, TextEncoding, encode, extract_stack, tokenize
 from llmdiff.language.cache import EncodingCache
+from llmdiff.language.store import SETTING
 
-CONFIG = ReadingConfig(template="Say: {prompt}")
+CONFIG = ExtractionConfig(template="Say: {prompt}")
 PROMPTS = ["a cat sat on a mat", "", "a", "a cat sat on a mat"]
 
 
@@ -35,7 +40,7 @@ def passes(llm: LanguageModel):  # type: ignore[no-untyped-def]
     handle.remove()
 
 
-def make(llm: LanguageModel, config: ReadingConfig = CONFIG) -> TextEncoding:
+def make(llm: LanguageModel, config: ExtractionConfig = CONFIG) -> TextEncoding:
     return TextEncoding(config, llm.width, llm.block_count).eval()
 
 
@@ -43,7 +48,7 @@ def test_inference_equals_training_without_noise(llm: LanguageModel) -> None:
     text_encoding = make(llm)
     encoding = encode(llm, PROMPTS, CONFIG, text_encoding)
     tokens = tokenize(llm, PROMPTS, CONFIG)
-    expected = text_encoding(*read_stack(llm, tokens, CONFIG), tokens.kept)
+    expected = text_encoding(*extract_stack(llm, tokens, CONFIG), tokens.kept)
     torch.testing.assert_close(encoding.embeds, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(encoding.mask, tokens.kept)
     assert torch.isfinite(encoding.embeds).all()
@@ -53,12 +58,12 @@ def test_inference_equals_training_without_noise(llm: LanguageModel) -> None:
 def test_each_prompt_is_read_once(llm: LanguageModel, passes: list[int]) -> None:
     text_encoding = make(llm)
     first = encode(llm, PROMPTS, CONFIG, text_encoding)
-    assert passes == [3]
+    assert passes == [1, 1, 1]
     again = encode(llm, PROMPTS, CONFIG, copy.deepcopy(text_encoding))
-    assert passes == [3]
+    assert passes == [1, 1, 1]
     assert torch.equal(first.embeds, again.embeds)
     encode(llm, ["a", "a dog"], CONFIG, text_encoding)
-    assert passes == [3, 1]
+    assert passes == [1, 1, 1, 1]
 
 
 def test_a_change_of_anything_is_a_new_encoding(llm: LanguageModel, passes: list[int]) -> None:
@@ -71,7 +76,7 @@ def test_a_change_of_anything_is_a_new_encoding(llm: LanguageModel, passes: list
     other = CONFIG.model_copy(update={"score": "difference"})
     encode(llm, PROMPTS, other, text_encoding)
     encode(llm, PROMPTS, CONFIG, copy.deepcopy(text_encoding).double())
-    assert passes == [3, 3, 3, 3]
+    assert passes == [1] * 12
 
 
 def test_what_is_remembered_cannot_be_changed_from_outside(llm: LanguageModel) -> None:
@@ -102,17 +107,55 @@ def test_noise_is_never_remembered(llm: LanguageModel, passes: list[int]) -> Non
     assert len(llm.encodings) == 1
 
 
-def test_many_prompts_are_read_in_batches(llm: LanguageModel, passes: list[int]) -> None:
-    prompts = [f"cat {i}" for i in range(40)]
-    encoding = encode(llm, prompts, CONFIG, make(llm))
-    assert passes == [16, 16, 8]
-    assert len(encoding) == 40
-    torch.testing.assert_close(
-        encoding.embeds[37, : encoding.mask[37].sum()],
-        encode(llm, ["cat 37"], CONFIG, make(llm)).embeds[0],
-        rtol=1e-4,
-        atol=1e-5,
+@pytest.fixture(scope="module")
+def references(tiny_llm: LanguageModel) -> Callable[[str, bool], Tensor]:
+    """The encoding (S, D) of a prompt by an LLM that has read nothing else."""
+
+    @functools.cache
+    def reference(prompt: str, weighted: bool) -> Tensor:
+        llm = LanguageModel.from_model(tiny_llm.model, tiny_llm.tokenizer, "fresh")
+        return encode(llm, [prompt], CONFIG, make(llm), weighted=weighted).embeds[0]
+
+    return reference
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    calls=st.lists(
+        st.tuples(
+            st.lists(st.sampled_from([*PROMPTS, "(a:1.2) dog", "on " * 40, "the cat, " * 9]), min_size=1, max_size=5),
+            st.booleans(),
+            st.sampled_from(["memory", "disk", "neither"]),
+            st.sampled_from(["plain", "autocast", "inference", "offloaded", "prefix forgotten"]),
+        ),
+        min_size=1,
+        max_size=6,
     )
+)
+def test_an_encoding_depends_on_its_prompt_alone(
+    tiny_llm: LanguageModel,
+    references: Callable[[str, bool], Tensor],
+    tmp_path_factory: pytest.TempPathFactory,
+    calls: list[tuple[list[str], bool, str, str]],
+) -> None:
+    """Whatever was encoded before it or beside it, wherever that is remembered: equal bit for bit."""
+    llm = LanguageModel.from_model(tiny_llm.model, tiny_llm.tokenizer, "shared")
+    text_encoding = make(llm)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LLMDIFF_HOME", str(tmp_path_factory.mktemp("home")))
+        for prompts, weighted, remembered, state in calls:
+            environment.setenv(SETTING, "1" if remembered == "disk" else "0")
+            if remembered != "memory":
+                llm.encodings.clear()
+            if state == "offloaded":
+                llm.offload()
+            elif state == "prefix forgotten":
+                llm.prefixes.clear()
+            with torch.autocast("cpu", enabled=state == "autocast"), torch.inference_mode(state == "inference"):
+                encoding = encode(llm, prompts, CONFIG, text_encoding, weighted=weighted)
+            for embeds, mask, prompt in zip(encoding.embeds, encoding.mask, prompts, strict=True):
+                assert torch.equal(embeds[mask], references(prompt, weighted))
+                assert not embeds[~mask].any()
 
 
 def test_the_memory_is_bounded_and_drops_what_was_used_longest_ago() -> None:

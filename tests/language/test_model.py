@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, read_sum, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, extract_sum, tokenize
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def folder(tiny_llm: LanguageModel, tmp_path: Path) -> Path:
 
 def test_a_saved_llm_reads_as_it_did(tiny_llm: LanguageModel, folder: Path) -> None:
     loaded = LanguageModel.load(str(folder))
-    config, weights = ReadingConfig(template="chat"), torch.ones(4)
-    sums = [read_sum(llm, tokenize(llm, ["a cat"], config), config, weights) for llm in (tiny_llm, loaded)]
+    config, weights = ExtractionConfig(template="chat"), torch.ones(4)
+    sums = [extract_sum(llm, tokenize(llm, ["a cat"], config), config, weights) for llm in (tiny_llm, loaded)]
     torch.testing.assert_close(sums[0], sums[1])
     assert (loaded.width, loaded.block_count, loaded.dtype, loaded.device.type) == (32, 4, torch.float32, "cpu")
     assert not loaded.model.training
@@ -66,8 +66,8 @@ def test_an_offloaded_llm_reads_and_is_recognised(tiny_llm: LanguageModel) -> No
     offloaded = LanguageModel.from_model(model, tiny_llm.tokenizer, "tiny-llama")
     assert next(offloaded.model.parameters()).is_meta
     assert offloaded.identity() == tiny_llm.identity()
-    config, weights = ReadingConfig(), torch.ones(4)
-    sums = [read_sum(llm, tokenize(llm, ["a cat"], config), config, weights) for llm in (tiny_llm, offloaded)]
+    config, weights = ExtractionConfig(), torch.ones(4)
+    sums = [extract_sum(llm, tokenize(llm, ["a cat"], config), config, weights) for llm in (tiny_llm, offloaded)]
     assert torch.equal(sums[0], sums[1])
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from llmdiff.home import home
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode
 from llmdiff.language.store import DEFAULT_MEGABYTES, SETTING, EncodingStore, default_store
 from tiny_llm import build_llama
 
-CONFIG = ReadingConfig()
+CONFIG = ExtractionConfig()
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_another_process_finds_the_encoding() -> None:
     code = (
         "from language.test_store import *; llm, text_encoding = make(); encode(llm, ['a cat'], CONFIG, text_encoding)"
     )
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     llm, text_encoding = make()
     counted = passes(llm)
@@ -149,18 +149,21 @@ def test_a_change_of_anything_is_another_encoding() -> None:
     def other_weights(_: LanguageModel, text_encoding: TextEncoding) -> None:
         text_encoding.g[0] += 1e-3
 
-    for change in (other_llm, other_weights, lambda *_: ReadingConfig(template="Say: {prompt}")):
+    for change in (other_llm, other_weights, lambda *_: ExtractionConfig(template="Say: {prompt}")):
         assert fresh(change).shape[-1] == first.shape[-1]
     assert len(list((home() / "encodings").iterdir())) == 4
 
 
 @pytest.mark.usefixtures("_kept")
-def test_only_what_was_read_alone_is_kept() -> None:
+def test_every_prompt_is_kept_whatever_its_company() -> None:
     llm, text_encoding = make()
-    encode(llm, ["a cat", "a dog"], CONFIG, text_encoding)
-    assert not (home() / "encodings").exists()
-    encode(llm, ["a cat", "a bird"], CONFIG, text_encoding)
-    assert len(list((home() / "encodings").iterdir())) == 1
+    together = encode(llm, ["a cat on a mat", "a dog"], CONFIG, text_encoding)
+    assert len(list((home() / "encodings").iterdir())) == 2
+    llm, text_encoding = make()
+    counted = passes(llm)
+    alone = encode(llm, ["a dog"], CONFIG, text_encoding)
+    assert not counted
+    assert torch.equal(alone.embeds[0], together.embeds[1][together.mask[1]])
 
 
 def test_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:

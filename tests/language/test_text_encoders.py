@@ -1,4 +1,4 @@
-"""Text encoders of other architectures through the same interface (method.md section 2, the table)."""
+"""Text encoders of other architectures through the same interface (docs/method.md section 2, the table)."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode, read_stack, read_sum, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode, extract_stack, extract_sum, tokenize
 from tiny_text import (
     ENCODER_DECODERS,
     ENCODERS,
@@ -30,9 +30,9 @@ def take(name: str) -> LanguageModel:
 
 
 def read(llm: LanguageModel, prompt: str, extraction: str) -> Tensor:
-    config = ReadingConfig(extraction=extraction)
+    config = ExtractionConfig(extraction=extraction)
     weights = TextEncoding(config, llm.width, llm.block_count).weights()
-    return read_sum(llm, tokenize(llm, [prompt], config), config, weights.detach())
+    return extract_sum(llm, tokenize(llm, [prompt], config), config, weights.detach())
 
 
 @pytest.mark.parametrize("name", [*ENCODERS, *ENCODER_DECODERS])
@@ -41,7 +41,7 @@ def test_states_are_those_of_the_encoder(name: str) -> None:
     assert (llm.width, llm.block_count) == (32, 3)
     assert llm.architecture == ("encoder-only" if name in ENCODERS else "encoder-decoder")
     encoder = model.get_encoder() if model.config.is_encoder_decoder else model
-    out = encoder(input_ids=tokenize(llm, ["a cat"], ReadingConfig()).ids, output_hidden_states=True)
+    out = encoder(input_ids=tokenize(llm, ["a cat"], ExtractionConfig()).ids, output_hidden_states=True)
     torch.testing.assert_close(read(llm, "a cat", "last"), out.last_hidden_state)
     torch.testing.assert_close(read(llm, "a cat", "penultimate"), out.hidden_states[-2])
     torch.testing.assert_close(read(llm, "a cat", "layer:1"), out.hidden_states[1])
@@ -50,11 +50,11 @@ def test_states_are_those_of_the_encoder(name: str) -> None:
 @pytest.mark.parametrize("extraction", EXTRACTIONS)
 @pytest.mark.parametrize("name", [*ENCODERS, *ENCODER_DECODERS])
 def test_padding_changes_nothing(name: str, extraction: str) -> None:
-    llm, config = take(name), ReadingConfig(extraction=extraction)
-    _, stack = read_stack(llm, tokenize(llm, PROMPTS, config), config)
+    llm, config = take(name), ExtractionConfig(extraction=extraction)
+    _, stack = extract_stack(llm, tokenize(llm, PROMPTS, config), config)
     for row, prompt in enumerate(PROMPTS):
         own = tokenize(llm, [prompt], config)
-        _, alone = read_stack(llm, own, config)
+        _, alone = extract_stack(llm, own, config)
         length = own.ids.shape[1]
         torch.testing.assert_close(stack[:, row, :length], alone[:, 0], rtol=1e-4, atol=1e-4)
         assert not stack[:, row, length:].any()
@@ -63,10 +63,10 @@ def test_padding_changes_nothing(name: str, extraction: str) -> None:
 @pytest.mark.parametrize("name", [*ENCODERS, *ENCODER_DECODERS])
 def test_the_papers_extraction_is_refused(name: str) -> None:
     llm = take(name)
-    tokens = tokenize(llm, PROMPTS, ReadingConfig())
+    tokens = tokenize(llm, PROMPTS, ExtractionConfig())
     for refuse in (
-        lambda: read_stack(llm, tokens, ReadingConfig()),
-        lambda: llm.suit(ReadingConfig(extraction="llmdiff")),
+        lambda: extract_stack(llm, tokens, ExtractionConfig()),
+        lambda: llm.resolve_extraction(ExtractionConfig(extraction="llmdiff")),
     ):
         with pytest.raises(
             LLMDiffError, match=r"needs a decoder-only LLM, and .* is encoder-.*choose the extraction last"
@@ -75,15 +75,17 @@ def test_the_papers_extraction_is_refused(name: str) -> None:
 
 
 def test_where_no_extraction_is_chosen_it_is_the_usual_one(tiny_llm: LanguageModel) -> None:
-    assert tiny_llm.suit(None) == ReadingConfig()
-    assert take("BERT").suit(None).extraction == "last"
-    assert take("BERT").suit(ReadingConfig(max_tokens=9)) == ReadingConfig(max_tokens=9, extraction="last")
-    assert take("BERT").suit(ReadingConfig(extraction="mean")).extraction == "mean"
+    assert tiny_llm.resolve_extraction(None) == ExtractionConfig()
+    assert take("BERT").resolve_extraction(None).extraction == "last"
+    assert take("BERT").resolve_extraction(ExtractionConfig(max_tokens=9)) == ExtractionConfig(
+        max_tokens=9, extraction="last"
+    )
+    assert take("BERT").resolve_extraction(ExtractionConfig(extraction="mean")).extraction == "mean"
 
 
 @pytest.mark.parametrize("name", ["BERT", "RoBERTa", "CLIP", "T5"])
 def test_long_prompts_are_cut_to_what_the_encoder_reads(name: str) -> None:
-    llm, config = take(name), ReadingConfig(extraction="last")
+    llm, config = take(name), ExtractionConfig(extraction="last")
     with pytest.warns(UserWarning, match="are cut"):
         encoding = encode(llm, [f"{name} word " * 50], config, TextEncoding(config, 32, 3).eval())
     assert encoding.mask.sum() == 60  # the tokenizer's own limit, below what the positions would allow

@@ -1,11 +1,11 @@
-"""The learned sum, its gradients and its noise (method.md section 2)."""
+"""The learned sum, its gradients and its noise (docs/method.md section 2)."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, read_stack, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, extract_stack, tokenize
 
 PROMPTS = ["a cat sat", "a", ""]
 KEYS = {
@@ -16,7 +16,7 @@ KEYS = {
 
 
 def make(llm: LanguageModel, **options: object) -> TextEncoding:
-    config = ReadingConfig.model_validate(options)
+    config = ExtractionConfig.model_validate(options)
     return TextEncoding(config, llm.width, llm.block_count)
 
 
@@ -31,12 +31,12 @@ def test_without_noise_there_is_no_h(tiny_llm: LanguageModel) -> None:
 
 @pytest.mark.parametrize("extraction", ["llmdiff", "weighted", "mean"])
 def test_forward_is_the_layer_norm_of_the_sum(tiny_llm: LanguageModel, extraction: str) -> None:
-    config = ReadingConfig(extraction=extraction)
+    config = ExtractionConfig(extraction=extraction)
     encoding = make(tiny_llm, extraction=extraction).eval()
     torch.nn.init.normal_(encoding.norm.weight)
     torch.nn.init.normal_(encoding.norm.bias)
     tokens = tokenize(tiny_llm, PROMPTS, config)
-    start, stack = read_stack(tiny_llm, tokens, config)
+    start, stack = extract_stack(tiny_llm, tokens, config)
     total = start + sum(w * s for w, s in zip(encoding.weights(), stack, strict=True))
     expected = F.layer_norm(total, (tiny_llm.width,), encoding.norm.weight, encoding.norm.bias)
     out = encoding(start, stack, tokens.kept)
@@ -47,10 +47,10 @@ def test_forward_is_the_layer_norm_of_the_sum(tiny_llm: LanguageModel, extractio
 
 @pytest.mark.parametrize("extraction", KEYS)
 def test_gradients_reach_every_parameter(tiny_llm: LanguageModel, extraction: str) -> None:
-    config = ReadingConfig(extraction=extraction)
+    config = ExtractionConfig(extraction=extraction)
     encoding = make(tiny_llm, extraction=extraction).train()
     tokens = tokenize(tiny_llm, PROMPTS, config)
-    out = encoding(*read_stack(tiny_llm, tokens, config), tokens.kept)
+    out = encoding(*extract_stack(tiny_llm, tokens, config), tokens.kept)
     (out * torch.randn(out.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
     for name, parameter in encoding.named_parameters():
         assert parameter.grad is not None, name
@@ -58,10 +58,10 @@ def test_gradients_reach_every_parameter(tiny_llm: LanguageModel, extraction: st
 
 
 def test_a_half_precision_stack_is_summed_in_the_precision_of_the_weights(tiny_llm: LanguageModel) -> None:
-    config = ReadingConfig()
+    config = ExtractionConfig()
     encoding = make(tiny_llm).eval()
     tokens = tokenize(tiny_llm, PROMPTS, config)
-    start, stack = read_stack(tiny_llm, tokens, config)
+    start, stack = extract_stack(tiny_llm, tokens, config)
     out = encoding(start.half(), stack.half(), tokens.kept)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, encoding(start, stack, tokens.kept), rtol=0.01, atol=0.01)
@@ -107,21 +107,21 @@ def test_blocks_that_do_not_exist_are_refused(tiny_llm: LanguageModel) -> None:
     with pytest.raises(LLMDiffError, match="needs block 5, but the LLM has 4"):
         make(tiny_llm, extraction="layer:5")
     with pytest.raises(LLMDiffError, match="needs block 0"):
-        TextEncoding(ReadingConfig(extraction="penultimate"), 8, 1)
+        TextEncoding(ExtractionConfig(extraction="penultimate"), 8, 1)
 
 
 @pytest.mark.parametrize("extraction", ["first", "layer:0", "layer:k", "layer:-1", "layer:1.5", ""])
 def test_unknown_extractions_are_refused(extraction: str) -> None:
     with pytest.raises(LLMDiffError, match="Unknown extraction"):
-        ReadingConfig(extraction=extraction)
+        ExtractionConfig(extraction=extraction)
 
 
 @pytest.mark.parametrize("template", ["", "Describe", "{prompt} and {prompt}", "{text}"])
 def test_templates_without_a_place_for_the_prompt_are_refused(template: str) -> None:
     with pytest.raises(LLMDiffError, match="exactly once"):
-        ReadingConfig(template=template)
+        ExtractionConfig(template=template)
 
 
 def test_a_config_survives_json() -> None:
-    config = ReadingConfig(extraction="layer:3", template="Say: {prompt}", score="difference", max_tokens=7)
-    assert ReadingConfig.model_validate_json(config.model_dump_json()) == config
+    config = ExtractionConfig(extraction="layer:3", template="Say: {prompt}", score="difference", max_tokens=7)
+    assert ExtractionConfig.model_validate_json(config.model_dump_json()) == config

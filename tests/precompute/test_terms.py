@@ -14,19 +14,19 @@ import torch
 from tokenizers import normalizers
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, read_stack, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, extract_stack, tokenize
 from llmdiff.precompute import BlockTerms, LiveTerms, terms
 from llmdiff.progress import silent
 from tiny_llm import build_llama
 
 CAPTIONS = ["a red cup", "", "a much longer caption of two blue cups", "cat", "a red cup"]
 READINGS = {
-    "llmdiff": ReadingConfig(),
-    "plain": ReadingConfig(normalise="none", start="zeros"),
-    "weighted": ReadingConfig(extraction="weighted"),
-    "template": ReadingConfig(template="Describe: {prompt}", max_tokens=12),
-    "norm-mean": ReadingConfig(extraction="norm-mean"),
-    "last": ReadingConfig(extraction="last"),
+    "llmdiff": ExtractionConfig(),
+    "plain": ExtractionConfig(normalise="none", start="zeros"),
+    "weighted": ExtractionConfig(extraction="weighted"),
+    "template": ExtractionConfig(template="Describe: {prompt}", max_tokens=12),
+    "norm-mean": ExtractionConfig(extraction="norm-mean"),
+    "last": ExtractionConfig(extraction="last"),
 }
 LEARNED = ("llmdiff", "plain", "weighted", "template")
 SPAWN = multiprocessing.get_context("spawn")  # a forked process would wait for threads of torch that it does not have
@@ -57,7 +57,7 @@ def test_terms_equal_a_direct_reading(tiny_llm, tmp_path, name, live):
     encoding = TextEncoding(reading, tiny_llm.width, tiny_llm.block_count).eval()
     for row, text in enumerate(CAPTIONS):
         tokens = tokenize(tiny_llm, [text], reading)
-        own_start, own_stack = read_stack(tiny_llm, tokens, reading)
+        own_start, own_stack = extract_stack(tiny_llm, tokens, reading)
         n = own_start.shape[1]
         assert mask[row].tolist() == [True] * n + [False] * (mask.shape[1] - n)
         if name in LEARNED:
@@ -107,7 +107,7 @@ def test_a_caption_is_read_once_and_a_larger_set_reads_what_is_new(tiny_llm, tmp
     first = terms_of(tiny_llm, tmp_path).batch(CAPTIONS)
     read: list[str] = []
 
-    def listening(llm: LanguageModel, texts: list[str], reading: ReadingConfig) -> Any:
+    def listening(llm: LanguageModel, texts: list[str], reading: ExtractionConfig) -> Any:
         read.extend(texts)
         return tokenize(llm, texts, reading)
 
@@ -116,7 +116,7 @@ def test_a_caption_is_read_once_and_a_larger_set_reads_what_is_new(tiny_llm, tmp
     assert set(read) == {"new"}
     assert all(torch.equal(a, b) for a, b in zip(first, more.batch(CAPTIONS), strict=True))
     assert more.batch(["new"])[2].sum() == 3
-    monkeypatch.setattr(terms, "read_stack", no_reading)
+    monkeypatch.setattr(terms, "extract_stack", no_reading)
     terms_of(tiny_llm, tmp_path)
 
 
@@ -166,17 +166,17 @@ def test_another_llm_never_gets_what_this_one_said(tiny_llm, tmp_path, change):
 @pytest.mark.filterwarnings("ignore:The prompt has")
 def test_another_reading_never_gets_what_this_one_said(tiny_llm, tmp_path, option):
     terms_of(tiny_llm, tmp_path)
-    BlockTerms.of(CAPTIONS, tiny_llm, ReadingConfig(**option), tmp_path, silent)
+    BlockTerms.of(CAPTIONS, tiny_llm, ExtractionConfig(**option), tmp_path, silent)
     assert len(folders(tmp_path)) == 2
 
 
 def test_neither_name_nor_noise_nor_use_makes_an_llm_another(tiny_llm, tmp_path, monkeypatch):
     terms_of(tiny_llm, tmp_path)
-    monkeypatch.setattr(terms, "read_stack", no_reading)
+    monkeypatch.setattr(terms, "extract_stack", no_reading)
     twin = build_llama()
     twin.name, twin.revision = "somewhere/else", "v2"
     twin.tokenizer(["a", "longer"], padding=True, truncation=True, max_length=4)
-    BlockTerms.of(CAPTIONS, twin, ReadingConfig(noise=False), tmp_path, silent)
+    BlockTerms.of(CAPTIONS, twin, ExtractionConfig(noise=False), tmp_path, silent)
     assert len(folders(tmp_path)) == 1
 
 
@@ -206,7 +206,7 @@ def test_a_full_disk_and_a_place_that_cannot_be_written_are_told(tiny_llm, tmp_p
 def test_terms_that_float16_does_not_hold_are_refused(tmp_path):
     llm = build_llama()
     llm.model.embed_tokens.weight.data *= 1e7
-    reading = ReadingConfig(extraction="layer:2")
+    reading = ExtractionConfig(extraction="layer:2")
     with pytest.raises(LLMDiffError, match="too large for float16"):
         BlockTerms.of(CAPTIONS, llm, reading, tmp_path, silent)
 
@@ -220,11 +220,11 @@ def _read(parent: str, chunk: int, pause: float) -> None:
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(pause)
-        return read_stack(*arguments)
+        return extract_stack(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(terms, "_CHUNK", chunk)
-        patch.setattr(terms, "read_stack", slowly)
+        patch.setattr(terms, "extract_stack", slowly)
         BlockTerms.of(TEXTS, build_llama(), READINGS["llmdiff"], Path(parent), silent)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from llmdiff.language import LanguageModel, ReadingConfig, read_stack, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, extract_stack, tokenize
 from llmdiff.training.processes import accelerator
 from llmdiff.training.sharding import in_main_process, is_sharded, shard
 from tiny_llm import build_llama
@@ -27,8 +27,8 @@ def free_port() -> int:
 
 
 def read(llm: LanguageModel) -> list[torch.Tensor]:
-    reading = ReadingConfig()
-    return list(read_stack(llm, tokenize(llm, TEXTS, reading), reading))
+    reading = ExtractionConfig()
+    return list(extract_stack(llm, tokenize(llm, TEXTS, reading), reading))
 
 
 def held(llm: LanguageModel) -> float:

@@ -56,7 +56,7 @@ def test_another_run_beside_it_finds_what_the_first_has_computed(
     first = train(write_recipe(tmp_path, places, "one"))
     assert sorted(path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()) == ["latents", "terms"]
     monkeypatch.setattr(latents, "encode_pictures", never)
-    monkeypatch.setattr(terms, "read_stack", never)
+    monkeypatch.setattr(terms, "extract_stack", never)
     assert same(weights(first), weights(train(write_recipe(tmp_path, places, "two"))))
     elsewhere = write_recipe(tmp_path, places, "three", cache={"folder": str(tmp_path / "cache")})
     assert same(weights(first), weights(train(elsewhere)))

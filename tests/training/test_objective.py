@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from llmdiff.data import Sample
-from llmdiff.language import ReadingConfig
+from llmdiff.language import ExtractionConfig
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.precision import LossScale
 from llmdiff.training.randomness import Streams
@@ -68,7 +68,7 @@ def test_an_overfitted_batch_is_learned_by_the_adapter_alone(make, tmp_path, mod
 
 @pytest.mark.parametrize("extraction", ["last", "weighted", "norm-mean"])
 def test_other_extractions_train_too(make, tmp_path, extraction):
-    task = make(reading=ReadingConfig(extraction=extraction), mode="replace", caption_dropout=0.0)
+    task = make(reading=ExtractionConfig(extraction=extraction), mode="replace", caption_dropout=0.0)
     losses = overfit(task, tmp_path / "run", steps=15)
     assert losses[-1] < losses[0]
 
@@ -88,7 +88,7 @@ def test_every_parameter_has_one_group_and_scalars_learn_faster(make):
 @pytest.mark.parametrize("mode", ["augment", "replace"])
 def test_the_loss_is_that_of_the_formula(make, mode):
     """Section 4, written out: ‖prediction(z_t, c) − target‖², with the encoding read from the LLM itself."""
-    task = make("epsilon", mode=mode, caption_dropout=0.0, reading=ReadingConfig(noise=False))
+    task = make("epsilon", mode=mode, caption_dropout=0.0, reading=ExtractionConfig(noise=False))
     with torch.no_grad():
         for p in task.adapter.parameters():
             p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))

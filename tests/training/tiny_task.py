@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.data import SceneData, Size, SizeConditioning
-from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.precompute import BlockTerms
 from llmdiff.training.lora import add_lora
 from llmdiff.training.objective import AdapterObjective
@@ -49,9 +49,9 @@ def maker(llm: LanguageModel, folder: Path) -> Make:
     """Makes such tasks; what is given beside prediction type and reading are keys of the recipe."""
 
     def make(
-        prediction: str = "v_prediction", reading: ReadingConfig | None = None, **changes: Any
+        prediction: str = "v_prediction", reading: ExtractionConfig | None = None, **changes: Any
     ) -> AdapterObjective:
-        recipe = Recipe(data=SceneData(kind="scenes"), folder=folder, reading=reading or ReadingConfig(), **changes)
+        recipe = Recipe(data=SceneData(kind="scenes"), folder=folder, reading=reading or ExtractionConfig(), **changes)
         pipe = build_base()
         pipe.scheduler.register_to_config(prediction_type=prediction)
         terms = BlockTerms.of([*CAPTIONS, ""], llm, recipe.reading, folder, lambda *_: None)

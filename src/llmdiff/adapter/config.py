@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llmdiff.adapter.refiner import RefinerConfig
 from llmdiff.base import BaseDescription
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import ReadingConfig
+from llmdiff.language import ExtractionConfig
 
 Mode = Literal["augment", "replace"]
 
@@ -37,7 +37,7 @@ class AdapterConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Mode = "augment"
-    reading: ReadingConfig = Field(default_factory=ReadingConfig)
+    reading: ExtractionConfig = Field(default_factory=ExtractionConfig)
     llm: dict[str, Any]
     base: BaseDescription
     refiner: RefinerConfig | None = None

@@ -22,7 +22,7 @@ from llmdiff.adapter.hooks import Conditioner
 from llmdiff.adapter.refiner import Refiner, RefinerConfig
 from llmdiff.base import ImageModel, Inputs
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import Encoding, LanguageModel, ReadingConfig, TextEncoding, encode
+from llmdiff.language import Encoding, ExtractionConfig, LanguageModel, TextEncoding, encode
 
 
 class LLMDiffAdapter(nn.Module):
@@ -67,7 +67,7 @@ class LLMDiffAdapter(nn.Module):
         llm: LanguageModel | str = "embedded",
         *,
         mode: Mode = "augment",
-        reading: ReadingConfig | None = None,
+        reading: ExtractionConfig | None = None,
         refiner: RefinerConfig | None = None,
         seed: int = 0,
     ) -> Self:
@@ -91,7 +91,7 @@ class LLMDiffAdapter(nn.Module):
         llm = LanguageModel.load(llm) if isinstance(llm, str) else llm
         config = AdapterConfig(
             mode=mode,
-            reading=llm.suit(reading),
+            reading=llm.resolve_extraction(reading),
             llm=llm.identity(),
             base=base,
             refiner=refiner,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, encode, read_stack, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode, extract_stack, tokenize
 
 PROMPTS = (
     "a red ball to the left of two small green cubes, at dusk",
@@ -38,7 +38,7 @@ def compare(llm: LanguageModel, reference: LanguageModel, prompts: Sequence[str]
     """
     if (llm.width, llm.block_count) != (reference.width, reference.block_count):
         raise LLMDiffError(f"{llm.name} and {reference.name} are of different shapes: compare a model with itself.")
-    config = llm.suit(None)
+    config = llm.resolve_extraction(None)
     mine, theirs = (_read(one, prompts, config) for one in (llm, reference))
     per_block = [_cosines(a, b) for a, b in zip(mine[0], theirs[0], strict=True)]
     return {
@@ -73,10 +73,10 @@ def evaluate_fidelity(
     return compare(fewer, LanguageModel.load(reference or name))
 
 
-def _read(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig) -> tuple[Tensor, Tensor]:
+def _read(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfig) -> tuple[Tensor, Tensor]:
     """The terms (T, N, D) of all blocks and the encodings (N, D)."""
     tokens = tokenize(llm, prompts, config)
-    _, stack = read_stack(llm, tokens, config)
+    _, stack = extract_stack(llm, tokens, config)
     text_encoding = TextEncoding(config, llm.width, llm.block_count).eval()
     encoding = encode(llm, prompts, config, text_encoding)
     return stack[:, tokens.kept.to(stack.device)].cpu(), encoding.embeds[encoding.mask].cpu()

@@ -73,7 +73,7 @@ class Renderer:
     def draw(self, settings: PictureSettings, on_step: StepProgress | None = None) -> Image.Image:
         """Draw one picture; warns if the base model's safety checker blacks it out or its text encoder cuts it."""
         if self.adapter is not None and self._attached:
-            self._read_alone(self.adapter, settings)
+            _apply(self.adapter, settings)
         else:
             self._warn_if_cut(settings.prompt)
         try:
@@ -93,7 +93,9 @@ class Renderer:
         """Have the LLM read the prompts of all pictures, and then give back the memory that it takes."""
         if self.adapter is not None:
             for one in settings:
-                self._read_alone(self.adapter, one)
+                _apply(self.adapter, one)
+                if not self.adapter.idle:
+                    self.adapter.encode([one.prompt, one.negative])
             self.adapter.llm.offload()
 
     def record(self, settings: PictureSettings) -> Record:
@@ -121,17 +123,6 @@ class Renderer:
         sample = denoiser.config.sample_size
         height, width = (sample, sample) if isinstance(sample, int) else sample
         return width * self.pipe.vae_scale_factor, height * self.pipe.vae_scale_factor
-
-    def _read_alone(self, adapter: "LLMDiffAdapter", settings: PictureSettings) -> None:
-        """Have prompt and negative prompt encoded each on its own, which the pipeline's call then finds remembered.
-
-        Read in one batch, their last bits would depend on each other's length, and on what was drawn before.
-        """
-        adapter.scale = settings.scale
-        adapter.prompt_weights = settings.prompt_weights
-        if not adapter.idle:
-            for text in (settings.prompt, settings.negative):
-                adapter.encode([text])
 
     def _call(self, settings: PictureSettings, on_step: StepProgress | None) -> Any:
         return self.pipe(
@@ -167,6 +158,12 @@ class Renderer:
                 f"it was cut from {' '.join(lost.split())!r} on.",
                 stacklevel=3,
             )
+
+
+def _apply(adapter: "LLMDiffAdapter", settings: PictureSettings) -> None:
+    """Set on the adapter what a picture's settings say of it."""
+    adapter.scale = settings.scale
+    adapter.prompt_weights = settings.prompt_weights
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,14 +1,15 @@
-"""Finding the transformer blocks that read a prompt, in a language model of any architecture."""
+"""The transformer blocks of a language model of any architecture."""
 
 from collections import deque
 from typing import Literal
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import (
+from transformers import (
     MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING,
+    PreTrainedConfig,
+    PreTrainedModel,
 )
 
 from llmdiff.errors import LLMDiffError
@@ -17,7 +18,7 @@ Architecture = Literal["decoder-only", "encoder-only", "encoder-decoder"]
 
 
 def find_stack(model: PreTrainedModel) -> PreTrainedModel:
-    """The part of a model that reads the prompt: the decoder without its head, of an encoder-decoder the encoder.
+    """Returns the part of a model that reads the prompt: a decoder without its head, or an encoder-decoder's encoder.
 
     Raises:
         LLMDiffError: if the model is no transformers model.
@@ -28,7 +29,7 @@ def find_stack(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def find_blocks(stack: PreTrainedModel) -> nn.ModuleList:
-    """The stack's T blocks in the order in which they run.
+    """Returns the stack's T blocks in the order in which they run.
 
     They are the shallowest ``nn.ModuleList`` as long as the config's ``num_hidden_layers``.
 
@@ -48,7 +49,7 @@ def find_blocks(stack: PreTrainedModel) -> nn.ModuleList:
 
 
 def find_architecture(model: PreTrainedModel, stack: PreTrainedModel, device: torch.device) -> Architecture:
-    """What kind of text model it is, by the table of method.md section 2.
+    """Returns the kind of a text model, by the table of docs/method.md section 2.
 
     The text towers of contrastive models (CLIP) count as encoder-only, although their masks are causal: they were never
     trained to generate.
@@ -60,18 +61,20 @@ def find_architecture(model: PreTrainedModel, stack: PreTrainedModel, device: to
 
 
 def is_encoder_decoder(config: PreTrainedConfig) -> bool:
-    """Whether a config is of an encoder-decoder, or of the encoder alone of one."""
+    """Returns whether a config is of an encoder-decoder, or of the encoder alone of one."""
     return type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING and not getattr(config, "is_decoder", False)
 
 
 def is_contrastive(model_type: str) -> bool:
-    """Whether a model type is a contrastive image-text model, or the text tower of one."""
-    return model_type.removesuffix("_text_model") in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    """Returns whether a model type is a contrastive image-text model, or the text tower of one."""
+    return model_type.removesuffix("_text_model") in {
+        config.model_type for config in MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING
+    }
 
 
 @torch.no_grad()
 def is_causal(stack: PreTrainedModel, device: torch.device) -> bool:
-    """Whether a token does not know of those after it, found out with two texts that differ in the second one."""
+    """Returns whether no token depends on those after it, by a trial of two texts that differ in the second one."""
     ids = torch.tensor([[0, 1], [0, 2]], device=device)
     states = stack(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)[0].float()
     one, other = states[:, 0]

@@ -1,4 +1,4 @@
-"""A small memory of the encodings made last, bounded by their size."""
+"""A cache of the encodings made last, bounded by their size."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -7,7 +7,7 @@ from threading import Lock
 from torch import Tensor
 
 DEFAULT_BYTES = 64 * 2**20
-"""What the encodings kept may weigh together."""
+"""The size that the encodings in a cache have together at most."""
 
 
 class EncodingCache:
@@ -29,7 +29,7 @@ class EncodingCache:
         return EncodingCache, (self.limit,)
 
     def get(self, key: Hashable) -> Tensor | None:
-        """The encoding (S, D) kept under a key, which counts as used now."""
+        """Returns the encoding (S, D) kept under a key, which counts as used now, or None."""
         with self._lock:
             if key not in self._entries:
                 return None
@@ -37,7 +37,7 @@ class EncodingCache:
             return self._entries[key]
 
     def put(self, key: Hashable, embeds: Tensor) -> None:
-        """Keep an encoding (S, D), which nobody may change any more; one that is larger than the limit is not kept."""
+        """Keeps an encoding (S, D), which nobody may change any more; one that is larger than the limit is not kept."""
         weight = embeds.nbytes
         if weight > self.limit:
             return
@@ -49,7 +49,7 @@ class EncodingCache:
                 self._drop(next(iter(self._entries)))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drops all encodings."""
         with self._lock:
             self._entries.clear()
             self.size = 0

@@ -1,4 +1,4 @@
-"""How an LLM is read: everything that an encoding depends on besides the LLM and the learned weights."""
+"""The extraction: all that an encoding depends on besides the LLM, its tokenizer and the learned weights."""
 
 import re
 from typing import Literal, Self
@@ -10,10 +10,10 @@ from llmdiff.errors import LLMDiffError
 EXTRACTIONS = ("llmdiff", "last", "penultimate", "layer:k", "mean", "norm-mean", "weighted")
 
 
-class ReadingConfig(BaseModel):
-    """How prompts become encodings (method.md sections 1 and 2). Recorded in every adapter.
+class ExtractionConfig(BaseModel):
+    """The way from prompts to encodings (docs/method.md sections 1 and 2). Recorded in every adapter.
 
-    ``extraction`` is what is read of the blocks:
+    ``extraction`` names what is taken from the blocks:
 
     - ``llmdiff``: the context scores of all blocks, weighted by a learned g (Dong et al. 2024).
     - ``last``: the output of the model's final norm; ``penultimate``: the output of the block before the last one.
@@ -23,10 +23,14 @@ class ReadingConfig(BaseModel):
 
     ``score``, ``normalise``, ``start`` and ``noise`` concern ``llmdiff`` alone. ``normalise="rms"`` scales every score
     and the token embedding c^T to a root mean square of 1 **[choice]**: unscaled, an embedding (0.11 in SmolLM2) is
-    lost beside the sum of the scores, and with it what a token itself says.
+    lost beside the sum of the scores, and with it the token's own meaning.
 
     Raises:
         LLMDiffError: if the extraction is unknown or the template has no place for the prompt.
+
+    Example:
+        >>> ExtractionConfig(template="Describe: {prompt}", max_tokens=512).extraction
+        'llmdiff'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,6 +1,7 @@
 """From prompts to encodings at inference."""
 
 import hashlib
+import os
 from collections.abc import Hashable, Sequence
 
 import torch
@@ -8,109 +9,126 @@ import transformers
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from llmdiff.language.config import ReadingConfig
-from llmdiff.language.encoding import Encoding
+from llmdiff.language.config import ExtractionConfig
+from llmdiff.language.encoding import Encoding, Tokens
+from llmdiff.language.extraction import extract_sum
 from llmdiff.language.model import LanguageModel
-from llmdiff.language.reading import read_sum
 from llmdiff.language.store import default_store
 from llmdiff.language.text_encoding import TextEncoding
 from llmdiff.language.tokens import as_texts, tokenize
+from llmdiff.language.transformers_internals import attention_implementation
+from llmdiff.language.webui import warn_of_unsupported_syntax
 
-BATCH = 16
-"""How many prompts the LLM reads at once."""
 
-
+@torch.inference_mode(mode=False)
 @torch.no_grad()
 def encode(
     llm: LanguageModel,
     prompts: Sequence[str],
-    config: ReadingConfig,
+    config: ExtractionConfig,
     text_encoding: TextEncoding,
     *,
     generator: torch.Generator | None = None,
     weighted: bool = False,
 ) -> Encoding:
-    """The encoding c of each prompt (method.md section 2), without gradients.
+    """Returns the encoding c of each prompt (docs/method.md section 2), without gradients.
 
-    Prompts encoded lately are remembered by content, unless noise is drawn: that is in training mode, and at
-    inference when a generator is given. A prompt that is read on its own is also kept on disk, see
-    `llmdiff.language.store`; one that is read in a batch is not, because its last bits depend on its company.
+    The LLM runs on one prompt at a time, and never under autocast: matrix products round differently in batches of
+    different shapes, so only thus does an encoding depend on its own prompt alone, bit for bit. Prompts encoded lately
+    are remembered by content, in memory and on disk (see `llmdiff.language.store`), unless noise is drawn: that is in
+    training mode, and at inference when a generator is given.
+
+    Warns of web-UI syntax that is read as plain text (see `llmdiff.language.webui`), and of prompts that are cut.
 
     Args:
         llm: the LLM.
         prompts: B texts, or a single one.
-        config: how to read.
+        config: the extraction.
         text_encoding: the learned weights; the result is on their device and in their dtype.
-        generator: of the noise.
-        weighted: whether ``(word:1.3)`` multiplies a word's vectors by 1.3 **[choice]**, and is not text.
+        generator: of the noise, drawn for one prompt after the other.
+        weighted: True if ``(word:1.3)`` multiplies a word's vectors by 1.3 **[choice]**, and is not text.
 
     Returns:
         Encoding with embeds (B, S, D) and mask (B, S), without the template's prefix.
 
     Raises:
         LLMDiffError: see `tokenize`.
+
+    Example:
+        >>> text_encoding = TextEncoding(config, llm.width, llm.block_count).eval()
+        >>> encode(llm, ["a red cup", ""], config, text_encoding).embeds.shape
+        torch.Size([2, 4, 576])
     """
     texts = as_texts(prompts)
-    reader = _Reader(llm, config, text_encoding, weighted)
-    if text_encoding.noisy and (text_encoding.training or generator is not None):
-        return _pad(reader.read(texts, generator))
-    known = {text: embeds for text in dict.fromkeys(texts) if (embeds := reader.recall(text)) is not None}
-    new = [text for text in dict.fromkeys(texts) if text not in known]
-    for text, embeds in zip(new, reader.read(new), strict=True):
-        reader.remember(text, embeds, alone=len(new) == 1)
-        known[text] = embeds
-    return _pad([known[text] for text in texts])
+    for text in texts:
+        warn_of_unsupported_syntax(text)
+    encoder = _PromptEncoder(llm, config, text_encoding, weighted)
+    noisy = text_encoding.noisy and (text_encoding.training or generator is not None)
+    with torch.autocast(llm.device.type, enabled=False):
+        if noisy:
+            return _pad([encoder.compute(encoder.tokens(text), generator) for text in texts])
+        known = {text: encoder.recall(text) for text in dict.fromkeys(texts)}
+        return _pad([known[text] for text in texts])
 
 
-class _Reader:
-    """One way to read prompts, with what is remembered of it in memory and on disk."""
+class _PromptEncoder:
+    """Encodes single prompts in one way, with caches in memory and on disk."""
 
-    def __init__(self, llm: LanguageModel, config: ReadingConfig, text_encoding: TextEncoding, weighted: bool) -> None:
+    def __init__(
+        self, llm: LanguageModel, config: ExtractionConfig, text_encoding: TextEncoding, weighted: bool
+    ) -> None:
         self.llm, self.config, self.text_encoding, self.weighted = llm, config, text_encoding, weighted
         self.weights = text_encoding.weights()
         self.store = default_store()
-        self.state: Hashable = (config, weighted, _digest(text_encoding), llm.dtype, str(llm.device), *self._form())
+        norm = text_encoding.norm.weight
+        form = (llm.dtype, norm.dtype, str(norm.device))
+        self.state: Hashable = (config, weighted, _digest(text_encoding), *form, *_arithmetic(llm))
 
-    def recall(self, text: str) -> Tensor | None:
-        """The encoding (S, D) of a prompt, if it is known."""
+    def recall(self, text: str) -> Tensor:
+        """The encoding (S, D) of a prompt, which is computed if it is known neither in memory nor on disk."""
         embeds = self.llm.encodings.get((text, self.state))
-        if embeds is None and self.store:
-            embeds = self.store.get(self._key(text))
-            if embeds is not None:
-                embeds = embeds.to(self.text_encoding.norm.weight.device)
-                self.llm.encodings.put((text, self.state), embeds)
+        if embeds is None:
+            embeds = self._from_disk(self.tokens(text))
+            self.llm.encodings.put((text, self.state), embeds)
         return embeds
 
-    def remember(self, text: str, embeds: Tensor, alone: bool) -> None:
-        """Keep the encoding (S, D) of a prompt, also on disk if it was read alone."""
-        self.llm.encodings.put((text, self.state), embeds)
-        if alone and self.store:
-            self.store.put(self._key(text), embeds)
+    def tokens(self, text: str) -> Tokens:
+        """The tokens (1, S) of a prompt."""
+        return tokenize(self.llm, [text], self.config, weighted=self.weighted)
 
-    def read(self, texts: list[str], generator: torch.Generator | None = None) -> list[Tensor]:
-        """One (S, D) per text, of its real tokens."""
-        embeds: list[Tensor] = []
-        for first in range(0, len(texts), BATCH):
-            tokens = tokenize(self.llm, texts[first : first + BATCH], self.config, weighted=self.weighted)
-            total = read_sum(self.llm, tokens, self.config, self.weights).to(self.weights.device)
-            encoded = self.text_encoding.finish(total, generator)
-            if tokens.weights is not None:
-                encoded = encoded * tokens.weights[:, tokens.skip :, None].to(encoded)
-            embeds += [row[mask] for row, mask in zip(encoded, tokens.kept.to(encoded.device), strict=True)]
+    def compute(self, tokens: Tokens, generator: torch.Generator | None = None) -> Tensor:
+        """The encoding (S, D) of a prompt from its tokens (1, S)."""
+        total = extract_sum(self.llm, tokens, self.config, self.weights).to(self.weights.device)
+        embeds = self.text_encoding.finish(total, generator)
+        if tokens.weights is not None:
+            embeds = embeds * tokens.weights[:, tokens.skip :, None].to(embeds)
+        return embeds[0]
+
+    def _from_disk(self, tokens: Tokens) -> Tensor:
+        if self.store is None:
+            return self.compute(tokens)
+        key = self._key(tokens)
+        embeds = self.store.get(key)
+        if embeds is not None:
+            return embeds.to(self.weights.device)
+        embeds = self.compute(tokens)
+        self.store.put(key, embeds)
         return embeds
 
-    def _form(self) -> tuple[torch.dtype, str]:
-        norm = self.text_encoding.norm.weight
-        return norm.dtype, str(norm.device)
-
-    def _key(self, text: str) -> str:
+    def _key(self, tokens: Tokens) -> str:
         """A hash of everything that the last bit of a prompt's encoding depends on."""
-        tokens = tokenize(self.llm, [text], self.config, weighted=self.weighted)
         ids = (tokens.ids.tolist(), tokens.skip, None if tokens.weights is None else tokens.weights.tolist())
         identity = sorted(self.llm.identity().items())
-        versions = (torch.__version__, transformers.__version__, torch.get_num_threads())
-        content = (ids, self.state, identity, self.llm.content(), versions)
+        content = (ids, self.state, identity, self.llm.content(), torch.__version__, transformers.__version__)
         return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def _arithmetic(llm: LanguageModel) -> tuple[Hashable, ...]:
+    """All that the rounding of the LLM's sums depends on, besides its weights and the versions of the libraries."""
+    cuda = torch.cuda.get_device_name(llm.device) if llm.device.type == "cuda" else None
+    processor = (torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_ENABLE_INSTRUCTIONS"), cuda)
+    settings = (torch.get_num_threads(), torch.get_float32_matmul_precision(), attention_implementation(llm.config))
+    return str(llm.device), *processor, *settings
 
 
 def _pad(embeds: list[Tensor]) -> Encoding:

@@ -11,6 +11,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -20,13 +25,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-)
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    MODEL_FOR_MASKED_LM_MAPPING,
-    MODEL_FOR_TEXT_ENCODING_MAPPING,
-    MODEL_MAPPING,
 )
 
 from llmdiff.errors import LLMDiffError
@@ -42,17 +40,17 @@ Placement = str | dict[str, Any]
 
 @dataclass(frozen=True)
 class Loading:
-    """How a language model is loaded, so that it can be loaded again.
+    """The source and the options of a language model, with which it can be loaded again and again.
 
     Attributes:
         source: the folder or Hub id.
         revision: of the Hub repository.
         gguf: the GGUF file, if it is one.
         dtype: of the weights.
-        device: where it runs, unless device_map says more.
+        device: the one it runs on, unless device_map says more.
         device_map: of transformers.
         quantization: see `llmdiff.language.quantization`.
-        trust_remote_code: whether the Python code of its repository is run.
+        trust_remote_code: True to run the Python code of its repository.
     """
 
     source: str
@@ -66,7 +64,7 @@ class Loading:
 
     @classmethod
     def of(cls, name: str, revision: str | None, **options: Any) -> "Loading":
-        """How the model that a user names is loaded.
+        """Returns the source and the options of the model that a user names.
 
         Raises:
             LLMDiffError: if it is not there and cannot be fetched.
@@ -82,16 +80,16 @@ class Loading:
 
     @property
     def fixed(self) -> bool:
-        """Whether its parts are placed by transformers and may not be moved."""
+        """True if its parts are placed by transformers and may not be moved."""
         return self.device_map is not None or self.quantization is not None
 
     def model(self) -> PreTrainedModel:
-        """The model with its weights, on its device.
+        """Loads the model with its weights, on its device.
 
         Raises:
             LLMDiffError: if it cannot be read.
         """
-        with _told(self, "model"):
+        with _readable_errors(self, "model"):
             loaded, missing = load_gguf(self.gguf, self.dtype) if self.gguf else self._load()
         _check_complete(self.source, loaded, missing)
         if not self.fixed:
@@ -99,12 +97,12 @@ class Loading:
         return loaded
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer.
+        """Loads the tokenizer.
 
         Raises:
             LLMDiffError: if it cannot be read.
         """
-        with _told(self, "tokenizer"):
+        with _readable_errors(self, "tokenizer"):
             if self.gguf:
                 return AutoTokenizer.from_pretrained(self.gguf.parent, gguf_file=self.gguf.name)
             return AutoTokenizer.from_pretrained(self.source, **self._options)
@@ -126,12 +124,12 @@ class Loading:
 
 
 def move(module: nn.Module, device: torch.device | str) -> None:
-    """Move a model to a device, in place."""
+    """Moves a model to a device, in place."""
     module.to(device)
 
 
 def find_loader(config: PreTrainedConfig) -> Any:
-    """transformers' class that loads as little of a model as reads a prompt, by its config.
+    """Returns transformers' class that loads as little of a model as reads a prompt, by its config.
 
     Encoder-decoders are loaded without their decoder, where transformers knows how, and image-text models of the
     contrastive kind without their image part; other vision-language models are loaded whole.
@@ -176,8 +174,8 @@ def _check_complete(source: str, model: PreTrainedModel, missing: Iterable[str])
 
 
 @contextmanager
-def _told(loading: Loading, part: str) -> Iterator[None]:
-    """Turn what transformers raises while it loads the model or the tokenizer into one sentence."""
+def _readable_errors(loading: Loading, part: str) -> Iterator[None]:
+    """Within this context, what transformers raises at loading the model or the tokenizer becomes one sentence."""
     try:
         yield
     except (*LOADING_FAULTS, IndexError, struct.error) as error:  # the last two: of a GGUF file

@@ -1,4 +1,4 @@
-"""An LLM, or another text encoder, with its tokenizer, ready to be read block by block."""
+"""An LLM, or another text encoder, with its tokenizer."""
 
 import hashlib
 import json
@@ -13,32 +13,37 @@ from transformers import Cache, PreTrainedConfig, PreTrainedModel, PreTrainedTok
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import Architecture, find_architecture, find_blocks, find_stack
 from llmdiff.language.cache import EncodingCache
-from llmdiff.language.config import ReadingConfig
+from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.loading import Loading, Placement, move
+from llmdiff.language.transformers_internals import input_device
 from llmdiff.models import EMBEDDED
 
-_SAMPLES = 64
+_SAMPLES = 64  # weights per parameter that the fingerprint looks at
 _BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "transformers_version")  # where a model came from
-"""Weights per parameter that the fingerprint looks at."""
 
 
 class LanguageModel:
     """A text model with its tokenizer: frozen, in eval mode.
 
-    Decoder-only LLMs are what llmdiff is about; encoder-only models and the encoders of encoder-decoders are read too,
-    to be compared with them (method.md section 2).
+    Decoder-only LLMs are what llmdiff is about; encoder-only models and the encoders of encoder-decoders are for
+    comparison (docs/method.md section 2).
+
+    Example:
+        >>> llm = LanguageModel.load("embedded")
+        >>> llm.architecture, llm.width, llm.block_count
+        ('decoder-only', 576, 30)
 
     Attributes:
         name: the name it was loaded by.
         revision: the Hub revision asked for, if any.
-        quantization: in how few bits its weights are, None if as they were.
+        quantization: that of its weights, None if they are as they were.
         architecture: ``decoder-only``, ``encoder-only`` or ``encoder-decoder``.
         config: that of its blocks.
         tokenizer: its tokenizer.
         width: D, the width of its hidden states.
         block_count: T, how many blocks it has.
-        encodings: the encodings it made last.
-        prefixes: the keys and values of the templates' prefixes it has read.
+        encodings: a cache of the encodings made last.
+        prefixes: a cache of the keys and values of templates' prefixes.
     """
 
     def __init__(
@@ -78,17 +83,17 @@ class LanguageModel:
         quantization: str | None = None,
         trust_remote_code: bool = False,
     ) -> Self:
-        """Load a language model.
+        """Loads a language model.
 
         Args:
             name: "embedded" for the SmolLM2 of the package index or another name of `llmdiff models list`, a local
                 folder, a GGUF file, or a Hub id.
             revision: a Hub branch, tag or commit.
             dtype: of its weights, or, of a quantised one, in which it calculates.
-            device: where it runs.
+            device: the one it runs on.
             device_map: "auto", or which part goes where, as transformers has it; then ``device`` is not used.
-            quantization: "int8" (torchao, any device), "8bit" or "4bit" (bitsandbytes). What it costs in fidelity is
-                told by `llmdiff evaluate fidelity`.
+            quantization: "int8" (torchao, any device), "8bit" or "4bit" (bitsandbytes). `llmdiff evaluate fidelity`
+                measures what it costs.
             trust_remote_code: run the Python code of the model's repository.
 
         Raises:
@@ -107,7 +112,7 @@ class LanguageModel:
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Self:
-        """Take a language model that is loaded already. It is frozen and put in eval mode."""
+        """Returns a language model of what is loaded already, frozen and in eval mode."""
         return cls(model, tokenizer, name)
 
     @property
@@ -134,15 +139,13 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where it takes its input: of an LLM that is offloaded, not where its weights wait."""
+        """The device of its input: of an LLM that is offloaded, not that on which its weights wait."""
         if self._home is not None or self._stack is None:
             return self._home or torch.device("cpu")
-        hooks = (getattr(module, "_hf_hook", None) for module in self._stack.modules())
-        placed = (getattr(hook, "execution_device", None) for hook in hooks)
-        return torch.device(next((device for device in placed if device is not None), self._stack.device))
+        return input_device(self._stack)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move it to a device, in place.
+        """Moves it to a device, in place, and returns it.
 
         Raises:
             LLMDiffError: if its parts have been placed by a device_map or a quantisation.
@@ -159,7 +162,7 @@ class LanguageModel:
         return self
 
     def offload(self) -> Self:
-        """Give back the memory that it takes; the next reading brings it back.
+        """Gives back the memory that it takes, and returns it; its next use brings it back.
 
         What was loaded by name is let go, to be loaded again; what was given loaded waits on the CPU.
         """
@@ -175,26 +178,26 @@ class LanguageModel:
 
     @property
     def is_offloaded(self) -> bool:
-        """Whether it has been offloaded and not been needed since."""
+        """True if it has been offloaded and not been needed since."""
         return self._home is not None
 
-    def suit(self, reading: ReadingConfig | None) -> ReadingConfig:
-        """A reading that fits this model: where no extraction was chosen, the usual one of its architecture.
+    def resolve_extraction(self, config: ExtractionConfig | None) -> ExtractionConfig:
+        """Returns a config that fits this model: where it chooses no extraction, the default of the architecture.
 
         That is ``llmdiff`` of a decoder-only LLM, and ``last`` of the others.
 
         Raises:
-            LLMDiffError: if the extraction cannot be had from this model.
+            LLMDiffError: if a model of this architecture does not have the extraction.
         """
-        reading = reading or ReadingConfig()
-        if self.architecture != "decoder-only" and "extraction" not in reading.model_fields_set:
-            reading = reading.model_copy(update={"extraction": "last"})
-        self.check(reading)
-        return reading
+        config = config or ExtractionConfig()
+        if self.architecture != "decoder-only" and "extraction" not in config.model_fields_set:
+            config = config.model_copy(update={"extraction": "last"})
+        self.check_extraction(config)
+        return config
 
-    def check(self, reading: ReadingConfig) -> None:
-        """Raises LLMDiffError if the reading's extraction cannot be had from a model of this architecture."""
-        if reading.extraction != "llmdiff" or self.architecture == "decoder-only":
+    def check_extraction(self, config: ExtractionConfig) -> None:
+        """Raises LLMDiffError if a model of this architecture does not have the config's extraction."""
+        if config.extraction != "llmdiff" or self.architecture == "decoder-only":
             return
         why = {
             "encoder-only": "was not trained to generate text, so its blocks have no posterior to read",
@@ -206,7 +209,9 @@ class LanguageModel:
         )
 
     def identity(self) -> dict[str, Any]:
-        """What an adapter records of its LLM: name, revision, type, width, blocks, dtype, quantisation, fingerprint.
+        """Returns what an adapter records of its LLM.
+
+        That is its name, revision, type, width, number of blocks, dtype, quantisation and fingerprint.
 
         The fingerprint is a hash of the architecture and of a sample of the weights of the first, the middle and the
         last block. It does not depend on where the LLM was loaded from, nor on the dtype as long as that dtype holds
@@ -226,7 +231,7 @@ class LanguageModel:
         }
 
     def content(self) -> bytes:
-        """A hash of some values of every weight, bit by bit: it tells fine-tunes apart that the fingerprint may not."""
+        """Returns a hash of some values of every weight, bit by bit: fine-tunes of one fingerprint differ in it."""
         if self._content is None:
             digest = hashlib.sha256(_what_is_computed(self.config.to_dict()).encode())
             for name, module in self.model.named_modules():

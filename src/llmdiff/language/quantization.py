@@ -33,11 +33,11 @@ _WAYS: dict[str, tuple[str, Callable[[torch.dtype], Any]]] = {
 
 
 def quantization_config(name: str, dtype: torch.dtype) -> Any:
-    """The transformers config of a quantisation.
+    """Returns the transformers config of a quantisation.
 
     Args:
         name: a `Quantization`.
-        dtype: in which is calculated.
+        dtype: that of the computations.
 
     Raises:
         LLMDiffError: if there is none of that name, or the library that does it is not installed.

@@ -1,4 +1,4 @@
-"""Encodings of single prompts on disk, where the next process finds them."""
+"""Encodings of single prompts on disk, for this process and the next."""
 
 import hashlib
 import os
@@ -28,8 +28,8 @@ class EncodingStore:
     that never was. Where nothing can be written, nothing is kept.
 
     Args:
-        folder: where the files are; made on the first use.
-        limit: what they may weigh together, in bytes.
+        folder: that of the files; made on the first use.
+        limit: the size in bytes that they have together at most.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -37,7 +37,7 @@ class EncodingStore:
         self.limit = limit
 
     def get(self, key: str) -> Tensor | None:
-        """The encoding (S, D) kept under a key, which counts as used now."""
+        """Returns the encoding (S, D) kept under a key, which counts as used now, or None."""
         path = self._path(key)
         try:
             with safe_open(path, "pt") as file:
@@ -54,7 +54,7 @@ class EncodingStore:
         return embeds
 
     def put(self, key: str, embeds: Tensor) -> None:
-        """Keep an encoding (S, D), and drop others if all are too many then."""
+        """Keeps an encoding (S, D), and drops those not used for longest if all are too many then."""
         embeds = embeds.detach().cpu().contiguous()
         if embeds.nbytes > self.limit:
             return
@@ -76,7 +76,7 @@ class EncodingStore:
             total -= size
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """When each file was last used, its size, and its path; drafts that a killed process left are among them."""
+        """The time of each file's last use, its size and its path; a killed process's drafts are among them."""
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):  # another process has dropped it
                 status = entry.stat()
@@ -84,7 +84,7 @@ class EncodingStore:
 
 
 def default_store() -> EncodingStore | None:
-    """The store in llmdiff's home, of the size that ``LLMDIFF_ENCODINGS_MB`` says; None if that is 0."""
+    """Returns the store in llmdiff's home, of the size that ``LLMDIFF_ENCODINGS_MB`` sets; None if that is 0."""
     setting = os.environ.get(SETTING, "")
     megabytes = int(setting) if setting.isdecimal() else DEFAULT_MEGABYTES
     return EncodingStore(home() / "encodings", megabytes * 2**20) if megabytes else None

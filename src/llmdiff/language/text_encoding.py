@@ -1,11 +1,11 @@
-"""The learned part of the text encoding: block weights, noise and LayerNorm (method.md section 2)."""
+"""The learned part of the text encoding: block weights, noise and LayerNorm (docs/method.md section 2)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language.config import ReadingConfig
+from llmdiff.language.config import ExtractionConfig
 
 LEARNED = ("llmdiff", "weighted")
 """Extractions that learn the weights of the blocks."""
@@ -16,10 +16,10 @@ embedding that is not normalised (0.11 in SmolLM2), which is all that a prompt's
 
 
 class TextEncoding(nn.Module):
-    """From the terms of all blocks to the encoding c, for every extraction (method.md section 2).
+    """From the terms of all blocks to the encoding c, for every extraction (docs/method.md section 2).
 
     Every extraction is ``LayerNorm(start + Σ_i w_i · stack_i)`` over T terms; they differ in what the terms are (see
-    `llmdiff.language.reading`) and in the weights w: learned (``llmdiff``: g; ``weighted``: a softmax of ``logits``)
+    `llmdiff.language.extraction`) and in the weights w: learned (``llmdiff``: g; ``weighted``: a softmax of ``logits``)
     or fixed (the others). Blocks are counted as they run: w_0 belongs to the first one, which the paper calls T.
 
     The T noises of a Langevin walk are independent and only their sum is used, so one is drawn with the variance of
@@ -34,15 +34,15 @@ class TextEncoding(nn.Module):
         norm.weight, norm.bias: (D,), the affine LayerNorm.
 
     Args:
-        config: how the LLM is read.
+        config: the extraction.
         width: D.
         block_count: T.
 
     Raises:
-        LLMDiffError: if the extraction reads a block that the LLM does not have.
+        LLMDiffError: if the extraction takes a block that the LLM does not have.
     """
 
-    def __init__(self, config: ReadingConfig, width: int, block_count: int) -> None:
+    def __init__(self, config: ExtractionConfig, width: int, block_count: int) -> None:
         super().__init__()
         self.config = config
         self.norm = nn.LayerNorm(width)
@@ -57,17 +57,17 @@ class TextEncoding(nn.Module):
 
     @property
     def noisy(self) -> bool:
-        """Whether the encoding has a noise at all."""
+        """True if the extraction adds noise in training."""
         return hasattr(self, "raw_h")
 
     def weights(self) -> Tensor:
-        """The weight of each block's term, in the order in which the blocks run: (T,)."""
+        """Returns the weight of each block's term, in the order in which the blocks run: (T,)."""
         if self.config.extraction == "llmdiff":
             return self.g
         return self.logits.softmax(0) if self.config.extraction == "weighted" else self.get_buffer("fixed")
 
     def weights_of(self, count: int) -> Tensor:
-        """The weights (G,) of G terms that `condense` has left of all blocks' terms: of a group, its blocks' mean.
+        """Returns the weights (G,) of G terms that `condense` leaves: of a group of blocks, the mean of theirs.
 
         Blocks in a group start with equal weights and get equal gradients, so in training their weights stay equal.
         """
@@ -87,7 +87,7 @@ class TextEncoding(nn.Module):
         generator: torch.Generator | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """The encoding from the terms of all blocks; gradients reach every parameter.
+        """Returns the encoding from the terms of all blocks; gradients reach every parameter.
 
         Args:
             start: (B, S, D), c^T.
@@ -104,7 +104,7 @@ class TextEncoding(nn.Module):
         return self.finish(total, generator, noise).masked_fill(~mask.unsqueeze(-1), 0)
 
     def finish(self, total: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
-        """The encoding from ``start + Σ_i w_i · stack_i``: noise, if any, then LayerNorm.
+        """Returns the encoding from ``start + Σ_i w_i · stack_i``: noise, if any, then LayerNorm.
 
         Noise is added in training mode, and at inference when a generator, or the noise itself, is given.
 
@@ -127,10 +127,10 @@ class TextEncoding(nn.Module):
 
 
 def fixed_weights(extraction: str, block_count: int) -> Tensor:
-    """The weights (T,) of an extraction that learns none.
+    """Returns the weights (T,) of an extraction that learns none.
 
     Raises:
-        LLMDiffError: if it reads a block that the LLM does not have.
+        LLMDiffError: if it takes a block that the LLM does not have.
     """
     if extraction in ("mean", "norm-mean"):
         return torch.full((block_count,), 1 / block_count)
@@ -139,7 +139,7 @@ def fixed_weights(extraction: str, block_count: int) -> Tensor:
 
 
 def block_number(extraction: str, block_count: int) -> int:
-    """Which block ``last``, ``penultimate`` or ``layer:k`` reads, counted from 1.
+    """Returns the number of the block that ``last``, ``penultimate`` or ``layer:k`` takes, counted from 1.
 
     Raises:
         LLMDiffError: if the LLM has no such block.
@@ -152,11 +152,11 @@ def block_number(extraction: str, block_count: int) -> int:
     return number
 
 
-def term_count(config: ReadingConfig, block_count: int, groups: int | None = None) -> int:
-    """How many terms training needs of each token: one if the weights are fixed, else one for each group of blocks.
+def term_count(config: ExtractionConfig, block_count: int, groups: int | None = None) -> int:
+    """Returns the number of terms of each token in training: one if the weights are fixed, else one for each group.
 
     Args:
-        config: how the LLM is read.
+        config: the extraction.
         block_count: T.
         groups: of neighbouring blocks that share a weight; None if every block has its own.
     """
@@ -165,12 +165,12 @@ def term_count(config: ReadingConfig, block_count: int, groups: int | None = Non
     return block_count if groups is None else min(groups, block_count)
 
 
-def condense(stack: Tensor, config: ReadingConfig, count: int) -> Tensor:
-    """The terms of all blocks, (T, ...), summed as far as their weights are fixed or shared: (count, ...).
+def condense(stack: Tensor, config: ExtractionConfig, count: int) -> Tensor:
+    """Returns the terms of all blocks, (T, ...), summed as far as their weights are fixed or shared: (count, ...).
 
     Args:
         stack: the terms.
-        config: how the LLM is read.
+        config: the extraction.
         count: see `term_count`.
     """
     if config.extraction not in LEARNED:
@@ -183,5 +183,5 @@ def condense(stack: Tensor, config: ReadingConfig, count: int) -> Tensor:
 
 
 def group_of_block(block_count: int, count: int) -> Tensor:
-    """Which of `count` groups of neighbours, as equal as can be, each block is in: (T,)."""
+    """Returns the group that each block is in, of `count` groups of neighbours that are as equal as can be: (T,)."""
     return torch.arange(block_count) * count // block_count

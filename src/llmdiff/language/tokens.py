@@ -17,52 +17,56 @@ from transformers import PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import emphasis
-from llmdiff.language.config import ReadingConfig
+from llmdiff.language.chat import chat_parts
+from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
 
 _PROBE = "a"
-_MARK = "llmdiff-prompt-goes-here"
 _WORDS_SHOWN = 8
+_TOKENS_SHOWN = 64  # of those that are cut, in which the words are looked for
 
 
-def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ReadingConfig, *, weighted: bool = False) -> Tokens:
-    """Token ids of prompts in the config's template.
+def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfig, *, weighted: bool = False) -> Tokens:
+    """Returns the token ids of prompts in the config's template.
 
     The template's prefix is counted in ``skip``; what follows the prompt in the template stays in the encoding,
     because those tokens have seen the whole prompt. Without a template, the tokens that the tokenizer adds by itself
     (such as a BOS) stay too. A prompt that yields no token at all becomes one BOS token (EOS or pad where the
     tokenizer has none), so the empty prompt has an encoding **[choice]**.
 
-    Warns, once per prompt, when a prompt is longer than ``max_tokens`` or than the LLM's context.
+    Warns when a prompt is longer than ``max_tokens`` or than the LLM's context: once per prompt, or, of prompts that
+    come in batches, as captions do, once for all.
 
     Args:
         llm: whose tokenizer is used.
         prompts: B texts, or a single one.
         config: template and token limit.
-        weighted: whether ``(word:1.3)`` is a weight and not text, see `llmdiff.language.emphasis`.
+        weighted: True if ``(word:1.3)`` is a weight and not text, see `llmdiff.language.emphasis`.
 
     Returns:
         Tokens with ids and mask (B, S), padded on the right.
 
     Raises:
-        LLMDiffError: if there is no prompt, or the template does not fit the LLM.
+        LLMDiffError: if there is no prompt, the template does not fit the LLM, or a weight is out of range.
     """
     texts = as_texts(prompts)
     frame = make_frame(llm.tokenizer, config.template)
     limit = _limit(llm, frame, config)
-    plain = [emphasis.parse(text)[0] for text in texts] if weighted else texts
-    rows = [torch.tensor(_row(llm, frame, text, limit)) for text in plain]
+    parsed = [emphasis.parse(text) for text in texts] if weighted else []
+    prompt_ids = [_plain(llm.tokenizer, frame.spaces + text) for text in ([text for text, _ in parsed] or texts)]
+    _warn_of_cuts(llm.tokenizer, prompt_ids, limit)
+    rows = [torch.tensor(_row(llm, frame, ids[:limit])) for ids in prompt_ids]
     pad = next(iter(_ids_of(llm.tokenizer, "pad", "eos")), 0)
     ids = pad_sequence(rows, batch_first=True, padding_value=pad)
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
-    weights = _weights(llm, frame, texts, limit, ids.shape).to(llm.device) if weighted else None
+    weights = _weights(llm, frame, parsed, limit, ids.shape).to(llm.device) if weighted else None
     return Tokens(ids.to(llm.device), mask.to(llm.device), frame.skip, weights)
 
 
 def as_texts(prompts: Sequence[str]) -> list[str]:
-    """A list of texts that every tokenizer takes: a single prompt is a list of one, lone surrogates become "?".
+    """Returns a list of texts that every tokenizer takes: a single prompt is a list of one, lone surrogates become "?".
 
     Raises:
         LLMDiffError: if there is none or one is not a text.
@@ -78,7 +82,7 @@ def as_texts(prompts: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Frame:
-    """The ids around a prompt, the spaces tokenised with it, and how many ids are cut from the encoding."""
+    """The ids around a prompt, the spaces tokenised with it, and the number of ids that are cut from the encoding."""
 
     prefix: list[int]
     suffix: list[int]
@@ -87,16 +91,16 @@ class Frame:
 
 
 def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Frame:
-    """The frame of a template, with the special tokens that the tokenizer puts around a text.
+    """Returns the frame of a template, with the special tokens that the tokenizer puts around a text.
 
     Raises:
-        LLMDiffError: if the template is "chat" and the tokenizer has no chat template.
+        LLMDiffError: if the template is "chat" and the tokenizer has no chat template that fits, see `chat_parts`.
     """
     head, tail = _specials(tokenizer)
     if template is None:
         return Frame(head, tail, "", skip=0)
     if template == "chat":
-        before, after = _chat_parts(tokenizer)
+        before, after = chat_parts(tokenizer)
         head, tail = [], []
     else:
         before, after = template.split("{prompt}")
@@ -109,23 +113,11 @@ def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Fram
 
 
 def _specials(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What the tokenizer adds before and after a text by itself."""
+    """The ids that the tokenizer adds before and after a text by itself."""
     whole = tokenizer(_PROBE)["input_ids"]
     bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
     return whole[:at], whole[at + len(bare) :]
-
-
-def _chat_parts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """The text of the tokenizer's own chat template before and after what the user says."""
-    if tokenizer.chat_template is None:
-        raise LLMDiffError(
-            'The language model has no chat template; choose a template with {prompt} instead of "chat".'
-        )
-    message = [{"role": "user", "content": _MARK}]
-    text = str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-    before, _, after = text.partition(_MARK)
-    return before, after
 
 
 def _control(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -144,8 +136,8 @@ def _ids_of(tokenizer: PreTrainedTokenizerBase, *names: str) -> list[int]:
     return [i for i in ids if i is not None]
 
 
-def _limit(llm: LanguageModel, frame: Frame, config: ReadingConfig) -> int:
-    """How many tokens of a prompt are kept."""
+def _limit(llm: LanguageModel, frame: Frame, config: ExtractionConfig) -> int:
+    """The number of tokens of a prompt that are kept."""
     positions = getattr(llm.config, "max_position_embeddings", None) or float("inf")
     if llm.architecture != "decoder-only":  # RoBERTa counts its positions from 2, T5 has no number of its own
         positions = min(positions, llm.tokenizer.model_max_length)
@@ -155,38 +147,67 @@ def _limit(llm: LanguageModel, frame: Frame, config: ReadingConfig) -> int:
     return int(room)
 
 
-def _row(llm: LanguageModel, frame: Frame, text: str, limit: int) -> list[int]:
+def _row(llm: LanguageModel, frame: Frame, prompt: list[int]) -> list[int]:
     """All ids of one prompt, at least one of them after the cut prefix."""
-    prompt = _plain(llm.tokenizer, frame.spaces + text)
-    if len(prompt) > limit:
-        _warn_of_cut(text, limit, len(prompt), str(llm.tokenizer.decode(prompt[limit:])))
-    row = frame.prefix + prompt[:limit] + frame.suffix
+    row = frame.prefix + prompt + frame.suffix
     if len(row) > frame.skip:
         return row
     return row + (_ids_of(llm.tokenizer, "bos", "eos", "pad") or [0])[:1]
 
 
-def _weights(llm: LanguageModel, frame: Frame, texts: list[str], limit: int, shape: torch.Size) -> Tensor:
+def _weights(
+    llm: LanguageModel, frame: Frame, parsed: list[tuple[str, list[float]]], limit: int, shape: torch.Size
+) -> Tensor:
     """The weight of every token, (B, S): that of its last character, and 1 in the template."""
+    weights = torch.ones(shape)
+    for row, (text, of_characters) in enumerate(parsed):
+        if all(weight == 1 for weight in of_characters):
+            continue
+        of_tokens = _token_weights(llm, frame.spaces + text, [1.0] * len(frame.spaces) + of_characters)[:limit]
+        begin = len(frame.prefix)
+        weights[row, begin : begin + len(of_tokens)] = torch.tensor(of_tokens)
+    return weights
+
+
+def _token_weights(llm: LanguageModel, text: str, of_characters: list[float]) -> list[float]:
+    """The weight of every token of a text: that of its last character.
+
+    Raises:
+        LLMDiffError: if the tokenizer does not know where its tokens are.
+    """
     if not llm.tokenizer.is_fast:
         raise LLMDiffError(
             f"The tokenizer of {llm.name} cannot tell where its tokens are in a text; leave out weights."
         )
-    weights = torch.ones(shape)
-    for row, (text, of_characters) in enumerate(emphasis.parse(text) for text in texts):
-        spaced = frame.spaces + text
-        of_characters = [1.0] * len(frame.spaces) + of_characters
-        coded = llm.tokenizer(spaced, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-        for place, (begin, end) in enumerate(coded["offset_mapping"][:limit], start=len(frame.prefix)):
-            weights[row, place] = of_characters[max(begin, end - 1)] if of_characters else 1.0
-    return weights
+    coded = llm.tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    )
+    return [of_characters[max(begin, end - 1)] for begin, end in coded["offset_mapping"]]
+
+
+def _warn_of_cuts(tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], limit: int) -> None:
+    """Warns of the prompts that have more tokens than are read."""
+    long = [ids for ids in prompts if len(ids) > limit]
+    if long and len(prompts) > 1:
+        _warn_of_long_captions(limit)
+    elif long:
+        words = str(tokenizer.decode(long[0][limit : limit + _TOKENS_SHOWN])).split()
+        whole = len(words) <= _WORDS_SHOWN and len(long[0]) <= limit + _TOKENS_SHOWN
+        _warn_of_cut(len(long[0]), limit, " ".join(words[:_WORDS_SHOWN]) + ("" if whole else " …"))
 
 
 @functools.lru_cache(maxsize=4096)
-def _warn_of_cut(text: str, limit: int, count: int, cut: str) -> None:
-    words = cut.split()
-    shown = " ".join(words[:_WORDS_SHOWN]) + (" …" if len(words) > _WORDS_SHOWN else "")
+def _warn_of_cut(count: int, limit: int, shown: str) -> None:
     warnings.warn(
         f"The prompt has {count} tokens and {limit} are read; the last {count - limit} are cut, from: {shown!r}",
+        stacklevel=5,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _warn_of_long_captions(limit: int) -> None:
+    warnings.warn(
+        f"Some prompts have more than the {limit} tokens that are read, and their ends are cut: shorten them, or raise "
+        "max_tokens.",
         stacklevel=5,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llmdiff.data import Captioned
-from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.precompute.config import CacheConfig
 from llmdiff.precompute.latents import CachedLatents, Latents, LiveLatents
 from llmdiff.precompute.terms import BlockTerms, LiveTerms, Terms
@@ -35,7 +35,7 @@ def open_terms(
     folder: Path,
     captions: Iterable[str],
     llm: LanguageModel,
-    reading: ReadingConfig,
+    reading: ExtractionConfig,
     report: Progress,
 ) -> Terms:
     """The LLM's terms of the captions; those that are to be kept and are not there yet are read now.

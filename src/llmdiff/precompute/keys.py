@@ -13,13 +13,13 @@ from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from llmdiff.language import LanguageModel, ReadingConfig
+from llmdiff.language import ExtractionConfig, LanguageModel
 
 _READING = 1  # to be counted up whenever llmdiff reads blocks differently
 _ENCODING = 1  # the same of latents
 
 
-def terms_folder(llm: LanguageModel, reading: ReadingConfig, count: int) -> str:
+def terms_folder(llm: LanguageModel, reading: ExtractionConfig, count: int) -> str:
     """Name of the folder for `count` terms of each token, as this LLM gives them in this reading."""
     identity = {key: value for key, value in llm.identity().items() if key not in ("name", "revision")}
     return _name(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import readable
-from llmdiff.language import LanguageModel, ReadingConfig, condense, read_stack, term_count, tokenize
+from llmdiff.language import ExtractionConfig, LanguageModel, condense, extract_stack, term_count, tokenize
 from llmdiff.precompute.keys import terms_folder
 from llmdiff.precompute.store import Chunk, Store, check_room
 from llmdiff.progress import Progress
@@ -45,14 +45,14 @@ class LiveTerms:
         reading: how it is read.
     """
 
-    def __init__(self, llm: LanguageModel, reading: ReadingConfig) -> None:
+    def __init__(self, llm: LanguageModel, reading: ExtractionConfig) -> None:
         self.llm, self.reading = llm, reading
         self.count = term_count(reading, llm.block_count)
 
     def batch(self, captions: Sequence[str]) -> Batch:
         """Start (B, S, D), stack (G, B, S, D) and mask (B, S) of captions, float32, with zeros at padding."""
         tokens = tokenize(self.llm, list(captions), self.reading)
-        start, stack = read_stack(self.llm, tokens, self.reading)
+        start, stack = extract_stack(self.llm, tokens, self.reading)
         return start, condense(stack, self.reading, self.count), tokens.kept
 
 
@@ -67,7 +67,7 @@ class BlockTerms:
         cls,
         captions: Iterable[str],
         llm: LanguageModel,
-        reading: ReadingConfig,
+        reading: ExtractionConfig,
         parent: Path,
         report: Progress,
         groups: int | None = None,
@@ -127,7 +127,7 @@ def _padded(rows: list[Tensor]) -> Tensor:
     return padded
 
 
-def _lengths(texts: list[str], llm: LanguageModel, reading: ReadingConfig, at_once: int = 256) -> dict[str, int]:
+def _lengths(texts: list[str], llm: LanguageModel, reading: ExtractionConfig, at_once: int = 256) -> dict[str, int]:
     """How many tokens of each caption are kept."""
     counts: list[int] = []
     for i in range(0, len(texts), at_once):
@@ -163,7 +163,7 @@ def _batches(texts: Sequence[str], lengths: dict[str, int]) -> list[list[str]]:
 
 
 def _reader(
-    llm: LanguageModel, reading: ReadingConfig, count: int, lengths: dict[str, int]
+    llm: LanguageModel, reading: ExtractionConfig, count: int, lengths: dict[str, int]
 ) -> Callable[[Sequence[str]], Chunk]:
     """From captions to their start (N, D) and terms (N, G, D)."""
 
@@ -171,7 +171,7 @@ def _reader(
         starts, terms = [], []
         for batch in _batches(texts, lengths):
             tokens = tokenize(llm, batch, reading)
-            start, stack = read_stack(llm, tokens, reading)
+            start, stack = extract_stack(llm, tokens, reading)
             mask = tokens.kept
             starts.append(_half(start[mask], llm))
             terms.append(_half(condense(stack, reading, count)[:, mask].transpose(0, 1), llm))

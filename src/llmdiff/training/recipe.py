@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from llmdiff.adapter import RefinerConfig
 from llmdiff.data import Data
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import ReadingConfig
+from llmdiff.language import ExtractionConfig
 from llmdiff.models import Quantization
 from llmdiff.precompute.config import CacheConfig
 from llmdiff.training.lora import LoRASettings
@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     llm_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the LLM's weights")
     llm_quantization: Quantization | None = Field(None, description="of the LLM, for less memory; adds to its error")
     mode: Literal["augment", "replace"] = "augment"
-    reading: ReadingConfig = ReadingConfig()
+    reading: ExtractionConfig = ExtractionConfig()
     data: Annotated[Data, Field(discriminator="kind")]
     caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
     timesteps: Timesteps = "uniform"

@@ -1,6 +1,8 @@
-"""A block given each token and nothing else: "alone" of method.md section 1.
+"""The unconditional (context-free) output of a block, which is given each token and nothing else.
 
-Letters in shapes: B batch, S tokens, D LLM width, N the tokens that are read, over all prompts.
+docs/method.md section 1 subtracts it from the conditional output, that of the whole sequence.
+
+Letters in shapes: B batch, S tokens, D LLM width, N the tokens that have scores, over all prompts.
 """
 
 import inspect
@@ -9,25 +11,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache
 
 from llmdiff.errors import LLMDiffError
-
-SEQUENCE_BOUND = ("alibi", "shared_kv_states")
-"""Arguments of a block that are made for a whole sequence and cannot be folded: ALiBi's position biases (Bloom,
-Falcon-RW), and keys and values that blocks share (Gemma 4)."""
-
-UNKNOWN = "position_bias"
-"""The argument of blocks whose position biases are of their own kind and cannot be taken apart (MPT)."""
+from llmdiff.language.transformers_internals import (
+    ATTENTION_MASK,
+    SEQUENCE_BOUND,
+    UNKNOWN_BIAS,
+    hidden_states,
+    is_context,
+)
 
 
 @dataclass(frozen=True)
 class BlockCall:
-    """One block's call in a forward pass, with what it was given and what it returned.
+    """One block's call in a forward pass: its arguments and its conditional output.
 
     Attributes:
         block: the block.
-        arguments: what it was called with.
+        arguments: those of the call.
         input: (B, S, D), the hidden states that it was given.
         output: (B, S, D), the hidden states that it returned.
     """
@@ -39,7 +40,7 @@ class BlockCall:
 
     @classmethod
     def capture(cls, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> "BlockCall":
-        """The call that a forward hook was told of.
+        """Returns the call that a forward hook sees.
 
         Raises:
             LLMDiffError: if the hidden states are not one vector per token.
@@ -51,10 +52,10 @@ class BlockCall:
                 f"{type(block).__name__} does not pass one vector per token from block to block; "
                 "choose a language model with a single residual stream."
             )
-        return cls(block, arguments, hidden, _hidden_states(output))
+        return cls(block, arguments, hidden, hidden_states(output))
 
-    def alone(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """The block's output for single tokens, each seen by the block without any other.
+    def unconditional(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Returns the block's output for single tokens, each given to the block without any other.
 
         Args:
             rows: (N,) the prompt of each token.
@@ -66,10 +67,10 @@ class BlockCall:
         Raises:
             LLMDiffError: if the block's position biases cannot be taken apart.
         """
-        if self.arguments.arguments.get(UNKNOWN) is not None:
+        if self.arguments.arguments.get(UNKNOWN_BIAS) is not None:
             raise LLMDiffError(
                 f"{type(self.block).__name__} adds position biases of its own kind to its attention, "
-                "which the llmdiff extraction cannot read; choose another language model or extraction."
+                "which the llmdiff extraction cannot take apart; choose another language model or extraction."
             )
         rows, columns = rows.to(self.input.device), columns.to(self.input.device)
         if any(self.arguments.arguments.get(name) is not None for name in SEQUENCE_BOUND):
@@ -81,8 +82,7 @@ class BlockCall:
         batch, length = self.input.shape[:2]
 
         def fold(name: str, value: Any) -> Any:
-            unwanted = "mask" in name or isinstance(value, Cache)
-            return None if unwanted else fold_tokens(value, batch, length, rows, columns)
+            return None if is_context(name, value) else fold_tokens(value, batch, length, rows, columns)
 
         return self._run(fold)
 
@@ -91,10 +91,10 @@ class BlockCall:
         length, dtype = self.input.shape[1], self.input.dtype
         mask = torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=self.input.device)
         diagonal = mask.fill_diagonal_(0).expand(self.input.shape[0], 1, length, length)
-        return self._run(lambda name, value: diagonal if name == "attention_mask" else value)
+        return self._run(lambda name, value: diagonal if name == ATTENTION_MASK else value)
 
     def _run(self, change: Any) -> Tensor:
-        """The block called again with every argument changed, past its hooks."""
+        """Calls the block again with every argument changed, past its hooks."""
         signature = self.arguments.signature
         changed = inspect.BoundArguments(signature, self.arguments.arguments.copy())
         for name, value in self.arguments.arguments.items():
@@ -102,11 +102,11 @@ class BlockCall:
                 changed.arguments[name] = {key: change(key, inner) for key, inner in value.items()}
             else:
                 changed.arguments[name] = change(name, value)
-        return _hidden_states(self.block.forward(*changed.args, **changed.kwargs))
+        return hidden_states(self.block.forward(*changed.args, **changed.kwargs))
 
 
 def fold_tokens(value: Any, batch: int, length: int, rows: Tensor, columns: Tensor) -> Any:
-    """An argument of a block for N one-token sequences instead of a batch of B sequences of S tokens.
+    """Returns an argument of a block for N one-token sequences instead of a batch of B sequences of S tokens.
 
     A tensor with neighbouring dimensions (B or 1, S) gets (N, 1) in their place, one of shape (S,) keeps its first
     entry, and anything without a sequence dimension stays as it is. Containers are folded item by item.
@@ -132,7 +132,3 @@ def fold_tokens(value: Any, batch: int, length: int, rows: Tensor, columns: Tens
             chosen = tokens[rows if tokens.shape[0] == batch else torch.zeros_like(rows), columns]
             return chosen.unsqueeze(1).movedim((0, 1), (first, first + 1))
     return value
-
-
-def _hidden_states(output: Any) -> Tensor:
-    return output if isinstance(output, Tensor) else output[0]

@@ -1,10 +1,10 @@
-"""Reading an LLM's blocks in one forward pass (method.md section 1).
+"""Hidden-state extraction: the terms of an LLM's blocks, from one forward pass (docs/method.md section 1).
 
 Every extraction is a weighted sum of one term per block. The term is the context score for ``llmdiff`` and the
 block's output for the others, whose last term is the output of the final norm for ``last`` and each of whose terms is
 normalised for ``norm-mean``. Terms are numbered as the blocks run: term 0 belongs to the block that the paper calls T.
 
-Letters in shapes: B batch, S tokens, D LLM width, T blocks, N the tokens that are read, over all prompts.
+Letters in shapes: B batch, S tokens, D LLM width, T blocks, N the tokens that have scores, over all prompts.
 """
 
 import threading
@@ -17,46 +17,55 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language.alone import BlockCall
-from llmdiff.language.config import ReadingConfig
+from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
-from llmdiff.language.prefix import cache_options, prefix_cache
+from llmdiff.language.prefix import prefix_cache
+from llmdiff.language.transformers_internals import cache_options
+from llmdiff.language.unconditional import BlockCall
+
+Take = Callable[[int, Tensor], None]  # called with the number of a block and its term
 
 EPSILON = 1e-6
 """Added to a root mean square before the division by it, so that a vector of 0 stays 0."""
 
 _ONE_PASS = threading.RLock()
-"""One pass at a time: the hooks of another thread's pass would answer to this one's blocks."""
+"""One pass at a time: hooks see the blocks' calls of every thread."""
 
 
-def read_stack(llm: LanguageModel, tokens: Tokens, config: ReadingConfig) -> tuple[Tensor, Tensor]:
-    """The start and all terms, for training g without running the LLM again.
+def extract_stack(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) -> tuple[Tensor, Tensor]:
+    """Returns the start and all terms, from which g can be trained without running the LLM again.
 
     Args:
         llm: the LLM.
         tokens: (B, S), of which the template's first ``skip`` are cut off.
-        config: how to read.
+        config: the extraction.
 
     Returns:
         start (B, S - skip, D) and stack (T, B, S - skip, D), float32, exact zeros at padding, without gradients.
+
+    Raises:
+        LLMDiffError: if the LLM does not have the extraction, or its numbers are not finite.
     """
     terms: list[Tensor] = []
-    start = _walk(llm, tokens, config, lambda index, term: terms.append(term))
+    start = _extract(llm, tokens, config, lambda index, term: terms.append(term))
     return start, torch.stack([term.to(start.device) for term in terms])
 
 
-def read_sum(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, weights: Tensor) -> Tensor:
-    """``c^T + Σ_i w_i · term_i`` in the memory of one term, for inference (method.md section 2, without noise).
+def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, weights: Tensor) -> Tensor:
+    """Returns ``c^T + Σ_i w_i · term_i`` in the memory of one term, as in docs/method.md section 2 without noise.
 
     Args:
         llm: the LLM.
         tokens: (B, S), of which the template's first ``skip`` are cut off.
-        config: how to read.
+        config: the extraction.
         weights: (T,), see `TextEncoding.weights`.
 
     Returns:
         (B, S - skip, D), float32, exact zeros at padding, without gradients.
+
+    Raises:
+        LLMDiffError: if the LLM does not have the extraction, or its numbers are not finite.
     """
     factors = weights.tolist()
     total = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
@@ -64,24 +73,24 @@ def read_sum(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, weights:
     def add(index: int, term: Tensor) -> None:
         total.add_(term.to(total.device), alpha=factors[index])
 
-    return total + _walk(llm, tokens, config, add)
+    return total + _extract(llm, tokens, config, add)
 
 
 class Terms(Protocol):
-    """From one block's call after the other to its term (B, S - skip, D)."""
+    """Turns the calls of the blocks, one after the other, into their terms (B, S - skip, D)."""
 
     def __call__(self, call: BlockCall) -> Tensor: ...
 
 
 class Scores:
-    """The context scores s_t (method.md section 1), differenced and normalised as the config says.
+    """The context scores s_t (docs/method.md section 1), differenced and normalised as the config says.
 
     Only real tokens after the first of each sequence are computed: the first one's score is 0 by definition.
     With ``score="difference"`` the first block, which has no neighbour before it, keeps its ``residual`` score
     **[choice]**: so the T differences still determine the T scores.
     """
 
-    def __init__(self, tokens: Tokens, config: ReadingConfig, continued: bool) -> None:
+    def __init__(self, tokens: Tokens, config: ExtractionConfig, continued: bool) -> None:
         self.config = config
         self.shape = tokens.kept.shape
         self.skip = tokens.skip
@@ -97,10 +106,11 @@ class Scores:
         return scores
 
     def _context_score(self, call: BlockCall) -> Tensor:
-        """together - alone, in which the block's input cancels: (N, D)."""
-        together, alone = call.output[self.rows, self.columns], call.alone(self.rows, self.columns)
-        precise = torch.promote_types(together.dtype, torch.float32)
-        return (together.to(precise) - alone.to(precise)).float()
+        """conditional - unconditional, in which the block's input cancels: (N, D)."""
+        conditional = call.output[self.rows, self.columns]
+        unconditional = call.unconditional(self.rows, self.columns)
+        precise = torch.promote_types(conditional.dtype, torch.float32)
+        return (conditional.to(precise) - unconditional.to(precise)).float()
 
     def _differ(self, score: Tensor) -> Tensor:
         """s'_t = s_{t+1} - s_t, where t+1 is the block that ran before block t."""
@@ -121,7 +131,7 @@ def unit_rms(x: Tensor) -> Tensor:
 class States:
     """The blocks' outputs, each LayerNormed without affine parameters for ``norm-mean``."""
 
-    def __init__(self, tokens: Tokens, config: ReadingConfig) -> None:
+    def __init__(self, tokens: Tokens, config: ExtractionConfig) -> None:
         self.tokens = tokens
         self.normed = config.extraction == "norm-mean"
 
@@ -135,25 +145,26 @@ class States:
 
 
 @torch.no_grad()
-def _walk(llm: LanguageModel, tokens: Tokens, config: ReadingConfig, take: Callable[[int, Tensor], None]) -> Tensor:
-    """One forward pass that hands every block's term to ``take`` and returns the start (B, S - skip, D).
+def _extract(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, take: Take) -> Tensor:
+    """Runs one forward pass that hands every block's term to ``take``, and returns the start (B, S - skip, D).
 
     Where the keys and values of the template's prefix are known, only what follows it is run.
     """
-    llm.check(config)
+    llm.check_extraction(config)
     model, blocks = llm.model, llm.blocks
     with _ONE_PASS:
         ids, mask = tokens.ids.to(llm.device), tokens.mask.to(llm.device)
         cache = prefix_cache(llm, ids, tokens.skip)
         skip = tokens.skip if cache is None else 0
         begin = tokens.skip - skip
-        walk = _Walk(llm, Tokens(ids[:, begin:], mask[:, begin:], skip), config, take, continued=begin > 0)
-        with _hooked(blocks, walk):
+        rest = Tokens(ids[:, begin:], mask[:, begin:], skip)
+        extraction = _Extraction(llm, rest, config, take, continued=begin > 0)
+        with _hooked(blocks, extraction):
             options = cache_options(model, cache)
             final = model(input_ids=ids[:, begin:], attention_mask=mask.long(), **options)[0]
         _check_finite(llm, final[mask[:, begin:].bool()])
-        walk.finish(final)
-    return walk.start
+        extraction.finish(final)
+    return extraction.start
 
 
 def _check_finite(llm: LanguageModel, states: Tensor) -> None:
@@ -164,15 +175,15 @@ def _check_finite(llm: LanguageModel, states: Tensor) -> None:
         raise LLMDiffError(f"{llm.name} comes to numbers that are not finite in {dtype}: {remedy}.")
 
 
-class _Walk:
-    """The state of one pass; ``continued`` where it goes on after a prefix that has been read before."""
+class _Extraction:
+    """The state of one pass; ``continued`` where it goes on from the keys and values of a prefix."""
 
     def __init__(
         self,
         llm: LanguageModel,
         tokens: Tokens,
-        config: ReadingConfig,
-        take: Callable[[int, Tensor], None],
+        config: ExtractionConfig,
+        take: Take,
         continued: bool,
     ) -> None:
         self.tokens = tokens
@@ -185,7 +196,7 @@ class _Walk:
         self.start = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
 
     def block(self, index: int, call: BlockCall) -> None:
-        """Take the term of a block that has just run; the first one's input is the token embedding."""
+        """Takes the term of a block that has just run; the first one's input is the token embedding."""
         if index == 0 and self.embedded:
             embedding = _kept(call.input, self.tokens)
             self.start = unit_rms(embedding) if self.normalised else embedding
@@ -193,7 +204,7 @@ class _Walk:
             self.take(index, self.terms(call))
 
     def finish(self, final: Tensor) -> None:
-        """Take the output (B, S, D) of the final norm as the last term, where the extraction asks for it."""
+        """Takes the output (B, S, D) of the final norm as the last term, where the extraction asks for it."""
         if self.final is not None:
             self.take(self.final, _kept(final, self.tokens))
 
@@ -201,18 +212,18 @@ class _Walk:
 class _Hook:
     """A forward hook of one block."""
 
-    def __init__(self, walk: _Walk, index: int) -> None:
-        self.walk = walk
+    def __init__(self, extraction: _Extraction, index: int) -> None:
+        self.extraction = extraction
         self.index = index
 
     def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        self.walk.block(self.index, BlockCall.capture(block, args, kwargs, output))
+        self.extraction.block(self.index, BlockCall.capture(block, args, kwargs, output))
 
 
 @contextmanager
-def _hooked(blocks: nn.ModuleList, walk: _Walk) -> Iterator[None]:
-    """Every block tells the walk of its calls."""
-    handles = [block.register_forward_hook(_Hook(walk, i), with_kwargs=True) for i, block in enumerate(blocks)]
+def _hooked(blocks: nn.ModuleList, extraction: _Extraction) -> Iterator[None]:
+    """Within this context the extraction sees the calls of every block."""
+    handles = [block.register_forward_hook(_Hook(extraction, i), with_kwargs=True) for i, block in enumerate(blocks)]
     try:
         yield
     finally:
@@ -226,6 +237,6 @@ def _padding(tokens: Tokens, like: Tensor) -> Tensor:
 
 
 def _kept(states: Tensor, tokens: Tokens) -> Tensor:
-    """Hidden states (B, S, D) to (B, S - skip, D) in float32, 0 at padding."""
+    """Hidden states (B, S, D) without the template's prefix: (B, S - skip, D) in float32, 0 at padding."""
     kept = states[:, tokens.skip :].float()
     return kept.masked_fill(_padding(tokens, kept), 0)

@@ -1,4 +1,4 @@
-"""Block scores against a slow reference, and what they must hold to (method.md section 1)."""
+"""Block scores against a slow reference, and what they must hold to (docs/method.md section 1)."""
 
 import copy
 from concurrent.futures import ThreadPoolExecutor
@@ -8,16 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import (
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedTokenizerFast
 
 from language.families import build
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import LanguageModel, ReadingConfig, TextEncoding, Tokens, read_stack, read_sum, tokenize
-from llmdiff.language.alone import fold_tokens
+from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, Tokens, extract_stack, extract_sum, tokenize
+from llmdiff.language.unconditional import fold_tokens
 
-PLAIN = ReadingConfig(normalise="none")
+PLAIN = ExtractionConfig(normalise="none")
 PROMPTS = ["a cat sat", "a", "the cat on a mat, at noon"]
 EXTRACTIONS = ["llmdiff", "last", "penultimate", "layer:2", "mean", "norm-mean", "weighted"]
 
@@ -32,17 +30,17 @@ def whole(ids: Tensor) -> Tokens:
 
 def test_start_is_the_embedding(tiny_llm: LanguageModel) -> None:
     tokens = tokenize(tiny_llm, PROMPTS, PLAIN)
-    start, _ = read_stack(tiny_llm, tokens, PLAIN)
+    start, _ = extract_stack(tiny_llm, tokens, PLAIN)
     embeds = tiny_llm.model.get_input_embeddings()(tokens.ids)
     assert torch.equal(start, embeds * tokens.mask.unsqueeze(-1))
-    zeros, _ = read_stack(tiny_llm, tokens, PLAIN.model_copy(update={"start": "zeros"}))
+    zeros, _ = extract_stack(tiny_llm, tokens, PLAIN.model_copy(update={"start": "zeros"}))
     assert not zeros.any()
 
 
 def test_rms_scales_the_start_too(tiny_llm: LanguageModel) -> None:
     tokens = tokenize(tiny_llm, ["a red cat", "dog"], PLAIN)
-    plain, _ = read_stack(tiny_llm, tokens, PLAIN)
-    start, _ = read_stack(tiny_llm, tokens, ReadingConfig())
+    plain, _ = extract_stack(tiny_llm, tokens, PLAIN)
+    start, _ = extract_stack(tiny_llm, tokens, ExtractionConfig())
     torch.testing.assert_close(
         start[tokens.mask].square().mean(-1), torch.ones(int(tokens.mask.sum())), rtol=1e-3, atol=0
     )
@@ -54,42 +52,42 @@ def test_rms_scales_the_start_too(tiny_llm: LanguageModel) -> None:
 @pytest.mark.parametrize("extraction", ["llmdiff", "last", "mean"])
 def test_numbers_that_a_dtype_does_not_hold_are_told(tiny_llm: LanguageModel, extraction: str) -> None:
     """As Gemma 3's residuals in float16; padding, whose numbers nobody reads, does not count."""
-    config = ReadingConfig(extraction=extraction)
+    config = ExtractionConfig(extraction=extraction)
     llm = LanguageModel.from_model(copy.deepcopy(tiny_llm.model).half(), tiny_llm.tokenizer, name="tiny")
     tokens = tokenize(llm, PROMPTS, config)
-    read_sum(llm, tokens, config, torch.ones(llm.block_count))
+    extract_sum(llm, tokens, config, torch.ones(llm.block_count))
     llm.model.embed_tokens.weight.data[:] = 60000.0
     llm.blocks[1].mlp.down_proj.weight.data[:] = 60000.0
     with pytest.raises(LLMDiffError, match="tiny comes to numbers that are not finite in float16: load it in bfloat16"):
-        read_sum(llm, tokens, config, torch.ones(llm.block_count))
+        extract_sum(llm, tokens, config, torch.ones(llm.block_count))
     llm.model.float()
     llm.blocks[1].mlp.down_proj.weight.data[0, 0] = float("nan")
     with pytest.raises(LLMDiffError, match="not finite in float32: its weights are damaged"):
-        read_sum(llm, tokens, config, torch.ones(llm.block_count))
+        extract_sum(llm, tokens, config, torch.ones(llm.block_count))
 
 
 @pytest.mark.parametrize("score", ["residual", "difference"])
 @pytest.mark.parametrize("normalise", ["none", "rms"])
 def test_a_later_token_changes_no_earlier_score(tiny_llm: LanguageModel, score: Any, normalise: Any) -> None:
-    config = ReadingConfig(score=score, normalise=normalise)
+    config = ExtractionConfig(score=score, normalise=normalise)
     ids = random_ids()
     changed = ids.clone()
     changed[0, 6] += 1
-    _, before = read_stack(tiny_llm, whole(ids), config)
-    _, after = read_stack(tiny_llm, whole(changed), config)
+    _, before = extract_stack(tiny_llm, whole(ids), config)
+    _, after = extract_stack(tiny_llm, whole(changed), config)
     torch.testing.assert_close(after[:, :, :6], before[:, :, :6], rtol=1e-4, atol=1e-5)
     assert (after[:, :, 6:] - before[:, :, 6:]).abs().amax((0, 1, 3)).min() > 1e-3
 
 
 @pytest.mark.parametrize("extraction", EXTRACTIONS)
 def test_a_prompt_alone_equals_the_prompt_in_a_batch(tiny_llm: LanguageModel, extraction: str) -> None:
-    config = ReadingConfig(extraction=extraction)
+    config = ExtractionConfig(extraction=extraction)
     tokens = tokenize(tiny_llm, PROMPTS, config)
-    start, stack = read_stack(tiny_llm, tokens, config)
+    start, stack = extract_stack(tiny_llm, tokens, config)
     for row, prompt in enumerate(PROMPTS):
         own = tokenize(tiny_llm, [prompt], config)
         length = own.ids.shape[1]
-        own_start, own_stack = read_stack(tiny_llm, own, config)
+        own_start, own_stack = extract_stack(tiny_llm, own, config)
         torch.testing.assert_close(start[row, :length], own_start[0], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(stack[:, row, :length], own_stack[:, 0], rtol=1e-4, atol=1e-4)
         assert not stack[:, row, length:].any()
@@ -99,25 +97,25 @@ def test_a_prompt_alone_equals_the_prompt_in_a_batch(tiny_llm: LanguageModel, ex
 @pytest.mark.parametrize("score", ["residual", "difference"])
 @pytest.mark.parametrize("extraction", EXTRACTIONS)
 def test_the_sum_equals_the_weighted_stack(tiny_llm: LanguageModel, extraction: str, score: Any) -> None:
-    config = ReadingConfig(extraction=extraction, score=score, template="Say: {prompt}")
+    config = ExtractionConfig(extraction=extraction, score=score, template="Say: {prompt}")
     tokens = tokenize(tiny_llm, PROMPTS, config)
     weights = torch.randn(tiny_llm.block_count, generator=torch.Generator().manual_seed(1))
-    start, stack = read_stack(tiny_llm, tokens, config)
+    start, stack = extract_stack(tiny_llm, tokens, config)
     expected = start + sum(weight * term for weight, term in zip(weights, stack, strict=True))
-    torch.testing.assert_close(read_sum(tiny_llm, tokens, config, weights), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(extract_sum(tiny_llm, tokens, config, weights), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_difference_is_the_neighbour_before_minus_the_block(tiny_llm: LanguageModel) -> None:
     tokens = tokenize(tiny_llm, PROMPTS, PLAIN)
-    _, scores = read_stack(tiny_llm, tokens, PLAIN)
-    _, differences = read_stack(tiny_llm, tokens, ReadingConfig(score="difference", normalise="none"))
+    _, scores = extract_stack(tiny_llm, tokens, PLAIN)
+    _, differences = extract_stack(tiny_llm, tokens, ExtractionConfig(score="difference", normalise="none"))
     torch.testing.assert_close(differences[0], scores[0])
     torch.testing.assert_close(differences[1:], scores[:-1] - scores[1:])
 
 
 def test_rms_normalised_scores_have_unit_size_or_are_zero(tiny_llm: LanguageModel) -> None:
-    tokens = tokenize(tiny_llm, PROMPTS, ReadingConfig())
-    _, stack = read_stack(tiny_llm, tokens, ReadingConfig())
+    tokens = tokenize(tiny_llm, PROMPTS, ExtractionConfig())
+    _, stack = extract_stack(tiny_llm, tokens, ExtractionConfig())
     sizes = stack.square().mean(-1).sqrt()
     later = tokens.mask.clone()
     later[:, 0] = False
@@ -131,9 +129,9 @@ def test_states_are_what_transformers_calls_hidden_states(tiny_llm: LanguageMode
     states = out.hidden_states
 
     def read(extraction: str) -> Tensor:
-        config = ReadingConfig(extraction=extraction)
+        config = ExtractionConfig(extraction=extraction)
         weights = TextEncoding(config, tiny_llm.width, tiny_llm.block_count).weights()
-        return read_sum(tiny_llm, tokens, config, weights.detach())
+        return extract_sum(tiny_llm, tokens, config, weights.detach())
 
     torch.testing.assert_close(read("last"), out.last_hidden_state)
     torch.testing.assert_close(read("penultimate"), states[-2])
@@ -147,12 +145,12 @@ def test_states_are_what_transformers_calls_hidden_states(tiny_llm: LanguageMode
 
 
 def test_cutting_a_prefix_leaves_the_rest_as_it_was(tiny_llm: LanguageModel) -> None:
-    tokens = tokenize(tiny_llm, PROMPTS, ReadingConfig(template="Say: {prompt}"))
+    tokens = tokenize(tiny_llm, PROMPTS, ExtractionConfig(template="Say: {prompt}"))
     uncut = Tokens(tokens.ids, tokens.mask)
     assert tokens.skip == 4
-    for config in (PLAIN, ReadingConfig(extraction="mean")):
-        start, stack = read_stack(tiny_llm, tokens, config)
-        whole_start, whole_stack = read_stack(tiny_llm, uncut, config)
+    for config in (PLAIN, ExtractionConfig(extraction="mean")):
+        start, stack = extract_stack(tiny_llm, tokens, config)
+        whole_start, whole_stack = extract_stack(tiny_llm, uncut, config)
         torch.testing.assert_close(stack, whole_stack[:, :, 4:])
         torch.testing.assert_close(start, whole_start[:, 4:])
         assert stack[:, :, 0].any() or config is not PLAIN
@@ -163,18 +161,18 @@ def test_half_precision_scores_are_summed_in_float32(tokenizer: PreTrainedTokeni
     exact = LanguageModel.from_model(copy.deepcopy(model), tokenizer, "exact")
     coarse = LanguageModel.from_model(model.to(torch.bfloat16), tokenizer, "coarse")
     tokens, weights = whole(random_ids()), torch.ones(3)
-    total = read_sum(coarse, tokens, PLAIN, weights)
-    expected = read_sum(exact, tokens, PLAIN, weights)
+    total = extract_sum(coarse, tokens, PLAIN, weights)
+    expected = extract_sum(exact, tokens, PLAIN, weights)
     assert total.dtype == torch.float32
     assert (total - expected).norm() < 0.05 * expected.norm()
 
 
-def test_reading_leaves_no_trace_and_survives_an_error(tiny_llm: LanguageModel) -> None:
+def test_an_extraction_leaves_no_trace_and_survives_an_error(tiny_llm: LanguageModel) -> None:
     before = [list(block._forward_hooks) for block in tiny_llm.blocks]
     with pytest.raises(IndexError):
-        read_stack(tiny_llm, whole(torch.tensor([[1, 10_000]])), PLAIN)
+        extract_stack(tiny_llm, whole(torch.tensor([[1, 10_000]])), PLAIN)
     assert [list(block._forward_hooks) for block in tiny_llm.blocks] == before
-    start, stack = read_stack(tiny_llm, whole(random_ids()), PLAIN)
+    start, stack = extract_stack(tiny_llm, whole(random_ids()), PLAIN)
     assert not stack.requires_grad
     assert not stack.is_inference()
     assert [list(block._forward_hooks) for block in tiny_llm.blocks] == before
@@ -183,10 +181,10 @@ def test_reading_leaves_no_trace_and_survives_an_error(tiny_llm: LanguageModel) 
 
 def test_two_threads_read_one_llm_at_once(tiny_llm: LanguageModel) -> None:
     tokens = [tokenize(tiny_llm, [prompt], PLAIN) for prompt in ("a cat sat on a mat", "a dog")]
-    expected = [read_stack(tiny_llm, t, PLAIN)[1] for t in tokens]
+    expected = [extract_stack(tiny_llm, t, PLAIN)[1] for t in tokens]
 
     def read(index: int) -> Tensor:
-        return read_stack(tiny_llm, tokens[index % 2], PLAIN)[1]
+        return extract_stack(tiny_llm, tokens[index % 2], PLAIN)[1]
 
     with ThreadPoolExecutor(4) as pool:
         for index, stack in enumerate(pool.map(read, range(40))):
