@@ -68,4 +68,4 @@ def test_other_scenes_have_another_identity():
     names = [[one.identity(i) for i in range(6)] for one in scenes]
     assert names[0] == names[1]
     assert len({*names[0], *names[2]}) == 12
-    assert scenes[0].pixels(1).shape == (3, *scenes[0].size(1)) == (3, *scenes[0].size_conditioning(1).size)
+    assert scenes[0].pixels(1).shape == (3, *scenes[0].size(1)) == (3, *scenes[0].size_conditioning(1).target_size)
