@@ -24,7 +24,7 @@ from embedded_base import data, modules
 from embedded_base.layout import LayoutReadout, layout
 from embedded_base.progress import Progress
 from llmdiff.files import written_whole
-from llmdiff.generation.provenance import content_hash
+from llmdiff.hashing import values_hash
 from llmdiff.scenes.captions import plain_caption
 from llmdiff.scenes.description import Detail
 from llmdiff.scenes.scene import Scene
@@ -97,7 +97,7 @@ class BaseTask:
 @torch.no_grad()
 def scene_latents(vae: Any, count: int, folder: Path) -> Tensor:
     """Scaled latents of the first `count` training scenes, float16 (count, 8, 16, 16); kept in `folder`, per VAE."""
-    cache = folder / f"latents-{count}-{content_hash(vae.state_dict().items())[:12]}.npy"
+    cache = folder / f"latents-{count}-{values_hash(vae.state_dict().items())[:12]}.npy"
     if cache.exists():
         return torch.from_numpy(np.load(cache))
     batches = []

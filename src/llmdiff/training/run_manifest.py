@@ -1,6 +1,5 @@
 """What a run notes in its folder, so that it is resumed only as what it was: its recipe, and its data in hashes."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from llmdiff.data import Captioned
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
+from llmdiff.hashing import lines_hash
 from llmdiff.sources import reason
 from llmdiff.training import checkpoint
 from llmdiff.training.recipe import Recipe
@@ -120,7 +120,4 @@ def _binding(recipe: Recipe) -> dict[str, Any]:
 
 
 def _hash(rows: Iterable[Any]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(row).encode() + b"\n")
-    return digest.hexdigest()[:16]
+    return lines_hash(rows)[:16]

@@ -1,6 +1,5 @@
 """Held-out pictures: which are never trained on, and the losses on them, level of noise by level of noise."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from llmdiff.data import Captioned, SizeConditioning
 from llmdiff.errors import LLMDiffError
+from llmdiff.hashing import text_hash
 from llmdiff.training.noise import coefficients, target
 from llmdiff.training.objective import AdapterObjective, squared_errors
 from llmdiff.training.processes import all_reduce_sum, local_shard
@@ -56,7 +56,7 @@ def split(data: Captioned, share: float, seed: int) -> tuple[Captioned, Captione
     """
     if not share:
         return data, None
-    captions = sorted({texts[0] for texts in data.wordings}, key=lambda text: _hash(seed, text))
+    captions = sorted({texts[0] for texts in data.wordings}, key=lambda text: text_hash(f"{seed} {text}"))
     held = set(captions[: max(1, round(share * len(captions)))])
     if len(held) == len(captions):
         raise LLMDiffError(
@@ -64,10 +64,6 @@ def split(data: Captioned, share: float, seed: int) -> tuple[Captioned, Captione
         )
     sides = [[i for i, texts in enumerate(data.wordings) if (texts[0] in held) == side] for side in (False, True)]
     return Part(data, sides[0]), Part(data, sides[1])
-
-
-def _hash(seed: int, text: str) -> bytes:
-    return hashlib.sha256(f"{seed} {text}".encode(errors="surrogatepass")).digest()
 
 
 class Validation:
