@@ -63,7 +63,9 @@ class BaseTask:
         captions = [self._caption(int(i), detail) for i in indices]
         z = self.latents[indices % len(self.latents)].float()
         noise = rng.normal(*z.shape[1:])
-        t = draw_timesteps("high", self.scheduler.config.num_train_timesteps, rng, late=0.75 if course else 0.0)
+        t = draw_timesteps(
+            "high", self.scheduler.config.num_train_timesteps, rng, high_noise_share=0.75 if course else 0.0
+        )
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast(self.precision), attention_kernels(z, self.unet):
             context = self.text_encoder(modules.token_ids(self.tokenizer, captions)).last_hidden_state

@@ -33,7 +33,7 @@ def write_recipe(folder: Path, places: Places, family: str, distil_layers: int) 
         "mode": "replace",
         "data": {"kind": "folder", "path": str(folder / "data")},
         "precision": "float32",
-        "distil_layers": distil_layers,
+        "objective": {"distil_layers": distil_layers},
         "loop": {"steps": 20, "batch_size": 4, "learning_rate": 3e-2, "warmup": 0, "log_every": 1, "ema": 0},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -68,7 +68,7 @@ def test_layers_that_read_different_texts_are_refused(make):
         return args, kwargs | {"encoder_hidden_states": kwargs["encoder_hidden_states"].clone()}
 
     layers(task)[1].register_forward_pre_hook(copied, with_kwargs=True)
-    with pytest.raises(LLMDiffError, match=r"read different texts.*use distil in place of distil_layers"):
+    with pytest.raises(LLMDiffError, match=r"read different texts.*use objective.distil in place"):
         task.loss(np.arange(4), 0, Streams(0, range(4)))
 
 

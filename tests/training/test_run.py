@@ -190,7 +190,7 @@ def test_a_run_is_not_overwritten_nor_continued_unasked(recipe, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("option", "key"), [("loop.steps=9", "loop"), ("data.captions=7", "data"), ("mode=augment", "mode")]
+    ("option", "key"), [("loop.steps=9", "loop.steps"), ("data.captions=7", "data.captions"), ("mode=augment", "mode")]
 )
 def test_a_run_is_resumed_by_its_own_recipe_only(recipe, monkeypatch, option, key):
     interrupted(recipe, monkeypatch)

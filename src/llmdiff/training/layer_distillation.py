@@ -116,7 +116,7 @@ def layer_errors(
         if not wanted.shares_its_text:
             raise LLMDiffError(
                 f"The layers of {type(denoiser).__name__} read different texts, so they cannot be taught one by one: "
-                "use distil in place of distil_layers."
+                "use objective.distil in place of objective.distil_layers."
             )
         said = ask(wanted, heard)
     return relative_errors(said, wanted.outputs)

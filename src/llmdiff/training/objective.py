@@ -48,11 +48,11 @@ class AdapterObjective:
         precision: torch.dtype,
     ) -> None:
         self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
-        self.recipe, self.precision = recipe, precision
+        self.recipe, self.settings, self.precision = recipe, recipe.objective, precision
         self.ahead: Prefetcher | None = None
         self.base = BaseModel(pipe)
         self.device = self.base.denoiser.device
-        self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.caption_dropout)
+        self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.objective.caption_dropout)
         self._parameters = dict(adapter.trainable_parameters())
         self._lora = [p.requires_grad_() for p in lora_parameters(self.base.denoiser)]
         self.module: nn.Module = adapter
@@ -70,7 +70,7 @@ class AdapterObjective:
         groups: list[dict[str, Any]] = [
             {"params": matrices},
             {"params": vectors, "weight_decay": 0.0},
-            {"params": scalars, "weight_decay": 0.0, "rate": self.recipe.scalar_rate},
+            {"params": scalars, "weight_decay": 0.0, "rate": self.settings.scalar_rate},
         ]
         if self.recipe.lora:
             groups.append({"params": self._lora, "rate": self.recipe.lora.rate})
@@ -112,9 +112,9 @@ class AdapterObjective:
             self.ahead.go_to(step)
         z = self.latents[pictures].to(self.device).float()
         schedule = self.base.schedule
-        noise = draw_noise(z.shape, self.recipe.noise_offset, rng).to(z)
+        noise = draw_noise(z.shape, self.settings.noise_offset, rng).to(z)
         count = schedule.config.num_train_timesteps
-        t = draw_timesteps(self.recipe.timesteps, count, rng, self.recipe.late).to(z.device)
+        t = draw_timesteps(self.settings.timesteps, count, rng, self.settings.high_noise_share).to(z.device)
         noisy = schedule.add_noise(z, noise, t)
 
         def told() -> Tensor:
@@ -125,13 +125,13 @@ class AdapterObjective:
         def heard() -> Tensor:
             return self.prediction(noisy, t, captions, rng, frames)
 
-        if step < self.recipe.distil_layers:
+        if step < self.settings.distil_layers:
             layers = [self.base.denoiser.get_submodule(path) for path in self.adapter.named_branches()]
             return layer_errors(self.base.denoiser, layers, told, heard).mean()
-        wanted = told() if step < self.recipe.distil else target(schedule, z, noise, t)
+        wanted = told() if step < self.settings.distil else target(schedule, z, noise, t)
         errors = squared_errors(heard(), wanted)
-        if self.recipe.min_snr is not None:
-            errors = errors * min_snr_weights(schedule, t, self.recipe.min_snr)
+        if self.settings.min_snr is not None:
+            errors = errors * min_snr_weights(schedule, t, self.settings.min_snr)
         return errors.mean()
 
     def prediction(
