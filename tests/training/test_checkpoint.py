@@ -173,17 +173,17 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path, monkeypatch):
 
 
 def test_the_optimizer_comes_back_to_the_bit(tmp_path):
-    task = Regression()
-    names_of = {p: name for name, p in task.module.named_parameters()}
-    optimizer = torch.optim.AdamW(task.module.parameters(), fused=True)
+    objective = Regression()
+    names_of = {p: name for name, p in objective.module.named_parameters()}
+    optimizer = torch.optim.AdamW(objective.module.parameters(), fused=True)
     for step in range(3):
         optimizer.zero_grad()
-        task.loss(np.arange(4), step, Streams(0, range(4))).backward()
+        objective.loss(np.arange(4), step, Streams(0, range(4))).backward()
         optimizer.step()
     path = checkpoint.save(tmp_path, 3, checkpoint.optimizer_tensors(optimizer, names_of), {})
-    fresh = torch.optim.AdamW(task.module.parameters(), fused=True)
+    fresh = torch.optim.AdamW(objective.module.parameters(), fused=True)
     checkpoint.restore_optimizer(fresh, names_of, checkpoint.load(path)[0])
-    trained = [p for p in task.module.parameters() if p.requires_grad]
+    trained = [p for p in objective.module.parameters() if p.requires_grad]
     assert set(fresh.state) == set(trained)
     for p in trained:
         assert fresh.state[p].keys() == optimizer.state[p].keys() == {"step", "exp_avg", "exp_avg_sq"}

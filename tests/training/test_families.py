@@ -49,9 +49,9 @@ def test_twenty_steps_of_a_recipe_learn_a_batch(
     loss = AdapterObjective.loss
     same = np.arange(4)
 
-    def overfit(task: AdapterObjective, *_: Any) -> Any:
+    def overfit(objective: AdapterObjective, *_: Any) -> Any:
         """The same batch, timesteps and noise in every step."""
-        return loss(task, same, 0, Streams(0, same))
+        return loss(objective, same, 0, Streams(0, same))
 
     monkeypatch.setattr(AdapterObjective, "loss", overfit)
     summary = train(write_recipe(tmp_path, places, family, distil_layers))

@@ -149,9 +149,9 @@ def test_the_llm_is_in_memory_only_while_it_reads(tmp_path, places, monkeypatch,
     waiting: list[bool] = []
     loss = AdapterObjective.loss
 
-    def watched(task: AdapterObjective, *args: Any) -> torch.Tensor:
-        waiting.append(task.adapter.llm.is_offloaded)
-        return loss(task, *args)
+    def watched(objective: AdapterObjective, *args: Any) -> torch.Tensor:
+        waiting.append(objective.adapter.llm.is_offloaded)
+        return loss(objective, *args)
 
     monkeypatch.setattr(AdapterObjective, "loss", watched)
     train(write_recipe(tmp_path, places, cache={"terms": kept}))

@@ -32,13 +32,13 @@ class Scenes:
         self.data = data
         written = [self._caption(i) for i in range(data.captions)]
         self._facts = [description.facts() for description, _ in written]
-        self.wordings = [(text,) for _, text in written] * data.pictures
-        self.base_wordings = [(plain_text(description),) for description, _ in written] * data.pictures
-        self.weights = [data.weight] * len(self.wordings)
+        self.captions = [(text,) for _, text in written] * data.pictures
+        self.teacher_captions = [(plain_text(description),) for description, _ in written] * data.pictures
+        self.weights = [data.weight] * len(self.captions)
         self.skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.wordings)
+        return len(self.captions)
 
     def size(self, index: int) -> Size:
         return _SIZE

@@ -80,7 +80,7 @@ def facts_of(data: Captioned, held: Captioned | None) -> dict[str, Any]:
     parts = [data, held] if held else [data]
     return {
         "number of pictures": sum(map(len, parts)),
-        "captions": _hash([*texts] for part in parts for texts in (*part.wordings, *part.base_wordings)),
+        "captions": _hash([*texts] for part in parts for texts in (*part.captions, *part.teacher_captions)),
         "weights": _hash(weight for part in parts for weight in part.weights),
         "number of pictures held out": len(held) if held else 0,
         "pictures": _hash(part.identity(i) for part in parts for i in range(len(part))),

@@ -1,4 +1,4 @@
-"""A task of four captioned random latents on a tiny real Stable Diffusion, for tests."""
+"""An objective of four captioned random latents on a tiny real Stable Diffusion, for tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +24,8 @@ class Listed:
     """The captions, which the base model's own text encoder gets in upper case."""
 
     def __init__(self) -> None:
-        self.wordings = [(text,) for text in CAPTIONS]
-        self.base_wordings = [(text.upper(),) for text in CAPTIONS]
+        self.captions = [(text,) for text in CAPTIONS]
+        self.teacher_captions = [(text.upper(),) for text in CAPTIONS]
         self.weights = [1.0] * len(CAPTIONS)
         self.skipped = ()
 
@@ -46,7 +46,7 @@ class Listed:
 
 
 def maker(llm: LanguageModel, folder: Path) -> Make:
-    """Makes such tasks; what is given beside prediction type and reading are keys of the recipe
+    """Makes such objectives; what is given beside prediction type and reading are keys of the recipe
     or of its objective."""
 
     def make(
