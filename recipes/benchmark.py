@@ -112,13 +112,13 @@ class Ready:
 def measure(setting: Setting, case: str) -> Figures:
     """Runs one case beside the floor, in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        task = _task(setting, CASES.get(case, CacheConfig()), Path(folder))
-        floor = _floor(task)
+        objective = _objective(setting, CASES.get(case, CacheConfig()), Path(folder))
+        floor = _floor(objective)
         if case == COMPILED:
-            compile_around_adapter(task.base.denoiser)
+            compile_around_adapter(objective.base.denoiser)
         times: dict[str, list[float]] = {"case": [], "floor": []}
         for n in range(_WARM_UP + setting.steps):
-            times["case"].append(_timed(task, n))
+            times["case"].append(_timed(objective, n))
             with torch.compiler.set_stance("force_eager"):
                 times["floor"].append(_timed(floor, n))
     case_time, floor_time = (statistics.median(times[name][_WARM_UP:]) for name in ("case", "floor"))
@@ -136,7 +136,7 @@ def benchmark(settings: Sequence[Setting], cases: Sequence[str] = tuple(CASES)) 
     return rows
 
 
-def _task(setting: Setting, config: CacheConfig, folder: Path) -> AdapterObjective:
+def _objective(setting: Setting, config: CacheConfig, folder: Path) -> AdapterObjective:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipe = _pipeline(setting.base).to(device)
     side = _SD15_SIDE if setting.base == "sd15" else ImageModel(pipe).resolution
@@ -175,26 +175,28 @@ class _Scaled:
         return torch.nn.functional.interpolate(pixels, (self._side, self._side))[0]
 
 
-def _floor(task: AdapterObjective) -> AdapterObjective:
-    """The same task on one batch that is ready."""
-    pictures = list(range(min(len(task.data), task.recipe.loop.batch_size)))
-    pictures += [0] * (task.recipe.loop.batch_size - len(pictures))
-    captions = [task.data.wordings[i][0] for i in pictures]
-    ready = Ready(task.latents[pictures].to(task.device).float(), task.terms.batch(captions))
-    return AdapterObjective(task.adapter, task.pipe, ready, task.data, ready, task.recipe, task.precision)
+def _floor(objective: AdapterObjective) -> AdapterObjective:
+    """The same objective on one batch that is ready."""
+    pictures = list(range(min(len(objective.data), objective.recipe.loop.batch_size)))
+    pictures += [0] * (objective.recipe.loop.batch_size - len(pictures))
+    captions = [objective.data.captions[i][0] for i in pictures]
+    ready = Ready(objective.latents[pictures].to(objective.device).float(), objective.terms.batch(captions))
+    return AdapterObjective(
+        objective.adapter, objective.pipe, ready, objective.data, ready, objective.recipe, objective.precision
+    )
 
 
-def _step(task: AdapterObjective, number: int) -> None:
-    size = task.recipe.loop.batch_size
+def _step(objective: AdapterObjective, number: int) -> None:
+    size = objective.recipe.loop.batch_size
     samples = number * size + np.arange(size)
-    task.module.zero_grad(set_to_none=True)
-    task.loss(samples, number, Streams(0, samples)).backward()
+    objective.module.zero_grad(set_to_none=True)
+    objective.loss(samples, number, Streams(0, samples)).backward()
 
 
-def _timed(task: AdapterObjective, number: int) -> float:
+def _timed(objective: AdapterObjective, number: int) -> float:
     """The seconds of one step."""
     started = time.perf_counter()
-    _step(task, number)
+    _step(objective, number)
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - started

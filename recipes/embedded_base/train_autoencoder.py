@@ -20,7 +20,7 @@ _KL = 1e-4
 _SEED = 11
 
 
-class AutoencoderTask:
+class AutoencoderObjective:
     """Reconstruction of 32×32 crops (the network is convolutional, so crops are four times cheaper), and a light KL."""
 
     def __init__(self, vae: Any, precision: torch.dtype) -> None:
@@ -60,17 +60,17 @@ def main(
 ) -> None:
     """Trains (or goes on training) the autoencoder and saves it to OUT/model."""
     torch.manual_seed(seed)
-    task = AutoencoderTask(modules.autoencoder(), torch.bfloat16 if bf16 else torch.float32)
+    objective = AutoencoderObjective(modules.autoencoder(), torch.bfloat16 if bf16 else torch.float32)
     settings = LoopSettings(
         steps=steps, batch_size=batch_size, learning_rate=1e-3, decay=0.6, save_every=500, seed=seed, ema=0.995
     )
-    trainer = Trainer(task, settings, out)
+    trainer = Trainer(objective, settings, out)
     trainer.resume()
     with Progress("autoencoder", steps) as progress:
         trainer.run(progress)
     with trainer.averaged():
-        task.vae.register_to_config(scaling_factor=latent_scale(task.vae.eval()))
-        task.vae.save_pretrained(out / "model")
+        objective.vae.register_to_config(scaling_factor=latent_scale(objective.vae.eval()))
+        objective.vae.save_pretrained(out / "model")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from embedded_base import data, modules
 from embedded_base.layout import LayoutReadout, layout
 from embedded_base.progress import Progress
 from llmdiff.files import written_whole
-from llmdiff.generation.provenance import content_hash
+from llmdiff.hashing import values_hash
 from llmdiff.scenes.captions import plain_caption
 from llmdiff.scenes.description import Detail
 from llmdiff.scenes.scene import Scene
@@ -39,7 +39,7 @@ _LAYOUT, _LAYOUT_IN_COURSE = 0.2, 0.6  # weight of the layout's loss beside the 
 _COURSE = range(12500, 21000)  # the steps in which relations are learned; they are said from then on
 
 
-class BaseTask:
+class BaseObjective:
     """Denoising of scene latents under plain captions; captions are worded anew each time a scene comes round."""
 
     def __init__(
@@ -63,7 +63,9 @@ class BaseTask:
         captions = [self._caption(int(i), detail) for i in indices]
         z = self.latents[indices % len(self.latents)].float()
         noise = rng.normal(*z.shape[1:])
-        t = draw_timesteps("high", self.scheduler.config.num_train_timesteps, rng, late=0.75 if course else 0.0)
+        t = draw_timesteps(
+            "high", self.scheduler.config.num_train_timesteps, rng, high_noise_share=0.75 if course else 0.0
+        )
         noisy = self.scheduler.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast(self.precision), attention_kernels(z, self.unet):
             context = self.text_encoder(modules.token_ids(self.tokenizer, captions)).last_hidden_state
@@ -97,7 +99,7 @@ class BaseTask:
 @torch.no_grad()
 def scene_latents(vae: Any, count: int, folder: Path) -> Tensor:
     """Scaled latents of the first `count` training scenes, float16 (count, 8, 16, 16); kept in `folder`, per VAE."""
-    cache = folder / f"latents-{count}-{content_hash(vae.state_dict().items())[:12]}.npy"
+    cache = folder / f"latents-{count}-{values_hash(vae.state_dict().items())[:12]}.npy"
     if cache.exists():
         return torch.from_numpy(np.load(cache))
     batches = []
@@ -110,14 +112,14 @@ def scene_latents(vae: Any, count: int, folder: Path) -> Tensor:
     return latents
 
 
-def pipeline(task: BaseTask, vae: Any) -> Any:
+def pipeline(objective: BaseObjective, vae: Any) -> Any:
     """The trained parts as a stock pipeline."""
     return StableDiffusionPipeline(
         vae=vae,
-        text_encoder=task.text_encoder,
-        tokenizer=task.tokenizer,
-        unet=task.unet,
-        scheduler=task.scheduler,
+        text_encoder=objective.text_encoder,
+        tokenizer=objective.tokenizer,
+        unet=objective.unet,
+        scheduler=objective.scheduler,
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -162,25 +164,27 @@ def main(
     vae = AutoencoderKL.from_pretrained(vae_folder).eval()
     latents = scene_latents(vae, scenes, out)
     text_encoder = CLIPTextModel.from_pretrained(text_folder)
-    task = BaseTask(latents, modules.plain_tokenizer(), text_encoder, torch.bfloat16 if bf16 else torch.float32)
+    objective = BaseObjective(
+        latents, modules.plain_tokenizer(), text_encoder, torch.bfloat16 if bf16 else torch.float32
+    )
     if compiled:
-        compile_blocks(task.unet)
+        compile_blocks(objective.unet)
     settings = LoopSettings(
         steps=steps, batch_size=batch_size, learning_rate=learning_rate, warmup=300, decay=0.2, ema=0.998, seed=seed
     )
-    trainer = Trainer(task, settings, out)
+    trainer = Trainer(objective, settings, out)
     trainer.resume()
 
     def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
         progress(trainer, figures)
         if trainer.step % settings.sample_every == 0:
             with trainer.averaged():
-                sample(pipeline(task, vae), out / "samples" / f"{trainer.step:06d}.png")
+                sample(pipeline(objective, vae), out / "samples" / f"{trainer.step:06d}.png")
 
     with Progress("base", steps) as progress:
         trainer.run(on_step)
     with trainer.averaged():
-        pipeline(task, vae).save_pretrained(out / "model")
+        pipeline(objective, vae).save_pretrained(out / "model")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Readout(nn.Module):
         return self.kind(read[:, :-1]), self.background(read[:, -1])
 
 
-class TextTask:
+class TextObjective:
     """Saying what a plain caption states."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
@@ -106,16 +106,16 @@ def _truth(caption: Caption) -> tuple[Tensor, Tensor, Tensor]:
 def main(out: Path = Path("runs/base/text"), steps: int = 1500, batch_size: int = 64, seed: int = 0) -> None:
     """Trains (or goes on training) the text encoder and saves it to OUT/model."""
     torch.manual_seed(seed)
-    task = TextTask(modules.plain_tokenizer())
+    objective = TextObjective(modules.plain_tokenizer())
     settings = LoopSettings(
         steps=steps, batch_size=batch_size, learning_rate=1e-3, warmup=100, decay=0.5, ema=0.99, seed=seed
     )
-    trainer = Trainer(task, settings, out)
+    trainer = Trainer(objective, settings, out)
     trainer.resume()
     with Progress("text encoder", steps) as progress:
         trainer.run(progress)
     with trainer.averaged():
-        task.text_encoder.save_pretrained(out / "model")
+        objective.text_encoder.save_pretrained(out / "model")
 
 
 if __name__ == "__main__":

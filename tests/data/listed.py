@@ -18,8 +18,8 @@ class Listed:
 
     def __init__(self, sizes: Sequence[Size], weights: Sequence[float] | None = None, captions: int = 1) -> None:
         self.sizes = sizes
-        self.wordings = [tuple(f"{i} {k}" for k in range(captions)) for i in range(len(sizes))]
-        self.base_wordings = self.wordings
+        self.captions = [tuple(f"{i} {k}" for k in range(captions)) for i in range(len(sizes))]
+        self.teacher_captions = self.captions
         self.weights = weights or [1.0] * len(sizes)
         self.skipped: tuple[str, ...] = ()
 

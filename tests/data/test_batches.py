@@ -78,12 +78,12 @@ def test_captions_are_dropped_and_chosen_by_lot(share):
     data = Listed([(8, 8)] * 4, captions=3)
     batches = Batches(data, 8, 5, share)
     samples = [batches.sample(n) for n in range(1500)]
-    dropped = sum(sample.wording is None for sample in samples) / 1500
+    dropped = sum(sample.caption is None for sample in samples) / 1500
     assert dropped == pytest.approx(share, abs=0.04 if share else 0)
-    chosen = Counter(sample.wording for sample in samples if sample.wording is not None)
+    chosen = Counter(sample.caption for sample in samples if sample.caption is not None)
     assert all(chosen[k] == pytest.approx(1500 * (1 - share) / 3, rel=0.2) for k in range(3))
     for sample in samples:
-        assert sample.caption(data.wordings) == ("" if sample.wording is None else f"{sample.picture} {sample.wording}")
+        assert sample.text(data.captions) == ("" if sample.caption is None else f"{sample.picture} {sample.caption}")
 
 
 def test_another_seed_shows_something_else():

@@ -39,7 +39,7 @@ def listed(folder: Path, *rows: object) -> None:
 
 def test_a_folder_of_pictures(folder):
     data = pictures(folder)
-    assert data.wordings == data.base_wordings == [("red and blue",), ("grün \u2028 杯",)]
+    assert data.captions == data.teacher_captions == [("red and blue",), ("grün \u2028 杯",)]
     assert len(data) == 2
     pixels = data.pixels(0)
     assert pixels.shape == (3, 16, 16)
@@ -55,7 +55,7 @@ def test_the_recipe_may_say_another_resolution(folder):
 def test_a_byte_order_mark_and_windows_lines_are_read(folder):
     rows = '{"file_name": "wide.png", "text": "a"}\r\n{"file_name": "green.png", "text": "b"}\r\n'
     (folder / "metadata.jsonl").write_text(rows, encoding="utf-8-sig", newline="")
-    assert pictures(folder).wordings == [("a",), ("b",)]
+    assert pictures(folder).captions == [("a",), ("b",)]
 
 
 def test_pictures_are_turned_as_their_exif_says(folder):
@@ -148,7 +148,7 @@ def test_other_pixels_have_another_identity(folder):
 def test_several_captions_of_a_picture(folder):
     listed(folder, {"file_name": "wide.png", "text": ["red", " ", "blue "]}, {"file_name": "green.png", "text": "g"})
     data = pictures(folder)
-    assert data.wordings == [("red", "blue"), ("g",)]
+    assert data.captions == [("red", "blue"), ("g",)]
     assert captions_of(data) == {"red", "blue", "g"}
 
 
@@ -162,7 +162,7 @@ def test_text_files_beside_the_pictures(folder):
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "notes.md").write_text("no picture")
     data = pictures(folder)
-    assert data.wordings == [("green",), ("red and blue", "zwei Farben 杯")]
+    assert data.captions == [("green",), ("red and blue", "zwei Farben 杯")]
     assert torch.equal(data.pixels(0)[:, 8, 8], torch.tensor([-1.0, 1.0, -1.0]))
 
 
@@ -188,7 +188,7 @@ def test_bad_pictures_are_left_out_up_to_a_limit(folder):
     listed(folder, *({"file_name": f"{n}.png", "text": f"{n}"} for n in range(4)), "[1]")
     with pytest.warns(UserWarning, match="Left out") as told:
         data = pictures(folder, skip_bad=3)
-    assert data.wordings == [("0",), ("3",)]
+    assert data.captions == [("0",), ("3",)]
     assert len(data) == len(data.weights) == 2
     assert [str(folder / "1.png") in data.skipped[0], str(folder / "2.png") in data.skipped[1]] == [True, True]
     assert data.skipped[2].startswith("Line 5 of")

@@ -17,8 +17,8 @@ def test_a_recipe_lists_its_sources():
     data = captioned(recipe.data, 64)
     parts = [captioned(source, 64) for source in recipe.data.sources]
     assert len(data) == 5
-    assert data.wordings == [*parts[0].wordings, *parts[1].wordings]
-    assert data.base_wordings == [*parts[0].base_wordings, *parts[1].base_wordings]
+    assert data.captions == [*parts[0].captions, *parts[1].captions]
+    assert data.teacher_captions == [*parts[0].teacher_captions, *parts[1].teacher_captions]
     assert data.weights == [1.0, 1.0, 2.5, 2.5, 2.5]
     for index, (part, own) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]):
         assert torch.equal(data.pixels(index), parts[part].pixels(own))

@@ -20,28 +20,28 @@ def as_image(pixels: torch.Tensor) -> np.ndarray:
 def test_scenes_are_a_function_of_seed_and_number():
     few, many = Scenes(SceneData(kind="scenes", captions=4)), Scenes(SceneData(kind="scenes", captions=8))
     other = Scenes(SceneData(kind="scenes", captions=4, seed=5))
-    assert few.wordings[:4] == many.wordings[:4] != other.wordings[:4]
+    assert few.captions[:4] == many.captions[:4] != other.captions[:4]
     again = Scenes(SceneData(kind="scenes", captions=4))
     assert all(torch.equal(few.pixels(n), again.pixels(n)) for n in (3, 0, 9))
 
 
 def test_pictures_show_what_their_captions_say():
     data = Scenes(SceneData(kind="scenes", captions=6, pictures=3, plain=1.0))
-    assert len(data) == len(data.wordings) == 18
-    assert data.wordings[:6] == data.wordings[6:12] == data.wordings[12:]
-    assert captions_of(data) == {texts[0] for texts in data.wordings[:6]}
+    assert len(data) == len(data.captions) == 18
+    assert data.captions[:6] == data.captions[6:12] == data.captions[12:]
+    assert captions_of(data) == {texts[0] for texts in data.captions[:6]}
     for n in range(len(data)):
         scene = read(as_image(data.pixels(n))).scene
-        assert all_hold(facts_of(data.wordings[n][0]), scene), (data.wordings[n], scene)
+        assert all_hold(facts_of(data.captions[n][0]), scene), (data.captions[n], scene)
 
 
 def test_the_base_model_is_told_the_same_in_its_own_words():
     data = Scenes(SceneData(kind="scenes", captions=12, pictures=2, plain=0.0))
-    assert data.wordings != data.base_wordings
+    assert data.captions != data.teacher_captions
     for n in range(len(data)):
-        assert all_hold(facts_of(data.base_wordings[n][0]), read(as_image(data.pixels(n))).scene)
+        assert all_hold(facts_of(data.teacher_captions[n][0]), read(as_image(data.pixels(n))).scene)
     plain = Scenes(SceneData(kind="scenes", captions=12, pictures=2, plain=1.0))
-    assert plain.wordings == plain.base_wordings
+    assert plain.captions == plain.teacher_captions
 
 
 def test_pictures_of_one_caption_differ():
@@ -51,7 +51,7 @@ def test_pictures_of_one_caption_differ():
 
 @pytest.mark.parametrize(("plain", "low", "high"), [(0.0, 0, 0.2), (0.5, 0.35, 0.75), (1.0, 1, 1)])
 def test_the_share_of_plain_captions(plain, low, high):
-    captions = Scenes(SceneData(kind="scenes", captions=150, pictures=1, plain=plain)).wordings
+    captions = Scenes(SceneData(kind="scenes", captions=150, pictures=1, plain=plain)).captions
     assert not any(contains_held_out(text) for (text,) in captions)
 
     def is_plain(text: str) -> bool:
@@ -68,4 +68,4 @@ def test_other_scenes_have_another_identity():
     names = [[one.identity(i) for i in range(6)] for one in scenes]
     assert names[0] == names[1]
     assert len({*names[0], *names[2]}) == 12
-    assert scenes[0].pixels(1).shape == (3, *scenes[0].size(1)) == (3, *scenes[0].size_conditioning(1).size)
+    assert scenes[0].pixels(1).shape == (3, *scenes[0].size(1)) == (3, *scenes[0].size_conditioning(1).target_size)

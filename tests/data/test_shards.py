@@ -50,7 +50,7 @@ def shards(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("pattern", ["", "s-*.tar", "s-{00..01}.tar", "s-{00..07}.tar", "s-0{0..1}.tar"])
 def test_shards_are_read_in_any_order(shards, pattern):
     data = pictures(f"{shards}/{pattern}")
-    assert data.wordings == [("red", "rot"), ("green",), ("blue",), ("g", "v")]
+    assert data.captions == [("red", "rot"), ("green",), ("blue",), ("g", "v")]
     colours = {3: (-1, 1, -1), 0: (1, -1, -1), 2: (-1, -1, 1), 1: (-1, 1, -1)}
     for index, colour in colours.items():
         assert torch.equal(data.pixels(index)[:, 8, 8], torch.tensor(colour).float())
@@ -59,8 +59,8 @@ def test_shards_are_read_in_any_order(shards, pattern):
 
 
 def test_one_shard_and_the_numbers_of_a_range(shards):
-    assert pictures(shards / "s-01.tar").wordings == [("g", "v")]
-    assert pictures(f"{shards}/s-{{01..01}}.tar").wordings == [("g", "v")]
+    assert pictures(shards / "s-01.tar").captions == [("g", "v")]
+    assert pictures(f"{shards}/s-{{01..01}}.tar").captions == [("g", "v")]
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_a_damaged_shard_is_named_and_read_as_far_as_it_goes(shards, damage):
     assert f"The shard {path} cannot be read" in str(caught.value)
     with pytest.warns(UserWarning, match=rf"Left out: .*{path}"):
         data = pictures(shards, skip_bad=2)
-    assert data.wordings == [("red", "rot"), ("g", "v")]
+    assert data.captions == [("red", "rot"), ("g", "v")]

@@ -61,7 +61,7 @@ WANTED = [[1.0 if c else -1.0 for c in colour] for colour in COLOURS]
 @pytest.mark.parametrize("settings", [{}, {"image": "raw"}, {"streaming": True, "limit": 9}])
 def test_a_folder_of_parquet_files(table, settings):
     data = pictures(table, text=["text", "more"], **settings)
-    assert data.wordings == [("red", "rot", "rouge"), ("green",), ("blue",)]
+    assert data.captions == [("red", "rot", "rouge"), ("green",), ("blue",)]
     assert colours(data) == WANTED
     assert data.size_conditioning(0).original_size == (16, 20)
     again = pictures(table, text=["text", "more"], **settings)
@@ -72,7 +72,7 @@ def test_a_folder_of_parquet_files(table, settings):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_the_first_rows_of_one_file(table, streaming):
     data = pictures(table / "train.parquet", limit=2, streaming=streaming)
-    assert data.wordings == [("red",), ("green",)]
+    assert data.captions == [("red",), ("green",)]
     assert colours(data) == WANTED[:2]
 
 
@@ -80,7 +80,7 @@ def test_a_stream_is_read_once(table, monkeypatch):
     first = pictures(table, streaming=True, limit=3)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("the stream is read again"))
     second = pictures(table, streaming=True, limit=3)
-    assert second.wordings == first.wordings
+    assert second.captions == first.captions
     assert torch.equal(second.pixels(1), first.pixels(1))
 
 

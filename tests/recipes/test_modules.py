@@ -25,10 +25,10 @@ def tokenizer() -> CLIPTokenizer:
 def pipe(tokenizer: CLIPTokenizer) -> Any:
     """An untrained embedded base."""
     torch.manual_seed(0)
-    task = train_base.BaseTask(
+    objective = train_base.BaseObjective(
         torch.zeros(1, 8, 16, 16), tokenizer, modules.text_encoder(tokenizer).eval(), precision=torch.float32
     )
-    pipe = train_base.pipeline(task, modules.autoencoder().eval())
+    pipe = train_base.pipeline(objective, modules.autoencoder().eval())
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

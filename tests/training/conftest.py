@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmdiff.language import LanguageModel
-from training.tiny_task import Make, maker
+from training.tiny_objective import Make, maker
 
 
 @pytest.fixture(autouse=True)
@@ -16,5 +16,5 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make(tiny_llm: LanguageModel, tmp_path: Path) -> Make:
-    """Makes a task of four captioned random latents; the keywords are keys of its recipe."""
+    """Makes an objective of four captioned random latents; the keywords are keys of its recipe."""
     return maker(tiny_llm, tmp_path)

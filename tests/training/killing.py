@@ -21,7 +21,7 @@ WIDTH = 50_000  # a checkpoint of 3 MB, so that a good part of the time goes int
 ENDLESS = 1_000_000
 
 
-def task() -> Regression:
+def objective() -> Regression:
     return Regression(width=WIDTH)
 
 
@@ -31,7 +31,7 @@ def plan(steps: int) -> LoopSettings:
 
 
 def train_until_killed(folder: Path) -> None:
-    trainer = Trainer(task(), plan(ENDLESS), folder)
+    trainer = Trainer(objective(), plan(ENDLESS), folder)
     trainer.resume()
     trainer.run()
 

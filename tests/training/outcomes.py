@@ -11,9 +11,9 @@ from llmdiff.training.trainer import Trainer
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     """Everything that a run ends with."""
-    names = {p: name for name, p in trainer.task.module.named_parameters()}
+    names = {p: name for name, p in trainer.objective.module.named_parameters()}
     return {
-        **trainer.task.module.state_dict(),
+        **trainer.objective.module.state_dict(),
         **checkpoint.prefixed("ema", trainer.ema),
         **checkpoint.optimizer_tensors(trainer.optimizer, names),
     }

@@ -1,4 +1,4 @@
-"""A task that a loop trains in microseconds, and a script that runs it: `python regression.py FOLDER STEPS [PAUSE]`."""
+"""An objective that a loop trains in microseconds, and a script of it: `python regression.py FOLDER STEPS [PAUSE]`."""
 
 import os
 import sys

@@ -1,11 +1,14 @@
 """Checkpoints are whole or absent, and bring everything back."""
 
+import json
 import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -66,6 +69,45 @@ def test_a_damaged_newest_one_is_passed_over(tmp_path, damage):
     assert checkpoint.newest(tmp_path) == older
     with pytest.raises(LLMDiffError, match=r"step-00000010\.safetensors is not a readable checkpoint"):
         checkpoint.load(newer)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 10_000), flip=st.integers(0, 255), cut=st.booleans())
+def test_the_header_tells_whatever_reading_the_whole_would(tmp_path, place, flip, cut):
+    """A file is cut off or a byte of it turned, anywhere: it is passed over if, and only if, it does not load."""
+    (path,) = save(tmp_path, 5)
+    content = bytearray(path.read_bytes())
+    place %= len(content)
+    path.write_bytes(
+        content[:place] if cut else content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :]
+    )
+    try:
+        checkpoint.load(path)
+    except LLMDiffError:
+        assert checkpoint.newest(tmp_path) is None
+    else:
+        assert checkpoint.newest(tmp_path) == path
+
+
+def test_a_checkpoint_that_no_memory_holds_is_found_at_once(tmp_path):
+    """A file of 1 TB, of which the disk keeps nothing but the header."""
+    size = 2**40
+    header = {
+        "__metadata__": {"state": json.dumps({"step": 5})},
+        "module.a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]},
+    }
+    text = json.dumps(header).encode()
+    path = tmp_path / "step-00000005.safetensors"
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        try:
+            file.truncate(8 + len(text) + size)
+        except OSError:
+            pytest.skip("no sparse files here")
+    assert checkpoint.newest(tmp_path) == path
+    with path.open("r+b") as file:
+        file.truncate(8 + len(text) + size - 1)
+    assert checkpoint.newest(tmp_path) is None
 
 
 def test_what_follows_damaged_ones_is_not_thrown_away_for_them(tmp_path):
@@ -131,17 +173,17 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path, monkeypatch):
 
 
 def test_the_optimizer_comes_back_to_the_bit(tmp_path):
-    task = Regression()
-    names_of = {p: name for name, p in task.module.named_parameters()}
-    optimizer = torch.optim.AdamW(task.module.parameters(), fused=True)
+    objective = Regression()
+    names_of = {p: name for name, p in objective.module.named_parameters()}
+    optimizer = torch.optim.AdamW(objective.module.parameters(), fused=True)
     for step in range(3):
         optimizer.zero_grad()
-        task.loss(np.arange(4), step, Streams(0, range(4))).backward()
+        objective.loss(np.arange(4), step, Streams(0, range(4))).backward()
         optimizer.step()
     path = checkpoint.save(tmp_path, 3, checkpoint.optimizer_tensors(optimizer, names_of), {})
-    fresh = torch.optim.AdamW(task.module.parameters(), fused=True)
+    fresh = torch.optim.AdamW(objective.module.parameters(), fused=True)
     checkpoint.restore_optimizer(fresh, names_of, checkpoint.load(path)[0])
-    trained = [p for p in task.module.parameters() if p.requires_grad]
+    trained = [p for p in objective.module.parameters() if p.requires_grad]
     assert set(fresh.state) == set(trained)
     for p in trained:
         assert fresh.state[p].keys() == optimizer.state[p].keys() == {"step", "exp_avg", "exp_avg_sq"}

@@ -67,7 +67,7 @@ def kept_by_a_real_pass(base: Path, llm: Path, tokens: int) -> int:
     """Bytes of the tensors that autograd keeps of a forward pass with real numbers, attention being fused."""
     pipe, real = load_pipeline(base), LanguageModel.load(str(llm))
     adapter = LLMDiffAdapter.create(pipe, real, mode="replace").attach(pipe)
-    frozen = ImageModel(pipe)
+    frozen = ImageModel(pipe).freeze()
     parameters = {p.untyped_storage().data_ptr() for p in pipe.unet.parameters()}
     for _, p in adapter.train().trainable_parameters():
         parameters.add(p.untyped_storage().data_ptr())
@@ -80,8 +80,8 @@ def kept_by_a_real_pass(base: Path, llm: Path, tokens: int) -> int:
 
     encoding = Encoding(torch.randn(3, tokens, 32, requires_grad=True), torch.ones(3, tokens, dtype=torch.bool))
     text = {"encoder_hidden_states": torch.zeros(3, 77, 12)}
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), adapter.conditioned(encoding):
-        frozen.predict(torch.randn(3, 4, 32, 32), torch.tensor([1, 2, 3]), text)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        frozen.predict(torch.randn(3, 4, 32, 32), torch.tensor([1, 2, 3]), adapter.denoiser_inputs(encoding, text))
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 

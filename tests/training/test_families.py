@@ -33,7 +33,7 @@ def write_recipe(folder: Path, places: Places, family: str, distil_layers: int) 
         "mode": "replace",
         "data": {"kind": "folder", "path": str(folder / "data")},
         "precision": "float32",
-        "distil_layers": distil_layers,
+        "objective": {"distil_layers": distil_layers},
         "loop": {"steps": 20, "batch_size": 4, "learning_rate": 3e-2, "warmup": 0, "log_every": 1, "ema": 0},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -49,9 +49,9 @@ def test_twenty_steps_of_a_recipe_learn_a_batch(
     loss = AdapterObjective.loss
     same = np.arange(4)
 
-    def overfit(task: AdapterObjective, *_: Any) -> Any:
+    def overfit(objective: AdapterObjective, *_: Any) -> Any:
         """The same batch, timesteps and noise in every step."""
-        return loss(task, same, 0, Streams(0, same))
+        return loss(objective, same, 0, Streams(0, same))
 
     monkeypatch.setattr(AdapterObjective, "loss", overfit)
     summary = train(write_recipe(tmp_path, places, family, distil_layers))

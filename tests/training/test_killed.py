@@ -101,11 +101,11 @@ def test_twenty_kills_leave_a_checkpoint_that_loads_and_the_same_run(tmp_path: P
     assert all(a < b for a, b in pairwise(steps)), "every child went on from where the last one was killed"
     assert sum(found["draft"] for found in rounds) >= 5, "some were killed inside a save"
     end = steps[-1] + 2
-    resumed = Trainer(killing.task(), killing.plan(end), tmp_path / "killed")
+    resumed = Trainer(killing.objective(), killing.plan(end), tmp_path / "killed")
     assert resumed.resume()
     assert resumed.step == steps[-1]
     resumed.run()
     assert len(list((tmp_path / "killed" / "checkpoints").iterdir())) == 2, "nothing half written is left"
-    Trainer(killing.task(), killing.plan(end).model_copy(update={"save_every": end}), tmp_path / "whole").run()
+    Trainer(killing.objective(), killing.plan(end).model_copy(update={"save_every": end}), tmp_path / "whole").run()
     assert_same(final(tmp_path / "whole"), final(tmp_path / "killed"))
     assert log(tmp_path / "whole") == log(tmp_path / "killed")

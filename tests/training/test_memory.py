@@ -15,7 +15,7 @@ def test_micro_batches_change_the_rounding_alone(tmp_path, micro_batch):
     parts = Trainer(Regression(), settings(10, micro_batch=micro_batch), tmp_path / "parts")
     whole.run()
     parts.run()
-    assert parts.task.seen == whole.task.seen
+    assert parts.objective.seen == whole.objective.seen
     assert_near(weights(whole), weights(parts))
     assert losses(tmp_path / "parts") == [
         (step, pytest.approx(loss, abs=2e-6)) for step, loss in losses(tmp_path / "whole")
@@ -32,15 +32,15 @@ SHORTAGES = [
 
 @pytest.mark.parametrize("shortage", SHORTAGES, ids=["CUDA", "CPU", "Windows", "Python"])
 def test_a_lack_of_memory_halves_the_micro_batch_and_keeps_the_batch(tmp_path, shortage):
-    task = Regression()
-    task.room, task.full = 1, shortage
-    short = Trainer(task, settings(8), tmp_path / "short")
+    objective = Regression()
+    objective.room, objective.full = 1, shortage
+    short = Trainer(objective, settings(8), tmp_path / "short")
     with pytest.warns(UserWarning, match="Out of memory in step 1: going on with micro-batches of") as warned:
         short.run()
     assert ["micro-batches of 2" in str(w.message) or "micro-batches of 1" in str(w.message) for w in warned] == [
         True
     ] * 2
-    assert task.seen == list(range(32)), "no sample twice, none left out"
+    assert objective.seen == list(range(32)), "no sample twice, none left out"
     whole = Trainer(Regression(), settings(8), tmp_path / "whole")
     whole.run()
     assert_near(weights(whole), weights(short))
@@ -50,18 +50,18 @@ def test_a_lack_of_memory_halves_the_micro_batch_and_keeps_the_batch(tmp_path, s
 
 
 def test_a_sample_that_does_not_fit_says_which_knob_to_turn(tmp_path):
-    task = Regression()
-    task.room = 0
-    trainer = Trainer(task, settings(8, micro_batch=1), tmp_path)
+    objective = Regression()
+    objective.room = 0
+    trainer = Trainer(objective, settings(8, micro_batch=1), tmp_path)
     with pytest.raises(LLMDiffError, match=r"gradient_checkpointing .* precision .* data\.resolution"):
         trainer.run()
 
 
 def test_other_faults_are_not_taken_for_a_lack_of_memory(tmp_path):
-    task = Regression()
-    task.room, task.full = 2, RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    objective = Regression()
+    objective.room, objective.full = 2, RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="shapes"):
-        Trainer(task, settings(8), tmp_path).run()
+        Trainer(objective, settings(8), tmp_path).run()
 
 
 def test_an_optimizer_that_does_not_fit_says_which_knob_to_turn(tmp_path, monkeypatch):

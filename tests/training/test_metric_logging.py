@@ -32,7 +32,7 @@ def test_what_is_held_out_is_looked_at_now_and_then_with_the_averaged_weights(tm
 
     def evaluate(trainer: Trainer) -> dict[str, float]:
         name, ema = next(iter(trainer.ema.items()))
-        seen.append((trainer.step, torch.equal(dict(trainer.task.module.named_parameters())[name], ema)))
+        seen.append((trainer.step, torch.equal(dict(trainer.objective.module.named_parameters())[name], ema)))
         return {"heldout/σ0.5/adapter": float(trainer.step)}
 
     trainer.run(evaluate=evaluate)

@@ -99,14 +99,14 @@ def test_overflows_are_skipped_until_the_scale_fits_and_it_outlives_a_stop(tmp_p
 
 @pytest.mark.parametrize("dtype", [BF16, F16])
 def test_half_precision_products_give_nearly_the_same_loss(make, dtype):
-    task = make(mode="replace")
-    exact = task.loss(np.arange(4), 0, Streams(0, range(4)))
-    task.precision = dtype
-    rough = task.loss(np.arange(4), 0, Streams(0, range(4)))
+    objective = make(mode="replace")
+    exact = objective.loss(np.arange(4), 0, Streams(0, range(4)))
+    objective.precision = dtype
+    rough = objective.loss(np.arange(4), 0, Streams(0, range(4)))
     assert rough.dtype == F32
     assert rough.item() == pytest.approx(exact.item(), rel=0.05)
     rough.backward()
-    assert all(torch.isfinite(p.grad).all() for p in task.adapter.parameters() if p.grad is not None)
+    assert all(torch.isfinite(p.grad).all() for p in objective.adapter.parameters() if p.grad is not None)
 
 
 def test_a_gradient_too_small_for_float16_is_kept_by_the_scale():
@@ -128,9 +128,9 @@ def test_a_gradient_too_small_for_float16_is_kept_by_the_scale():
 def test_a_batch_is_learned_as_in_float32(make, tmp_path, dtype):
     said = {}
     for precision in (F32, dtype):
-        task = make(mode="replace", caption_dropout=0.0)
-        task.precision = precision
-        said[precision] = overfit(task, tmp_path / str(precision))
+        objective = make(mode="replace", caption_dropout=0.0)
+        objective.precision = precision
+        said[precision] = overfit(objective, tmp_path / str(precision))
     exact = said[F32]
     assert exact[-1] < 0.9 * exact[0]
     assert said[dtype] == pytest.approx(exact, rel=0.01)

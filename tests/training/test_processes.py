@@ -60,7 +60,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, places: Places) -> No
     """Losses, on held-out pictures too, and weights to rounding; every parameter of the adapter moves, and no other is
     there to move; the main process alone writes and speaks."""
     loop = {"steps": 5, "batch_size": 5, "log_every": 1, "save_every": 2, "warmup": 1, "heldout_every": 2}
-    keys = {"loop": loop, "heldout": {"share": 0.4, "levels": 2}, "min_snr": 5.0}
+    keys = {"loop": loop, "heldout": {"share": 0.4, "levels": 2}, "objective": {"min_snr": 5.0}}
     folders = tmp_path / "one", tmp_path / "two"
     for folder in folders:
         folder.mkdir()

@@ -6,8 +6,10 @@ import pytest
 
 from llmdiff.data import FolderData, SceneData
 from llmdiff.errors import LLMDiffError
-from llmdiff.training import load_recipe, presets
+from llmdiff.training import Recipe, load_recipe, presets
+from llmdiff.training.recipe import OLD_KEYS
 
+FIRST = Path(__file__).parent / "first_version"
 GOOD = """
 folder: out
 mode: replace
@@ -36,7 +38,7 @@ def complaint(source: str, *options: str) -> str:
 def test_a_recipe_is_read(tmp_path):
     recipe = load_recipe(write(tmp_path, GOOD))
     assert recipe.data == FolderData(kind="folder", path=Path("my/pictures"))
-    assert (recipe.mode, recipe.base, recipe.caption_dropout) == ("replace", "embedded", 0.1)
+    assert (recipe.mode, recipe.base, recipe.objective.caption_dropout) == ("replace", "embedded", 0.1)
     assert (recipe.reading.extraction, recipe.reading.max_tokens) == ("last", 64)
     assert (recipe.loop.steps, recipe.loop.learning_rate) == (10, 1e-3)
 
@@ -46,6 +48,31 @@ def test_presets_are_valid(name):
     recipe = load_recipe(name)
     assert recipe.samples
     assert load_recipe(name, ["loop.steps=7"]).loop.steps == 7
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_preset_of_the_first_version_is_what_it_is_today(name):
+    assert load_recipe(str(FIRST / f"{name}.yaml")) == load_recipe(name)
+
+
+def test_the_keys_of_the_first_version_go_on_working_wherever_they_are_given(tmp_path):
+    old = load_recipe(str(FIRST / "embedded.yaml"), ["min_snr=5", "distil=3", "lora={rank: 4}"])
+    options = ["objective.min_snr=5", "objective.distil=3", "lora.rank=4"]
+    assert old == load_recipe("embedded", options)
+    assert Recipe.model_validate_json((FIRST / "recipe.json").read_text()) == old
+    for value, option in enumerate(OLD_KEYS.values(), 1):
+        options = [f"{option}={0.1 * value if 'share' in option or 'dropout' in option else value}"]
+        if "timesteps" in option:
+            options = [f"{option}=mid-range"]
+        key = next(key for key, name in OLD_KEYS.items() if name == option)
+        same = [one.replace(option, key) for one in options]
+        assert load_recipe("sd15", same) == load_recipe("sd15", options) != load_recipe("sd15")
+
+
+def test_the_last_option_wins_by_either_name(tmp_path):
+    source = write(tmp_path, GOOD + "late: 0.2")
+    assert load_recipe(source, ["late=0.3", "objective.high_noise_share=0.4"]).objective.high_noise_share == 0.4
+    assert load_recipe(source, ["objective.high_noise_share=0.4", "late=0.3"]).objective.high_noise_share == 0.3
 
 
 def test_the_embedded_preset_is_one():
@@ -102,9 +129,12 @@ def test_the_last_option_wins_and_new_branches_grow(tmp_path):
         (GOOD.replace("path: my/pictures", "path: p, crop: round"), "crop: input should be 'centre' or 'buckets'"),
         ("data: {kind: dataset, path: a/b, streaming: true}", "streaming needs a limit"),
         ("data: {sources: []}", "data.mixed.sources: list should have at least 1 item"),
-        ("data: {sources: [{kind: folder}]}", "data.mixed.sources.0.folder.path: field required"),
+        ("data: {sources: [{kind: folder}]}", "the key 'data.mixed.sources.0.folder.path' is missing"),
         (GOOD.replace("kind: folder, ", ""), "kind"),
         (GOOD.replace("data:", "date:"), "data"),
+        (GOOD + "late: 0.1\nobjective: {high_noise_share: 0.1}", "'late' and 'objective.high_noise_share'"),
+        (GOOD + "late: 0.1\nobjective: 5", "objective: input should be a valid dictionary"),
+        (GOOD + "late: much", "objective.high_noise_share: input should be a valid number"),
         (GOOD.replace("[a cup]", "a cup"), "samples: input should be a valid list"),
         ("a: [1, 2", "is not YAML"),
         ("just words", "holds no keys"),

@@ -149,9 +149,9 @@ def test_the_llm_is_in_memory_only_while_it_reads(tmp_path, places, monkeypatch,
     waiting: list[bool] = []
     loss = AdapterObjective.loss
 
-    def watched(task: AdapterObjective, *args: Any) -> torch.Tensor:
-        waiting.append(task.adapter.llm.is_offloaded)
-        return loss(task, *args)
+    def watched(objective: AdapterObjective, *args: Any) -> torch.Tensor:
+        waiting.append(objective.adapter.llm.is_offloaded)
+        return loss(objective, *args)
 
     monkeypatch.setattr(AdapterObjective, "loss", watched)
     train(write_recipe(tmp_path, places, cache={"terms": kept}))
@@ -190,7 +190,7 @@ def test_a_run_is_not_overwritten_nor_continued_unasked(recipe, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("option", "key"), [("loop.steps=9", "loop"), ("data.captions=7", "data"), ("mode=augment", "mode")]
+    ("option", "key"), [("loop.steps=9", "loop.steps"), ("data.captions=7", "data.captions"), ("mode=augment", "mode")]
 )
 def test_a_run_is_resumed_by_its_own_recipe_only(recipe, monkeypatch, option, key):
     interrupted(recipe, monkeypatch)

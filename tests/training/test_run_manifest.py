@@ -112,13 +112,13 @@ def test_every_fact_that_decides_on_samples_is_noted() -> None:
             setattr(listed, name, value)
         return facts_of(Part(listed, [0, 1, 2]), Part(listed, [3]))
 
-    plain, words = facts(), Listed(SIZES, captions=2).wordings
+    plain, words = facts(), Listed(SIZES, captions=2).captions
     same_words_in_other_places = [("0 0",), ("0 1", *words[1]), *words[2:]]
     changes = {
         "captions": [
-            {"wordings": [words[1], words[0], *words[2:]]},
-            {"wordings": same_words_in_other_places},
-            {"base_wordings": [*words[:3], ("held-out",)]},
+            {"captions": [words[1], words[0], *words[2:]]},
+            {"captions": same_words_in_other_places},
+            {"teacher_captions": [*words[:3], ("held-out",)]},
         ],
         "weights": [{"weights": [2.0, 1.0, 1.0, 1.0]}],
         "pictures": [{"identity": lambda index: f"{index} new"}, {"identity": lambda index: str(index + index // 3)}],

@@ -57,16 +57,16 @@ def test_a_run_learns_logs_and_saves(tmp_path):
 
 
 def test_every_sample_has_its_running_number(tmp_path):
-    task = Regression()
-    Trainer(task, settings(6), tmp_path).run()
-    assert task.seen == list(range(24))
+    objective = Regression()
+    Trainer(objective, settings(6), tmp_path).run()
+    assert objective.seen == list(range(24))
 
 
 def test_what_is_frozen_stays_and_is_not_saved(tmp_path):
-    task = Regression()
-    before = task.module[0].bias.clone()
-    Trainer(task, settings(5), tmp_path).run()
-    assert torch.equal(task.module[0].bias, before)
+    objective = Regression()
+    before = objective.module[0].bias.clone()
+    Trainer(objective, settings(5), tmp_path).run()
+    assert torch.equal(objective.module[0].bias, before)
     tensors, _ = checkpoint.load(checkpoint.newest(tmp_path / "checkpoints"))
     assert not any("0.bias" in name for name in tensors)
 
@@ -93,43 +93,43 @@ def test_one_step_equals_adamw_by_hand(tmp_path):
     trainer.run()
     assert norm > 0.01
     for name, weight in twin.module.state_dict().items():
-        assert torch.allclose(trainer.task.module.state_dict()[name], weight, atol=1e-6), name
+        assert torch.allclose(trainer.objective.module.state_dict()[name], weight, atol=1e-6), name
 
 
 def test_the_average_follows_the_weights(tmp_path):
     trainer = Trainer(Regression(), settings(8, ema=0.5), tmp_path)
-    expected = {name: p.detach().clone() for name, p in trainer.task.module.named_parameters() if p.requires_grad}
+    expected = {name: p.detach().clone() for name, p in trainer.objective.module.named_parameters() if p.requires_grad}
 
     def follow(trainer: Trainer, figures: dict[str, float]) -> None:
         decay = min(0.5, trainer.step / (9 + trainer.step))
-        for name, p in trainer.task.module.named_parameters():
+        for name, p in trainer.objective.module.named_parameters():
             if p.requires_grad:
                 expected[name] = decay * expected[name] + (1 - decay) * p.detach()
 
     trainer.run(follow)
-    own = {name: p.detach().clone() for name, p in trainer.task.module.named_parameters()}
+    own = {name: p.detach().clone() for name, p in trainer.objective.module.named_parameters()}
     with trainer.averaged():
         for name, value in expected.items():
-            assert torch.allclose(dict(trainer.task.module.named_parameters())[name], value, atol=1e-6)
+            assert torch.allclose(dict(trainer.objective.module.named_parameters())[name], value, atol=1e-6)
             assert not torch.equal(value, own[name])
-    assert_same(own, {name: p.detach() for name, p in trainer.task.module.named_parameters()})
+    assert_same(own, {name: p.detach() for name, p in trainer.objective.module.named_parameters()})
 
 
 def test_the_weights_come_back_after_a_fault_under_the_average(tmp_path):
     trainer = Trainer(Regression(), settings(5), tmp_path)
     trainer.run()
-    own = {name: value.clone() for name, value in trainer.task.module.state_dict().items()}
+    own = {name: value.clone() for name, value in trainer.objective.module.state_dict().items()}
     with pytest.raises(RuntimeError), trainer.averaged():
         raise RuntimeError
-    assert_same(own, trainer.task.module.state_dict())
+    assert_same(own, trainer.objective.module.state_dict())
 
 
 def test_without_an_average_the_weights_are_the_weights(tmp_path):
     trainer = Trainer(Regression(), settings(3, ema=0), tmp_path)
     trainer.run()
-    own = {name: value.clone() for name, value in trainer.task.module.state_dict().items()}
+    own = {name: value.clone() for name, value in trainer.objective.module.state_dict().items()}
     with trainer.averaged():
-        assert_same(own, trainer.task.module.state_dict())
+        assert_same(own, trainer.objective.module.state_dict())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -145,7 +145,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(tmp_path, number, within):
             os.kill(os.getpid(), number)
 
     if within == "loss":
-        first.task.interrupt = (6, number)
+        first.objective.interrupt = (6, number)
     with pytest.raises(Interrupted):
         first.run(interrupt)
     assert signal.getsignal(number) is handler
@@ -207,7 +207,7 @@ def test_a_step_without_a_finite_loss_is_skipped_and_counted(tmp_path):
     seen: dict[int, torch.Tensor] = {}
 
     def note(trainer: Trainer, figures: dict[str, float]) -> None:
-        seen[trainer.step] = trainer.task.module[2].weight.detach().clone()
+        seen[trainer.step] = trainer.objective.module[2].weight.detach().clone()
 
     trainer = Trainer(Regression(bad={3, 4, 8}), settings(12), tmp_path)
     trainer.run(note)
@@ -229,15 +229,15 @@ def test_nine_bad_steps_are_borne_and_ten_end_the_run(tmp_path):
 
 
 def test_a_gradient_that_is_not_finite_is_as_bad_as_a_loss(tmp_path):
-    task = Regression()
-    task.steep = {2}
-    trainer = Trainer(task, settings(4), tmp_path / "one")
+    objective = Regression()
+    objective.steep = {2}
+    trainer = Trainer(objective, settings(4), tmp_path / "one")
     trainer.run()
     assert trainer.skipped == 1
     assert all(torch.isfinite(value).all() for value in weights(trainer).values())
-    task.steep = set(range(20))
+    objective.steep = set(range(20))
     with pytest.raises(LLMDiffError, match="not finite for ten steps in a row"):
-        Trainer(task, settings(20), tmp_path / "ten").run()
+        Trainer(objective, settings(20), tmp_path / "ten").run()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -245,7 +245,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, value):
     trainer = Trainer(Regression(), settings(5), tmp_path)
     trainer.run()
     with torch.no_grad():
-        trainer.task.module[2].weight[0, 0] = value
+        trainer.objective.module[2].weight[0, 0] = value
     trainer.step = 6
     with pytest.raises(LLMDiffError, match="not finite after step 6, so they are not saved"):
         trainer.save()

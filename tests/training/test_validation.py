@@ -12,13 +12,13 @@ from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import HeldOutSettings
 from llmdiff.training.trainer import LoopSettings, Trainer
 from llmdiff.training.validation import Validation, split, timestep_of
-from training.tiny_task import CAPTIONS, Listed, Make
+from training.tiny_objective import CAPTIONS, Listed, Make
 
 
 def listed(captions: list[str]) -> Listed:
     data = Listed()
-    data.wordings = [(text, f"another of {text}") for text in captions]
-    data.base_wordings = [(text.upper(),) for text in captions]
+    data.captions = [(text, f"another of {text}") for text in captions]
+    data.teacher_captions = [(text.upper(),) for text in captions]
     data.weights = [1.0 + i for i in range(len(captions))]
     return data
 
@@ -29,10 +29,10 @@ def test_the_share_is_held_out_and_no_caption_is_on_both_sides(share: float, cou
     train, held = split(listed(captions), share, seed=0)
     assert held is not None
     assert (len(train), len(held)) == (1000 - 2 * count, 2 * count)
-    assert not {texts[0] for texts in train.wordings} & {texts[0] for texts in held.wordings}
+    assert not {texts[0] for texts in train.captions} & {texts[0] for texts in held.captions}
     other = split(listed(captions), share, seed=1)[1]
     assert other is not None
-    assert other.wordings != held.wordings
+    assert other.captions != held.captions
 
 
 def test_few_pictures_change_sides_when_others_are_added():
@@ -40,7 +40,7 @@ def test_few_pictures_change_sides_when_others_are_added():
     held, grown = (split(listed(captions), 0.25, seed=4)[1] for captions in (few, more))
     assert held is not None
     assert grown is not None
-    assert len(set(held.wordings) - set(grown.wordings)) <= 10
+    assert len(set(held.captions) - set(grown.captions)) <= 10
 
 
 def test_a_part_shows_the_pictures_of_the_whole():
@@ -49,9 +49,9 @@ def test_a_part_shows_the_pictures_of_the_whole():
     data.size = lambda index: (16, 16 + index)
     for part in split(data, 0.5, seed=0):
         assert part is not None
-        for place, (texts, weight) in enumerate(zip(part.wordings, part.weights, strict=True)):
-            number = data.wordings.index(texts)
-            assert part.base_wordings[place] == data.base_wordings[number]
+        for place, (texts, weight) in enumerate(zip(part.captions, part.weights, strict=True)):
+            number = data.captions.index(texts)
+            assert part.teacher_captions[place] == data.teacher_captions[number]
             assert (weight, part.size(place), part.identity(place)) == (1.0 + number, (16, 16 + number), str(number))
             assert part.size_conditioning(place) == data.size_conditioning(number)
             assert torch.equal(part.pixels(place), data.pixels(number))
@@ -80,27 +80,30 @@ def test_a_level_is_the_coefficient_of_the_noise(make: Make, level: float):
 @pytest.mark.parametrize("micro_batch", [1, 3, 4])
 def test_the_losses_are_those_of_the_formula(make: Make, tmp_path: Path, micro_batch: int):
     """Section 4 at one level of noise at a time, picture by picture; looking changes nothing and is repeatable."""
-    task = make("epsilon", mode="replace", loop=LoopSettings(seed=3))
-    trainer = Trainer(task, LoopSettings(batch_size=4, micro_batch=micro_batch), tmp_path)
-    heldout = Validation(task, task.latents, task.data, HeldOutSettings(levels=2, pictures=3), Accelerator(cpu=True))
-    found = heldout.losses(trainer)
-    assert task.adapter.training
+    objective = make("epsilon", mode="replace", loop=LoopSettings(seed=3))
+    trainer = Trainer(objective, LoopSettings(batch_size=4, micro_batch=micro_batch), tmp_path)
+    validation = Validation(
+        objective, objective.latents, objective.data, HeldOutSettings(levels=2, pictures=3), Accelerator(cpu=True)
+    )
+    found = validation.losses(trainer)
+    assert objective.adapter.training
     expected = dict.fromkeys(
         ["heldout/σ0.25/adapter", "heldout/σ0.75/adapter", "heldout/σ0.25/base", "heldout/σ0.75/base"], 0.0
     )
-    task.adapter.eval()
-    abar = task.base.schedule.alphas_cumprod
+    objective.adapter.eval()
+    abar = objective.base.schedule.alphas_cumprod
     for n in range(3):
-        z, noise = task.latents[n : n + 1].float(), Streams(3, [n]).normal(4, 8, 8)
+        z, noise = objective.latents[n : n + 1].float(), Streams(3, [n]).normal(4, 8, 8)
         for level in (0.25, 0.75):
             t = ((1 - abar).sqrt() - level).abs().argmin()
             noisy = abar[t].sqrt() * z + (1 - abar[t]).sqrt() * noise
-            with torch.no_grad(), task.adapter.conditioned(task.adapter.encode([CAPTIONS[n]])):
-                said = task.pipe.unet(noisy, t, torch.zeros(1, 1, 12)).sample
-            with torch.no_grad(), task.adapter.asleep():
-                own = task.pipe.unet(noisy, t, **task.base.text([CAPTIONS[n].upper()])).sample
+            with torch.no_grad():
+                text = objective.adapter.condition(objective.adapter.encode([CAPTIONS[n]]))
+                said = objective.pipe.unet(noisy, t, text).sample
+            with torch.no_grad(), objective.adapter.disable_adapter():
+                own = objective.pipe.unet(noisy, t, **objective.base.encode([CAPTIONS[n].upper()])).sample
             expected[f"heldout/σ{level}/adapter"] += (said - noise).square().mean().item() / 3
             expected[f"heldout/σ{level}/base"] += (own - noise).square().mean().item() / 3
     assert found == pytest.approx(expected, rel=2e-3)
-    task.adapter.train()
-    assert heldout.losses(trainer) == found
+    objective.adapter.train()
+    assert validation.losses(trainer) == found

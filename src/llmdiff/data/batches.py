@@ -1,4 +1,4 @@
-"""Which picture, in which words, is sample n of a run: a function of (seed, n), the data and the batch size.
+"""The picture and the caption of sample n of a run: a function of (seed, n), the data and the batch size.
 
 An epoch has every picture as often as its weight says, in a shuffled order. The pictures of one batch have one size:
 on the way through an epoch each size fills batches of its own, and what does not fill one goes into the next epoch.
@@ -17,19 +17,19 @@ import numpy as np
 
 from llmdiff.data.captioned import Captioned, Size
 
-_DROPOUT, _ORDER, _ROUND, _WORDING = 1, 2, 4, 5  # set apart what is drawn with one seed; 3 is that of noise
+_DROPOUT, _ORDER, _ROUND, _CAPTION = 1, 2, 4, 5  # set apart what is drawn with one seed; 3 is that of noise
 
 
 class Sample(NamedTuple):
-    """What a sample shows."""
+    """The picture that a sample shows, and the caption that it has."""
 
     picture: int
-    wording: int | None
+    caption: int | None
     """The number of its caption among those of the picture; None for the empty prompt."""
 
-    def caption(self, wordings: Sequence[tuple[str, ...]]) -> str:
-        """Its caption among those of all pictures."""
-        return "" if self.wording is None else wordings[self.picture][self.wording]
+    def text(self, captions: Sequence[tuple[str, ...]]) -> str:
+        """The words of its caption, of the captions of all pictures."""
+        return "" if self.caption is None else captions[self.picture][self.caption]
 
 
 class _Share(NamedTuple):
@@ -55,7 +55,7 @@ class Batches:
 
     def __init__(self, data: Captioned, batch_size: int, seed: int, dropout: float = 0.0) -> None:
         self._batch_size, self._seed, self._dropout = batch_size, seed, dropout
-        self._wordings = [len(texts) for texts in data.wordings]
+        self._counts = [len(texts) for texts in data.captions]
         sizes: dict[Size, int] = {}
         self._size = np.array([sizes.setdefault(data.size(i), len(sizes)) for i in range(len(data))])
         self._shares = _shares(data.weights, self._size)
@@ -69,8 +69,8 @@ class Batches:
         picture = int(self.pictures(step)[place])
         if self._rng(_DROPOUT, n).random() < self._dropout:
             return Sample(picture, None)
-        count = self._wordings[picture]
-        return Sample(picture, 0 if count == 1 else int(self._rng(_WORDING, n).integers(count)))
+        count = self._counts[picture]
+        return Sample(picture, 0 if count == 1 else int(self._rng(_CAPTION, n).integers(count)))
 
     def pictures(self, step: int) -> np.ndarray:
         """The numbers of the pictures of a step, (B,)."""

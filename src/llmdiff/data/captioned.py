@@ -15,12 +15,12 @@ class Captioned(Protocol):
     """A fixed list of captioned pictures."""
 
     @property
-    def wordings(self) -> Sequence[tuple[str, ...]]:
+    def captions(self) -> Sequence[tuple[str, ...]]:
         """Every caption of each picture: one or more."""
         ...
 
     @property
-    def base_wordings(self) -> Sequence[tuple[str, ...]]:
+    def teacher_captions(self) -> Sequence[tuple[str, ...]]:
         """The same in words that the base model's own text encoder knows, as far as there are any."""
         ...
 
@@ -58,4 +58,4 @@ class Captioned(Protocol):
 
 def captions_of(data: Captioned) -> set[str]:
     """All different captions, which the LLM must read."""
-    return {text for texts in data.wordings for text in texts}
+    return {text for texts in data.captions for text in texts}

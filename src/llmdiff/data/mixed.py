@@ -15,8 +15,8 @@ class Mixed:
     def __init__(self, sources: Sequence[Captioned]) -> None:
         self._sources = sources
         self._ends = list(accumulate(len(source) for source in sources))
-        self.wordings = list(chain.from_iterable(source.wordings for source in sources))
-        self.base_wordings = list(chain.from_iterable(source.base_wordings for source in sources))
+        self.captions = list(chain.from_iterable(source.captions for source in sources))
+        self.teacher_captions = list(chain.from_iterable(source.teacher_captions for source in sources))
         self.weights = list(chain.from_iterable(source.weights for source in sources))
         self.skipped = list(chain.from_iterable(source.skipped for source in sources))
 

@@ -37,7 +37,7 @@ class Pictures:
         faults = self._faults(data.skip_bad, report)
         self.skipped = tuple(str(fault) for fault in faults.values())
         self._numbers = [number for number in range(len(store.entries)) if number not in faults]
-        self.wordings = self.base_wordings = [store.entries[number].captions for number in self._numbers]
+        self.captions = self.teacher_captions = [store.entries[number].captions for number in self._numbers]
         self.weights = [data.weight] * len(self._numbers)
         self._originals: dict[int, Size] = {}
         if len(self._framing.sizes) > 1:

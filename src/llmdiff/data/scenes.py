@@ -1,6 +1,5 @@
 """Drawn scenes as training data."""
 
-import hashlib
 import inspect
 from functools import cache
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from llmdiff.data.captioned import Size, SizeConditioning
 from llmdiff.data.config import SceneData
 from llmdiff.data.cropping import normalised
+from llmdiff.hashing import text_hash
 from llmdiff.scenes import drawing, facts, scene, vocabulary
 from llmdiff.scenes.captions import plain_text
 from llmdiff.scenes.description import Description, Detail, describe
@@ -32,13 +32,13 @@ class Scenes:
         self.data = data
         written = [self._caption(i) for i in range(data.captions)]
         self._facts = [description.facts() for description, _ in written]
-        self.wordings = [(text,) for _, text in written] * data.pictures
-        self.base_wordings = [(plain_text(description),) for description, _ in written] * data.pictures
-        self.weights = [data.weight] * len(self.wordings)
+        self.captions = [(text,) for _, text in written] * data.pictures
+        self.teacher_captions = [(plain_text(description),) for description, _ in written] * data.pictures
+        self.weights = [data.weight] * len(self.captions)
         self.skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.wordings)
+        return len(self.captions)
 
     def size(self, index: int) -> Size:
         return _SIZE
@@ -66,4 +66,4 @@ class Scenes:
 def _drawing_code() -> str:
     """A hash of the code that makes pictures of facts."""
     code = "".join(inspect.getsource(module) for module in (drawing, facts, scene, vocabulary))
-    return hashlib.sha256(code.encode()).hexdigest()[:16]
+    return text_hash(code)[:16]

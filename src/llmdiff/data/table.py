@@ -1,6 +1,5 @@
 """Data sets that Hugging Face `datasets` loads: parquet files of one's own, or the Hub's, whole or their first rows."""
 
-import hashlib
 import json
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from llmdiff.data.config import DatasetData
 from llmdiff.data.store import SUFFIXES, entry
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
+from llmdiff.hashing import json_hash
 from llmdiff.home import home
 from llmdiff.progress import Progress
 
@@ -152,7 +152,7 @@ def _key(data: DatasetData) -> str:
     """A name by all that the copied rows depend on."""
     wanted = data.model_dump(include={"name", "split", "revision", "image", "text", "limit"})
     wanted["path"] = str(Path(data.path).resolve()) if Path(data.path).exists() else data.path
-    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(wanted)[:16]
 
 
 def _add(file: tarfile.TarFile, name: str, content: bytes) -> None:

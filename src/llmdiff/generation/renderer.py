@@ -10,8 +10,9 @@ from PIL import Image
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.pipeline import Pipeline, default_device, load_pipeline
-from llmdiff.generation.provenance import base_hash, content_hash, library_versions, scheduler_config
+from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
+from llmdiff.hashing import values_hash
 from llmdiff.models import EMBEDDED, shipped_adapter
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Renderer:
         self.adapter = adapter
         self.models = models or Models(base=EMBEDDED)
         self._base_hash = base_hash(pipe)
-        self._adapter_hash = content_hash(adapter.state_dict().items()) if adapter else None
+        self._adapter_hash = values_hash(adapter.state_dict().items()) if adapter else None
         self._attached = False
         if adapter is not None:
             adapter.attach(pipe)

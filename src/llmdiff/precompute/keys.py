@@ -4,15 +4,12 @@ Of weights that a quantisation has packed, or FSDP divided, samples are looked a
 others every bit counts. Library versions do not: they change last bits, which float16 does not keep.
 """
 
-import hashlib
 import json
 from typing import Any
 
-import torch
-from accelerate.utils import align_module_device
-from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from llmdiff.hashing import json_hash, weights_hash
 from llmdiff.language import ExtractionConfig, LanguageModel
 
 _READING = 1  # to be counted up whenever llmdiff reads blocks differently
@@ -40,18 +37,6 @@ def latents_folder(vae: Any) -> str:
     return _name("latents", version=_ENCODING, vae=type(vae).__name__, weights=weights_hash(vae), scale=scale)
 
 
-def weights_hash(model: nn.Module) -> str:
-    """A hash of every weight and buffer of a model with its dtype, bit by bit, wherever accelerate has put it."""
-    digest = hashlib.sha256()
-    for name, part in model.named_modules():
-        with align_module_device(part):
-            for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
-                if type(value) in (Tensor, nn.Parameter):
-                    digest.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
-                    digest.update(_bits(value))
-    return digest.hexdigest()
-
-
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of how a tokenizer splits texts and of its special tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -59,12 +44,8 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     for state in ("truncation", "padding"):  # of its last call
         how.pop(state, None)
     content = [how, tokenizer.special_tokens_map, tokenizer.chat_template]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return json_hash(content)
 
 
 def _name(kind: str, **content: Any) -> str:
-    return f"{kind}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]}"
-
-
-def _bits(value: Tensor) -> memoryview:
-    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+    return f"{kind}-{json_hash(content)[:16]}"

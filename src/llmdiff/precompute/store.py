@@ -11,7 +11,6 @@ what is read, and a run over terabytes starts at once. `Store.check` reads every
 Letters in shapes: R rows of an entry, N rows of a chunk.
 """
 
-import hashlib
 import json
 import shutil
 import warnings
@@ -21,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -29,6 +27,7 @@ from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import drafts, readable, written_whole
+from llmdiff.hashing import exact_hash, json_hash, text_hash
 
 _INDEX = "index"  # one name, because the format does not keep the order of several, and equal chunks are equal files
 _DAMAGE = (OSError, SafetensorError, ValueError, KeyError, TypeError)
@@ -127,7 +126,7 @@ class Store:
 
     def _write(self, keys: Sequence[str], compute: Callable[[Sequence[str]], Chunk], patient: bool) -> bool:
         """Sees to it that a chunk is there; False if another process is at it and this one is not patient."""
-        path = self.folder / f"{hashlib.sha256(json.dumps(list(keys)).encode()).hexdigest()[:16]}.safetensors"
+        path = self.folder / f"{json_hash(list(keys))[:16]}.safetensors"
         try:
             with _locked(path, patient):
                 if not (path.exists() and self._add(path)):
@@ -197,13 +196,13 @@ def _save(path: Path, keys: Sequence[str], chunk: Chunk) -> None:
     hashes = [_hash({name: part[i] for name, part in parts.items()}) for i in range(len(keys))]
     index = json.dumps(list(zip(keys, chunk.lengths, hashes, strict=True)))
     with written_whole(path) as draft:
-        save_file(tensors, draft, metadata={_INDEX: f"{_text_hash(index)} {index}"})
+        save_file(tensors, draft, metadata={_INDEX: f"{text_hash(index)} {index}"})
 
 
 def _read_index(path: Path) -> list[tuple[str, int, str]]:
     with safe_open(path, "pt") as file:
         expected, _, index = (file.metadata() or {})[_INDEX].partition(" ")
-    if _text_hash(index) != expected:
+    if text_hash(index) != expected:
         raise ValueError("its index is not what was written")
     return [(key, length, digest) for key, length, digest in json.loads(index)]
 
@@ -220,12 +219,4 @@ def _mapped(path: Path) -> Rows:
 
 
 def _hash(rows: Rows) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(rows.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
-
-
-def _text_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return exact_hash(sorted(rows.items()))[:32]

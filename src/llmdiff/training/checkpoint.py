@@ -19,6 +19,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.files import DRAFTS, written_whole
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
+_DAMAGE = (OSError, SafetensorError, KeyError, ValueError)
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[str, Any], keep: int = 2) -> Path:
@@ -49,8 +50,11 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest checkpoint that loads, or None; damaged ones are passed over."""
-    return next((path for path in sorted(_complete(folder), reverse=True) if _readable(path)), None)
+    """The newest whole checkpoint, or None; damaged ones are passed over.
+
+    Only headers are read, whatever the size of the files: a header says how long its file must be.
+    """
+    return next((path for path in sorted(_complete(folder), reverse=True) if _is_whole(path)), None)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -61,9 +65,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            info = json.loads((file.metadata() or {})["state"])
+            info = _state(file)
             return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except _DAMAGE as error:
         raise LLMDiffError(f"{path} is not a readable checkpoint ({error}); delete it and resume.") from error
 
 
@@ -106,9 +110,16 @@ def _complete(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
 
 
-def _readable(path: Path) -> bool:
+def _is_whole(path: Path) -> bool:
     try:
-        load(path)
-    except LLMDiffError:
+        with safe_open(path, framework="np") as file:
+            _state(file)
+    except _DAMAGE:
         return False
     return True
+
+
+def _state(file: Any) -> dict[str, Any]:
+    """The JSON state of an open checkpoint."""
+    state: dict[str, Any] = json.loads((file.metadata() or {})["state"])
+    return state

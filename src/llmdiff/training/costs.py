@@ -109,7 +109,7 @@ class _Data:
             data = captioned(recipe.data, side)
         except LLMDiffError:
             return unknown
-        texts = {text for wordings in data.wordings for text in wordings}
+        texts = {text for captions in data.captions for text in captions}
         tokens = sum(1 + len(text) // _CHARACTERS for text in texts)
         return cls(len(data), data.size(0), tokens, len(texts), known=True)
 

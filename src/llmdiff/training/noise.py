@@ -14,17 +14,19 @@ Timesteps = Literal["uniform", "mid-range", "high"]
 
 # Of the logits. At high noise it is decided what is where, and so there the text matters.
 _CENTRE = {"mid-range": 0.0, "high": 0.8}
-_LATE = 0.8  # where the timesteps begin at which it is decided what is where
+_HIGH_NOISE = 0.8  # where the timesteps begin at which it is decided what is where
 
 
-def draw_timesteps(kind: Timesteps, count: int, rng: Streams, late: float = 0.0) -> Tensor:
+def draw_timesteps(kind: Timesteps, count: int, rng: Streams, high_noise_share: float = 0.0) -> Tensor:
     """Timesteps (B,) of 0..count-1: all alike, or logit-normal (Esser et al., 2024, section 3.1) around a centre.
 
-    The share `late` of them comes evenly from the last fifth instead, whose end even "high" seldom draws.
+    The share `high_noise_share` of them comes evenly from the noisiest fifth instead, whose end even "high"
+    seldom draws.
     """
     share = rng.uniform() if kind == "uniform" else torch.sigmoid(rng.normal() + _CENTRE[kind])
-    if late:
-        share = torch.where(rng.uniform() < late, _LATE + (1 - _LATE) * rng.uniform(), share)
+    if high_noise_share:
+        chosen = rng.uniform() < high_noise_share
+        share = torch.where(chosen, _HIGH_NOISE + (1 - _HIGH_NOISE) * rng.uniform(), share)
     return (share * count).long().clamp(0, count - 1)
 
 

@@ -1,4 +1,4 @@
-"""What an adapter learns: to make the frozen denoiser right about captioned pictures (method.md section 4)."""
+"""The objective of an adapter: to make the frozen denoiser right about captioned pictures (method.md section 4)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,11 +48,11 @@ class AdapterObjective:
         precision: torch.dtype,
     ) -> None:
         self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
-        self.recipe, self.precision = recipe, precision
+        self.recipe, self.settings, self.precision = recipe, recipe.objective, precision
         self.ahead: Prefetcher | None = None
         self.base = ImageModel(pipe).freeze()
         self.device = self.base.denoiser.device
-        self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.caption_dropout)
+        self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.objective.caption_dropout)
         self._parameters = dict(adapter.trainable_parameters())
         self._lora = [p.requires_grad_() for p in lora_parameters(self.base.denoiser)]
         self.module: nn.Module = adapter
@@ -70,7 +70,7 @@ class AdapterObjective:
         groups: list[dict[str, Any]] = [
             {"params": matrices},
             {"params": vectors, "weight_decay": 0.0},
-            {"params": scalars, "weight_decay": 0.0, "rate": self.recipe.scalar_rate},
+            {"params": scalars, "weight_decay": 0.0, "rate": self.settings.scalar_rate},
         ]
         if self.recipe.lora:
             groups.append({"params": self._lora, "rate": self.recipe.lora.rate})
@@ -104,34 +104,30 @@ class AdapterObjective:
         """The mean squared error of the denoiser's prediction, weighted as the recipe says."""
         samples = [self.batches.sample(int(n)) for n in indices]
         pictures = [sample.picture for sample in samples]
-        captions = [sample.caption(self.data.wordings) for sample in samples]
-        frames = (
-            [self.data.size_conditioning(picture) for picture in pictures] if self.base.uses_size_conditioning else None
-        )
+        captions = [sample.text(self.data.captions) for sample in samples]
+        sizes = [self.data.size_conditioning(i) for i in pictures] if self.base.uses_size_conditioning else None
         if self.ahead:
             self.ahead.go_to(step)
         z = self.latents[pictures].to(self.device).float()
         schedule = self.base.schedule
-        noise = draw_noise(z.shape, self.recipe.noise_offset, rng).to(z)
+        noise = draw_noise(z.shape, self.settings.noise_offset, rng).to(z)
         count = schedule.config.num_train_timesteps
-        t = draw_timesteps(self.recipe.timesteps, count, rng, self.recipe.late).to(z.device)
+        t = draw_timesteps(self.settings.timesteps, count, rng, self.settings.high_noise_share).to(z.device)
         noisy = schedule.add_noise(z, noise, t)
 
-        def told() -> Tensor:
-            return self.base_prediction(
-                noisy, t, [sample.caption(self.data.base_wordings) for sample in samples], frames
-            )
+        def teacher() -> Tensor:
+            return self.base_prediction(noisy, t, [one.text(self.data.teacher_captions) for one in samples], sizes)
 
-        def heard() -> Tensor:
-            return self.prediction(noisy, t, captions, rng, frames)
+        def student() -> Tensor:
+            return self.prediction(noisy, t, captions, rng, sizes)
 
-        if step < self.recipe.distil_layers:
+        if step < self.settings.distil_layers:
             layers = [self.base.denoiser.get_submodule(path) for path in self.adapter.named_branches()]
-            return layer_errors(self.base.denoiser, layers, told, heard).mean()
-        wanted = told() if step < self.recipe.distil else target(schedule, z, noise, t)
-        errors = squared_errors(heard(), wanted)
-        if self.recipe.min_snr is not None:
-            errors = errors * min_snr_weights(schedule, t, self.recipe.min_snr)
+            return layer_errors(self.base.denoiser, layers, teacher, student).mean()
+        wanted = teacher() if step < self.settings.distil else target(schedule, z, noise, t)
+        errors = squared_errors(student(), wanted)
+        if self.settings.min_snr is not None:
+            errors = errors * min_snr_weights(schedule, t, self.settings.min_snr)
         return errors.mean()
 
     def prediction(
@@ -140,29 +136,29 @@ class AdapterObjective:
         t: Tensor,
         captions: list[str],
         rng: Streams | None = None,
-        frames: list[SizeConditioning] | None = None,
+        sizes: list[SizeConditioning] | None = None,
     ) -> Tensor:
-        """What the denoiser says under the LLM's encodings, (B, channels, height, width).
+        """The denoiser's prediction under the LLM's encodings, (B, channels, height, width).
 
         Args:
             noisy: (B, channels, height, width).
             t: (B,).
             captions: B of them.
             rng: of the encodings' noise; they have none without it.
-            frames: B of them, how the pictures were cut; whole ones of their own size if None.
+            sizes: B of them, how the pictures were cut; whole ones of their own size if None.
         """
         encoding = self._encoding(captions, rng)
         text = self.base.encode(captions) if self.adapter.config.mode == "augment" else None
         with self._precision(noisy):
-            return self.base.predict(noisy, t, self.adapter.denoiser_inputs(encoding, text), frames)
+            return self.base.predict(noisy, t, self.adapter.denoiser_inputs(encoding, text), sizes)
 
     @torch.no_grad()
     def base_prediction(
-        self, noisy: Tensor, t: Tensor, captions: list[str], frames: list[SizeConditioning] | None = None
+        self, noisy: Tensor, t: Tensor, captions: list[str], sizes: list[SizeConditioning] | None = None
     ) -> Tensor:
-        """What the base model says by itself: a target without the noise of single pictures."""
+        """The base model's own prediction: a target without the noise of single pictures."""
         with self._precision(noisy), self.adapter.disable_adapter(), without_lora(self.base.denoiser):
-            return self.base.predict(noisy, t, self.base.encode(captions), frames)
+            return self.base.predict(noisy, t, self.base.encode(captions), sizes)
 
     @contextmanager
     def _precision(self, noisy: Tensor) -> Iterator[None]:
@@ -176,9 +172,9 @@ class AdapterObjective:
         return self.adapter.refine(Encoding(reader(start, stack, mask, noise=noise.to(start)), mask))
 
 
-def squared_errors(said: Tensor, wanted: Tensor) -> Tensor:
+def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:
     """The mean squared error of each sample, (B, ...) to (B,)."""
-    return (said.float() - wanted.float()).square().flatten(1).mean(1)
+    return (predicted.float() - target.float()).square().flatten(1).mean(1)
 
 
 def _is_scalar(name: str) -> bool:

@@ -16,10 +16,11 @@ from llmdiff.precompute.config import CacheConfig
 from llmdiff.training.lora import LoRASettings
 from llmdiff.training.noise import Timesteps
 from llmdiff.training.trainer import LoopSettings
+from llmdiff.validation_errors import first_problem
 
 
 class HeldOutSettings(BaseModel):
-    """What is held out of training, and how it is looked at every `loop.heldout_every` steps."""
+    """The pictures that are held out of training, and how they are looked at every `loop.heldout_every` steps."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,8 +29,34 @@ class HeldOutSettings(BaseModel):
     pictures: int = Field(128, ge=1, description="looked at, if so many are held out")
 
 
+class ObjectiveSettings(BaseModel):
+    """The loss: what is drawn for it, what its target is, and how fast the weights follow it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
+    timesteps: Timesteps = "uniform"
+    high_noise_share: float = Field(
+        0.0, ge=0, le=1, description="of timesteps drawn from the noisiest fifth, where layout is decided"
+    )
+    noise_offset: float = Field(0.0, ge=0, description="of channel means; 0.05 to 0.1 for very dark pictures")
+    min_snr: float | None = Field(None, gt=0, description="γ of min-SNR weighting, 5 in its paper; none by default")
+    distil: int = Field(0, ge=0, description="first steps, in which the base model's own prediction is the target")
+    distil_layers: int = Field(
+        0, ge=0, description="before that, steps in which the output of each of its layers is the target"
+    )
+    scalar_rate: float = Field(10.0, gt=0, description="learning-rate factor of gates and block weights")
+
+
+OLD_KEYS = {"late": "objective.high_noise_share"} | {
+    name: f"objective.{name}"
+    for name in ("caption_dropout", "timesteps", "noise_offset", "min_snr", "distil", "distil_layers", "scalar_rate")
+}
+"""Keys of the first version's recipes, which go on working, and where their values stand now."""
+
+
 class Recipe(BaseModel):
-    """What to train, on what, and how."""
+    """An adapter to train: its models, its data, its objective and its loop."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,18 +68,10 @@ class Recipe(BaseModel):
     mode: Literal["augment", "replace"] = "augment"
     reading: ExtractionConfig = ExtractionConfig()
     data: Annotated[Data, Field(discriminator="kind")]
-    caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
-    timesteps: Timesteps = "uniform"
-    late: float = Field(0.0, ge=0, le=1, description="share of timesteps from the last fifth, where layout is decided")
-    noise_offset: float = Field(0.0, ge=0, description="of channel means; 0.05 to 0.1 for very dark pictures")
-    min_snr: float | None = Field(None, gt=0, description="γ of min-SNR weighting, 5 in its paper; none by default")
+    objective: ObjectiveSettings = ObjectiveSettings()
     refiner: RefinerConfig | None = Field(None, description="blocks in which tokens read each other; not in the paper")
     warm_start: Literal["ridge", "none"] = Field(
         "none", description="ridge fits φ of replace mode to the base model's own text encoder before the first step"
-    )
-    distil: int = Field(0, ge=0, description="first steps, in which the base model's own prediction is the target")
-    distil_layers: int = Field(
-        0, ge=0, description="before that, steps in which what each of its layers says is the target"
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of matrix products in training; auto: bfloat16 where the device has it"
@@ -63,15 +82,19 @@ class Recipe(BaseModel):
     gradient_checkpointing: bool = Field(False, description="less memory, a third more time")
     lora: LoRASettings | None = Field(None, description="a LoRA on the image model, trained too and saved beside it")
     heldout: HeldOutSettings = HeldOutSettings()
-    scalar_rate: float = Field(10.0, gt=0, description="learning-rate factor of gates and block weights")
     samples: list[str] = Field(default_factory=list, description="prompts of the periodic sample sheets")
     loop: LoopSettings = LoopSettings()
     cache: CacheConfig = CacheConfig()
 
     @property
     def cache_folder(self) -> Path:
-        """Where latents and terms are kept: by default beside the run's folder, where other runs find them."""
+        """The folder of latents and terms: by default beside the run's folder, where other runs find them."""
         return self.cache.folder or self.folder.parent / "cache"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_keys(cls, values: Any) -> Any:
+        return with_todays_keys(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _warm_start_has_a_phi(self) -> Self:
@@ -94,13 +117,31 @@ def load_recipe(source: str, options: list[str] | None = None) -> Recipe:
     Raises:
         LLMDiffError: There is no such file, it is not YAML, or a key or value is wrong.
     """
-    values = _read(source)
+    values = with_todays_keys(_read(source))
     for option in options or []:
         _set(values, option)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise LLMDiffError(f"The recipe {source} is not valid: {_first(error)}.") from error
+        raise LLMDiffError(f"The recipe {source} is not valid: {first_problem(error)}.") from error
+
+
+def with_todays_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's values with those of `OLD_KEYS` where they stand now.
+
+    Raises:
+        LLMDiffError: A value is given under both names.
+    """
+    moved = {key: value for key, value in values.items() if key not in OLD_KEYS}
+    for key in values.keys() & OLD_KEYS.keys():
+        section, name = OLD_KEYS[key].split(".")
+        others = moved.get(section, {})
+        if not isinstance(others, dict):
+            return values  # of which the validation says what is wrong
+        if name in others:
+            raise LLMDiffError(f"The recipe has both {key!r} and {OLD_KEYS[key]!r}, its name now: take out the first.")
+        moved[section] = {**others, name: values[key]}
+    return moved
 
 
 def presets() -> list[str]:
@@ -136,7 +177,7 @@ def _set(values: dict[str, Any], option: str) -> None:
     path, equals, text = option.partition("=")
     if not equals or not path:
         raise LLMDiffError(f"The option {option!r} is not of the form key=value, loop.steps=500 for instance.")
-    *parents, name = path.split(".")
+    *parents, name = OLD_KEYS.get(path, path).split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
@@ -145,11 +186,3 @@ def _set(values: dict[str, Any], option: str) -> None:
         values[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise LLMDiffError(f"The value of the option {option!r} is not YAML.") from error
-
-
-def _first(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"there is no key {where!r}"
-    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {problem['input']!r}"

@@ -51,29 +51,29 @@ def train(
     processes = accelerator(recipe.loop.trackers, recipe.folder)
     run_manifest.check_folder(recipe, resume)
     report = progress if progress and processes.is_main_process else silent
-    task, heldout = _prepare(recipe, report, processes)
-    trainer = Trainer(task, recipe.loop, recipe.folder, processes, precision.LossScale.of(task.precision))
+    objective, heldout = _prepare(recipe, report, processes)
+    trainer = Trainer(objective, recipe.loop, recipe.folder, processes, precision.LossScale.of(objective.precision))
     trainer.resume()
-    with task.reading_ahead(processes):
-        trainer.run(_on_step(task, report), heldout.losses if heldout else None)
+    with objective.reading_ahead(processes):
+        trainer.run(_on_step(objective, report), heldout.losses if heldout else None)
     with trainer.averaged():
         if processes.is_main_process:
-            _save(task, recipe)
+            _save(objective, recipe)
     processes.wait_for_everyone()
     return {
         "folder": str(recipe.folder),
         "adapter": str(recipe.folder / "adapter"),
         "steps": trainer.step,
         "skipped": trainer.skipped,
-        "parameters": sum(p.numel() for p in task.module.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in objective.module.parameters() if p.requires_grad),
     }
 
 
-def _save(task: AdapterObjective, recipe: Recipe) -> None:
+def _save(objective: AdapterObjective, recipe: Recipe) -> None:
     """Writes the adapter, and the LoRA beside it."""
-    task.adapter.save_pretrained(recipe.folder / "adapter")
+    objective.adapter.save_pretrained(recipe.folder / "adapter")
     if recipe.lora:
-        save_lora(task.pipe, recipe.folder / "adapter")
+        save_lora(objective.pipe, recipe.folder / "adapter")
 
 
 def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[AdapterObjective, Validation | None]:
@@ -120,10 +120,10 @@ def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[
     if recipe.lora:
         add_lora(pipe, recipe.lora, recipe.loop.seed)
     dtype = precision.product_dtype(recipe.precision, processes.mixed_precision, processes.device)
-    task = AdapterObjective(adapter, pipe, latents, data, terms, recipe, dtype)
+    objective = AdapterObjective(adapter, pipe, latents, data, terms, recipe, dtype)
     if precision.wants_compiler(recipe.compile, recipe.loop.steps):
-        precision.compile_around_adapter(task.base.denoiser)
-    return task, Validation(task, held_latents, held, recipe.heldout, processes) if held else None
+        precision.compile_around_adapter(objective.base.denoiser)
+    return objective, Validation(objective, held_latents, held, recipe.heldout, processes) if held else None
 
 
 def _let_go(llm: LanguageModel, recipe: Recipe) -> None:
@@ -136,38 +136,38 @@ def _own_captions(recipe: Recipe, data: Captioned) -> list[str]:
     """What φ is fitted on before the first step of a run, if it is."""
     if recipe.warm_start == "none" or run_manifest.has_begun(recipe):
         return []
-    return fitting_captions(captions_of(data), (text for texts in data.base_wordings for text in texts))
+    return fitting_captions(captions_of(data), (text for texts in data.teacher_captions for text in texts))
 
 
-def _on_step(task: AdapterObjective, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:
-    every = task.recipe.loop.sample_every if task.recipe.samples else 0
+def _on_step(objective: AdapterObjective, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:
+    every = objective.recipe.loop.sample_every if objective.recipe.samples else 0
 
     def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
         title = f"Training, loss {figures['loss']:.4f}, {figures['images_per_s']:.0f} images/s"
-        report(title, trainer.step / task.recipe.loop.steps)
+        report(title, trainer.step / objective.recipe.loop.steps)
         if every and trainer.step % every == 0:
-            in_main_process(task.adapter.llm, trainer.accelerator, lambda: draw(trainer))
+            in_main_process(objective.adapter.llm, trainer.accelerator, lambda: draw(trainer))
 
     def draw(trainer: Trainer) -> None:
         with trainer.averaged():
-            sample_sheet(task, task.recipe.folder / "samples" / f"{trainer.step:06d}.png")
-        _let_go(task.adapter.llm, task.recipe)
+            sample_sheet(objective, objective.recipe.folder / "samples" / f"{trainer.step:06d}.png")
+        _let_go(objective.adapter.llm, objective.recipe)
 
     return on_step
 
 
 @torch.no_grad()
-def sample_sheet(task: AdapterObjective, path: Path) -> None:
+def sample_sheet(objective: AdapterObjective, path: Path) -> None:
     """Draws the recipe's sample prompts with the adapter as it is now."""
-    task.adapter.eval()
+    objective.adapter.eval()
     try:
-        images = task.pipe(
-            task.recipe.samples,
+        images = objective.pipe(
+            objective.recipe.samples,
             num_inference_steps=_SAMPLE_STEPS,
             guidance_scale=_SAMPLE_GUIDANCE,
             generator=torch.Generator().manual_seed(0),
         ).images
     finally:
-        task.adapter.train()
-    entries = [SheetEntry((image,), text) for image, text in zip(images, task.recipe.samples, strict=True)]
+        objective.adapter.train()
+    entries = [SheetEntry((image,), text) for image, text in zip(images, objective.recipe.samples, strict=True)]
     save_png(path, contact_sheet(entries, across=4))

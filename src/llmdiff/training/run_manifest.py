@@ -1,14 +1,14 @@
 """What a run notes in its folder, so that it is resumed only as what it was: its recipe, and its data in hashes."""
 
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from llmdiff.data import Captioned
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
+from llmdiff.hashing import lines_hash
 from llmdiff.sources import reason
 from llmdiff.training import checkpoint
 from llmdiff.training.recipe import Recipe
@@ -80,7 +80,7 @@ def facts_of(data: Captioned, held: Captioned | None) -> dict[str, Any]:
     parts = [data, held] if held else [data]
     return {
         "number of pictures": sum(map(len, parts)),
-        "captions": _hash([*texts] for part in parts for texts in (*part.wordings, *part.base_wordings)),
+        "captions": _hash([*texts] for part in parts for texts in (*part.captions, *part.teacher_captions)),
         "weights": _hash(weight for part in parts for weight in part.weights),
         "number of pictures held out": len(held) if held else 0,
         "pictures": _hash(part.identity(i) for part in parts for i in range(len(part))),
@@ -108,19 +108,25 @@ def _check_same(note: Path, mine: Recipe) -> None:
             f"{note} is damaged ({reason(error)}); set folder to another path and train anew."
         ) from error
     before, now = _binding(theirs), _binding(mine)
-    changed = [key for key in now if now[key] != before[key]]
+    changed = [key for key, value in now.items() if key not in before or before[key] != value]
+    changed += [key for key in before if key not in now]
     if changed:
         raise LLMDiffError(f"The run in {note.parent} has another {changed[0]!r}; resume it with its own recipe.")
 
 
 def _binding(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe must stay when its run is resumed: all that its weights depend on, but for rounding."""
-    values: dict[str, Any] = json.loads(recipe.model_dump_json(exclude=_FREE))
-    return values
+    return dict(_flat(json.loads(recipe.model_dump_json(exclude=_FREE))))
+
+
+def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested settings under dotted keys, as the recipe's options have them."""
+    if isinstance(values, dict) and values:
+        for key, value in values.items():
+            yield from _flat(value, f"{path}.{key}" if path else key)
+    else:
+        yield path, values
 
 
 def _hash(rows: Iterable[Any]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(row).encode() + b"\n")
-    return digest.hexdigest()[:16]
+    return lines_hash(rows)[:16]

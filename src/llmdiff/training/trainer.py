@@ -55,7 +55,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, answered: the step is finished and a checkpoint saved."""
 
 
-class Task(Protocol):
+class Objective(Protocol):
     """What a run trains."""
 
     module: nn.Module
@@ -74,10 +74,10 @@ class Task(Protocol):
 
 
 class Trainer:
-    """Runs a task to its end from its newest checkpoint, or from the start where there is none.
+    """Runs an objective to its end from its newest checkpoint, or from the start where there is none.
 
     Args:
-        task: what to train, on the accelerator's device.
+        objective: what to train, on the accelerator's device.
         settings: how.
         folder: where checkpoints and logs go; several processes must share it.
         accelerator: the processes that train together; if None, this one on its CPU.
@@ -91,20 +91,20 @@ class Trainer:
 
     def __init__(
         self,
-        task: Task,
+        objective: Objective,
         settings: LoopSettings,
         folder: Path,
         accelerator: Accelerator | None = None,
         scale: LossScale | None = None,
     ) -> None:
-        self.task, self.settings, self.folder = task, settings, folder
+        self.objective, self.settings, self.folder = objective, settings, folder
         self.accelerator, self.scale = accelerator or Accelerator(cpu=True), scale or LossScale()
-        groups = task.groups()
+        groups = objective.groups()
         self._rates = [group.pop("rate", 1.0) for group in groups]
         self.optimizer = torch.optim.AdamW(
             groups, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
-        self._names: dict[Tensor, str] = {p: name for name, p in task.module.named_parameters()}
+        self._names: dict[Tensor, str] = {p: name for name, p in objective.module.named_parameters()}
         self.ema = {name: p.detach().clone() for name, p in self._trained()} if settings.ema else {}
         self.step = 0
         self.skipped = 0
@@ -260,7 +260,7 @@ class Trainer:
         try:
             for start in range(0, len(mine), self.micro_batch):
                 part = mine[start : start + self.micro_batch]
-                loss = self.task.loss(part, self.step, Streams(self.settings.seed, part)) * (len(part) / count)
+                loss = self.objective.loss(part, self.step, Streams(self.settings.seed, part)) * (len(part) / count)
                 (loss * self.scale.value).backward()
                 total += loss.detach()
         except (RuntimeError, MemoryError) as error:
@@ -282,7 +282,7 @@ class Trainer:
             self.ema[name].lerp_(p, 1 - decay)
 
     def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((name, p) for name, p in self.task.module.named_parameters() if p.requires_grad)
+        return ((name, p) for name, p in self.objective.module.named_parameters() if p.requires_grad)
 
     @torch.no_grad()
     def _assign(self, tensors: dict[str, Tensor]) -> None:

@@ -1,6 +1,5 @@
-"""Held-out pictures: which are never trained on, and the losses on them, level of noise by level of noise."""
+"""Validation: pictures that are never trained on, and the losses on them, level of noise by level of noise."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from llmdiff.base.schedule import coefficients
 from llmdiff.data import Captioned, SizeConditioning
 from llmdiff.errors import LLMDiffError
+from llmdiff.hashing import text_hash
 from llmdiff.training.noise import target
 from llmdiff.training.objective import AdapterObjective, squared_errors
 from llmdiff.training.processes import all_reduce_sum, local_shard
@@ -25,8 +25,8 @@ class Part:
 
     def __init__(self, data: Captioned, indices: Sequence[int]) -> None:
         self.data, self.indices = data, indices
-        self.wordings = [data.wordings[i] for i in indices]
-        self.base_wordings = [data.base_wordings[i] for i in indices]
+        self.captions = [data.captions[i] for i in indices]
+        self.teacher_captions = [data.teacher_captions[i] for i in indices]
         self.weights = [data.weights[i] for i in indices]
         self.skipped = data.skipped
 
@@ -47,7 +47,7 @@ class Part:
 
 
 def split(data: Captioned, share: float, seed: int) -> tuple[Captioned, Captioned | None]:
-    """What is trained on, and what is held out, if anything is.
+    """The pictures to train on, and those that are held out, if any are.
 
     Captions are held out, with all pictures of which they are the first one: the share of them with the lowest hashes,
     so that few change sides when pictures are added.
@@ -57,18 +57,14 @@ def split(data: Captioned, share: float, seed: int) -> tuple[Captioned, Captione
     """
     if not share:
         return data, None
-    captions = sorted({texts[0] for texts in data.wordings}, key=lambda text: _hash(seed, text))
+    captions = sorted({texts[0] for texts in data.captions}, key=lambda text: text_hash(f"{seed} {text}"))
     held = set(captions[: max(1, round(share * len(captions)))])
     if len(held) == len(captions):
         raise LLMDiffError(
             f"heldout.share = {share} leaves nothing to train on of {len(captions)} captions; lower it, or set it to 0."
         )
-    sides = [[i for i, texts in enumerate(data.wordings) if (texts[0] in held) == side] for side in (False, True)]
+    sides = [[i for i, texts in enumerate(data.captions) if (texts[0] in held) == side] for side in (False, True)]
     return Part(data, sides[0]), Part(data, sides[1])
-
-
-def _hash(seed: int, text: str) -> bytes:
-    return hashlib.sha256(f"{seed} {text}".encode(errors="surrogatepass")).digest()
 
 
 class Validation:
@@ -77,7 +73,7 @@ class Validation:
     A level is σ, the noise's coefficient; the timestep nearest to it is taken.
 
     Args:
-        task: what trains.
+        objective: what trains.
         latents: scaled latents of the pictures.
         data: the pictures.
         settings: how many levels and pictures.
@@ -85,16 +81,21 @@ class Validation:
     """
 
     def __init__(
-        self, task: AdapterObjective, latents: Any, data: Captioned, settings: HeldOutSettings, accelerator: Accelerator
+        self,
+        objective: AdapterObjective,
+        latents: Any,
+        data: Captioned,
+        settings: HeldOutSettings,
+        accelerator: Accelerator,
     ) -> None:
-        self.task, self.latents, self.data, self.accelerator = task, latents, data, accelerator
+        self.objective, self.latents, self.data, self.accelerator = objective, latents, data, accelerator
         self.levels = [(k + 0.5) / settings.levels for k in range(settings.levels)]
         self.count = min(settings.pictures, len(data))
         self._base: dict[str, float] = {}
 
     def losses(self, trainer: Trainer) -> dict[str, float]:
         """`heldout/σ…/adapter` and `heldout/σ…/base`: mean squared errors of the predictions, now."""
-        adapter = self.task.adapter
+        adapter = self.objective.adapter
         adapter.eval()
         try:
             if not self._base:  # it is frozen
@@ -105,7 +106,7 @@ class Validation:
 
     @torch.no_grad()
     def _of(self, who: str, micro_batch: int) -> dict[str, float]:
-        sums = torch.zeros(len(self.levels), device=self.task.device)
+        sums = torch.zeros(len(self.levels), device=self.objective.device)
         for indices in self._batches(micro_batch):
             for number, level in enumerate(self.levels):
                 sums[number] += self._errors(who, indices, level).sum()
@@ -122,17 +123,17 @@ class Validation:
 
     def _errors(self, who: str, indices: list[int], level: float) -> Tensor:
         """Squared errors (B,) at a level of noise."""
-        task, schedule = self.task, self.task.base.schedule
-        z = self.latents[indices].to(task.device).float()
-        noise = Streams(task.recipe.loop.seed, indices).normal(*z.shape[1:]).to(z)
+        objective, schedule = self.objective, self.objective.base.schedule
+        z = self.latents[indices].to(objective.device).float()
+        noise = Streams(objective.recipe.loop.seed, indices).normal(*z.shape[1:]).to(z)
         t = torch.full((len(z),), timestep_of(schedule, level), device=z.device)
         noisy, wanted = schedule.add_noise(z, noise, t), target(schedule, z, noise, t)
-        frames = [self.data.size_conditioning(i) for i in indices] if task.base.uses_size_conditioning else None
+        sizes = [self.data.size_conditioning(i) for i in indices] if objective.base.uses_size_conditioning else None
         if who == "base":
-            said = task.base_prediction(noisy, t, [self.data.base_wordings[i][0] for i in indices], frames)
+            predicted = objective.base_prediction(noisy, t, [self.data.teacher_captions[i][0] for i in indices], sizes)
         else:
-            said = task.prediction(noisy, t, [self.data.wordings[i][0] for i in indices], frames=frames)
-        return squared_errors(said, wanted)
+            predicted = objective.prediction(noisy, t, [self.data.captions[i][0] for i in indices], sizes=sizes)
+        return squared_errors(predicted, wanted)
 
 
 def timestep_of(schedule: Any, level: float) -> int:

@@ -16,12 +16,12 @@ from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, KINDS, SIZES
 from llmdiff.training.randomness import Streams
 
 
-def train(task: Any, steps: int, batch: int, rate: float = 1e-3) -> list[float]:
+def train(objective: Any, steps: int, batch: int, rate: float = 1e-3) -> list[float]:
     """The losses of steps on the same samples and noise."""
-    optimizer = torch.optim.AdamW(task.groups(), lr=rate)
+    optimizer = torch.optim.AdamW(objective.groups(), lr=rate)
     losses = []
     for _ in range(steps):
-        loss = task.loss(np.arange(batch), 0, Streams(0, range(batch)))
+        loss = objective.loss(np.arange(batch), 0, Streams(0, range(batch)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -30,11 +30,11 @@ def train(task: Any, steps: int, batch: int, rate: float = 1e-3) -> list[float]:
 
 
 @pytest.fixture
-def base_task() -> train_base.BaseTask:
+def base_objective() -> train_base.BaseObjective:
     torch.manual_seed(0)
     tokenizer = modules.tokenizer(["a small red ball and two blue cups by day at night"])
     latents = torch.randn(3, 8, 16, 16).half()
-    return train_base.BaseTask(latents, tokenizer, modules.text_encoder(tokenizer), precision=torch.float32)
+    return train_base.BaseObjective(latents, tokenizer, modules.text_encoder(tokenizer), precision=torch.float32)
 
 
 def assert_falls(losses: list[float], share: float) -> None:
@@ -42,30 +42,30 @@ def assert_falls(losses: list[float], share: float) -> None:
     assert losses[-1] < share * losses[0]
 
 
-def test_the_base_learns(base_task):
-    assert_falls(train(base_task, steps=8, batch=3), 0.9)
-    still = [name for name, p in base_task.module.named_parameters() if p.grad is None or not p.grad.any()]
+def test_the_base_learns(base_objective):
+    assert_falls(train(base_objective, steps=8, batch=3), 0.9)
+    still = [name for name, p in base_objective.module.named_parameters() if p.grad is None or not p.grad.any()]
     assert [name for name in still if "final" not in name] == []
 
 
-def test_the_base_sees_a_caption_of_each_scene_worded_anew(base_task):
-    first, second = base_task._caption(0), base_task._caption(30)
+def test_the_base_sees_a_caption_of_each_scene_worded_anew(base_objective):
+    first, second = base_objective._caption(0), base_objective._caption(30)
     scene = data.scene(21, 0)
     worded = {plain_caption(scene, np.random.default_rng(seed)).text for seed in range(400)}
     assert {first, second} <= {*worded, ""}
-    captions = [base_task._caption(n) for n in range(0, 900, 3)]
+    captions = [base_objective._caption(n) for n in range(0, 900, 3)]
     assert len(set(captions)) > 3
     assert sum(text == "" for text in captions) == pytest.approx(30, abs=15)
 
 
-def test_in_its_course_the_base_hears_every_relation_at_the_noisiest(base_task, monkeypatch):
+def test_in_its_course_the_base_hears_every_relation_at_the_noisiest(base_objective, monkeypatch):
     heard = []
-    monkeypatch.setattr(base_task, "_caption", lambda index, detail: heard.append(detail) or "")
+    monkeypatch.setattr(base_objective, "_caption", lambda index, detail: heard.append(detail) or "")
     told = []
-    base_task.unet.register_forward_pre_hook(lambda _module, args: told.append(args[1]))
+    base_objective.unet.register_forward_pre_hook(lambda _module, args: told.append(args[1]))
     samples = np.arange(60)
     for step in (0, train_base._COURSE.start):
-        base_task.loss(samples, step, Streams(0, samples))
+        base_objective.loss(samples, step, Streams(0, samples))
     assert set(heard[:60]) == {None}
     assert {detail.relation for detail in heard[60:]} == {1.0}
     early, late = ((t >= 900).float().mean() for t in told)
@@ -74,8 +74,8 @@ def test_in_its_course_the_base_hears_every_relation_at_the_noisiest(base_task, 
 
 def test_the_autoencoder_learns():
     torch.manual_seed(0)
-    task = train_autoencoder.AutoencoderTask(modules.autoencoder(), precision=torch.float32)
-    assert_falls(train(task, steps=6, batch=2), 0.9)
+    objective = train_autoencoder.AutoencoderObjective(modules.autoencoder(), precision=torch.float32)
+    assert_falls(train(objective, steps=6, batch=2), 0.9)
 
 
 def test_crops_are_windows_of_their_pictures():
@@ -103,8 +103,8 @@ def test_latents_of_unit_scale(monkeypatch):
 
 def test_the_text_encoder_learns():
     torch.manual_seed(0)
-    task = train_text.TextTask(modules.tokenizer(["a small red ball and two blue cups by day at night"]))
-    assert_falls(train(task, steps=12, batch=8), 0.8)
+    objective = train_text.TextObjective(modules.tokenizer(["a small red ball and two blue cups by day at night"]))
+    assert_falls(train(objective, steps=12, batch=8), 0.8)
 
 
 def test_what_a_caption_states_as_numbers():

@@ -1,4 +1,4 @@
-"""A task of four captioned random latents on a tiny real Stable Diffusion, for tests."""
+"""An objective of four captioned random latents on a tiny real Stable Diffusion, for tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.precompute import BlockTerms
 from llmdiff.training.lora import add_lora
 from llmdiff.training.objective import AdapterObjective
-from llmdiff.training.recipe import Recipe
+from llmdiff.training.recipe import ObjectiveSettings, Recipe
 from tiny_base import build_base
 
 CAPTIONS = ["a red cup", "two blue cups", "a cat", "a cat at noon"]
@@ -24,8 +24,8 @@ class Listed:
     """The captions, which the base model's own text encoder gets in upper case."""
 
     def __init__(self) -> None:
-        self.wordings = [(text,) for text in CAPTIONS]
-        self.base_wordings = [(text.upper(),) for text in CAPTIONS]
+        self.captions = [(text,) for text in CAPTIONS]
+        self.teacher_captions = [(text.upper(),) for text in CAPTIONS]
         self.weights = [1.0] * len(CAPTIONS)
         self.skipped = ()
 
@@ -46,12 +46,15 @@ class Listed:
 
 
 def maker(llm: LanguageModel, folder: Path) -> Make:
-    """Makes such tasks; what is given beside prediction type and reading are keys of the recipe."""
+    """Makes such objectives; what is given beside prediction type and reading are keys of the recipe
+    or of its objective."""
 
     def make(
         prediction: str = "v_prediction", reading: ExtractionConfig | None = None, **changes: Any
     ) -> AdapterObjective:
-        recipe = Recipe(data=SceneData(kind="scenes"), folder=folder, reading=reading or ExtractionConfig(), **changes)
+        objective = {key: changes.pop(key) for key in [*changes] if key in ObjectiveSettings.model_fields}
+        data, reading = SceneData(kind="scenes"), reading or ExtractionConfig()
+        recipe = Recipe(data=data, folder=folder, reading=reading, objective=objective, **changes)
         pipe = build_base()
         pipe.scheduler.register_to_config(prediction_type=prediction)
         terms = BlockTerms.of([*CAPTIONS, ""], llm, recipe.reading, folder, lambda *_: None)

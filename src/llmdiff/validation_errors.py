@@ -1,0 +1,41 @@
+"""What pydantic finds wrong with settings, in words for the one who wrote them."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+_LONGEST = 60  # characters of a value that are shown
+_OWN_WORDS = ("Value error, ", "Assertion failed, ")  # what pydantic puts before the words of a validator
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem of a validation as the second half of a sentence, without its full stop.
+
+    Args:
+        error: as pydantic raises it.
+
+    Returns:
+        "there is no key 'loop.step'", say, or "loop.steps: input should be greater than 0, got -1".
+
+    Example:
+        >>> try:
+        ...     settings = Settings.model_validate(values)
+        ... except ValidationError as error:
+        ...     raise LLMDiffError(f"The settings are not valid: {first_problem(error)}.") from error
+    """
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"there is no key {where!r}"
+    if problem["type"] == "missing":
+        return f"the key {where!r} is missing"
+    what = problem["msg"]
+    for prefix in _OWN_WORDS:
+        what = what.removeprefix(prefix)
+    what = what[:1].lower() + what[1:].rstrip(".")
+    return f"{where}: {what}, got {_shortened(problem['input'])}" if where else what
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
