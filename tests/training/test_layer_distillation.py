@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from llmdiff.adapter.hooks import CHILD
 from llmdiff.errors import LLMDiffError
 from llmdiff.training.layer_distillation import Recording, record, relative_errors, replay
 from llmdiff.training.objective import AdapterObjective
@@ -79,7 +78,8 @@ def test_layers_that_read_different_texts_are_refused(make):
 def test_an_untrained_adapter_that_adds_nothing_is_right_in_every_layer(make):
     objective = make(mode="augment", distil=5, distil_layers=5, caption_dropout=0.5)
     objective.data.teacher_captions = objective.data.captions
-    assert objective.loss(np.arange(4), 4, Streams(0, range(4))).item() == 0
+    # Where a gradient passes through the output projection, torch may take another kernel, which rounds otherwise.
+    assert objective.loss(np.arange(4), 4, Streams(0, range(4))).item() < 1e-10
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -98,7 +98,9 @@ def test_no_gradient_passes_through_the_denoiser(make):
     recording = teacher(objective)
     answers = student(objective, recording)
     answers[-1].square().mean().backward()
-    *earlier, last = [layer.get_submodule(CHILD) for layer in recording.layers]
+    branches = objective.adapter.named_branches()
+    paths = {module: path for path, module in objective.base.denoiser.named_modules()}
+    *earlier, last = [branches[paths[layer]] for layer in recording.layers]
     assert last.value.weight.grad is not None
     assert all(branch.value.weight.grad is None for branch in earlier)
 

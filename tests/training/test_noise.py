@@ -10,18 +10,9 @@ from diffusers import (
     SCMScheduler,
 )
 
+from llmdiff.base.schedule import FLOW, can_schedule, coefficients, model_timesteps, training_schedule
 from llmdiff.errors import LLMDiffError
-from llmdiff.training.noise import (
-    FLOW,
-    can_schedule,
-    coefficients,
-    draw_noise,
-    draw_timesteps,
-    min_snr_weights,
-    target,
-    told_times,
-    training_schedule,
-)
+from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.randomness import Streams
 
 T = torch.tensor([0, 500, 999])
@@ -74,12 +65,12 @@ def test_a_flow_goes_straight_from_picture_to_noise(batch, kind, shift):
     )
     schedule = training_schedule(drawing)
     noisy = schedule.add_noise(z, noise, T)
-    share = (told_times(schedule, T) / 1000).view(3, 1, 1, 1)
+    share = (model_timesteps(schedule, T) / 1000).view(3, 1, 1, 1)
     assert torch.allclose(noisy, (1 - share) * z + share * noise, atol=1e-6)
     assert torch.allclose(noisy - share * target(schedule, z, noise, T), z, atol=1e-5)
     assert torch.allclose(noisy[2], noise[2], atol=1e-5)
     if kind == "match":
-        times = told_times(schedule, torch.arange(1000)).flip(0)
+        times = model_timesteps(schedule, torch.arange(1000)).flip(0)
         assert torch.allclose(times, drawing.timesteps.float(), atol=1e-3)
 
 
@@ -118,7 +109,7 @@ def test_other_timesteps_are_logit_normal(kind, centre):
 
 
 def test_late_timesteps_come_evenly_from_the_last_fifth():
-    t = draw_timesteps("high", 1000, Streams(0, range(20_000)), late=0.75)
+    t = draw_timesteps("high", 1000, Streams(0, range(20_000)), high_noise_share=0.75)
     last_fifth = t[t >= 800]
     assert 0.81 < len(last_fifth) / len(t) < 0.84  # three quarters, and what "high" has there of the others
     assert (last_fifth >= 980).float().mean() > 0.08

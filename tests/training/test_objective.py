@@ -146,7 +146,8 @@ def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatc
 def test_an_untrained_adapter_that_adds_nothing_has_nothing_to_distil(make):
     objective = make(mode="augment", distil=5, caption_dropout=0.5)
     objective.data.teacher_captions = objective.data.captions
-    assert objective.loss(np.arange(4), 4, Streams(0, range(4))).item() == 0
+    # Where a gradient passes through the output projection, torch may take another kernel, which rounds otherwise.
+    assert objective.loss(np.arange(4), 4, Streams(0, range(4))).item() < 1e-10
     assert objective.loss(np.arange(4), 5, Streams(0, range(4))).item() > 0.1
 
 

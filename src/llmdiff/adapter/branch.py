@@ -110,10 +110,10 @@ class Branch(nn.Module):
     def follow(self, image: Tensor) -> None:
         """Moves to the device of image features, and to their dtype unless it trains or there is autocast."""
         weight = self.query.weight
+        if weight.device == image.device and weight.dtype == image.dtype:
+            return
         keeps_dtype = self.keeps_dtype or torch.is_autocast_enabled(image.device.type)
-        dtype = weight.dtype if keeps_dtype else image.dtype
-        if weight.device != image.device or weight.dtype != dtype:
-            self.to(image.device, dtype)
+        self.to(image.device, None if keeps_dtype else image.dtype)
 
     def _state(self, scale: float) -> tuple[object, ...]:
         """Equal as long as keys and values are."""
