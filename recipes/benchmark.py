@@ -149,7 +149,9 @@ def _objective(setting: Setting, config: CacheConfig, folder: Path) -> AdapterOb
     latents = open_latents(config, folder, pipe.vae.eval(), pictures, silent)
     terms = open_terms(config, folder, [*captions_of(pictures), ""], llm, adapter.config.reading, silent)
     adapter.attach(pipe)
-    return AdapterObjective(adapter, pipe, latents, pictures, terms, recipe, product_dtype("auto", "no", pipe.device))
+    return AdapterObjective(
+        adapter, ImageModel(pipe).freeze(), latents, pictures, terms, recipe, product_dtype("auto", "no", pipe.device)
+    )
 
 
 class _Scaled:
@@ -182,7 +184,7 @@ def _floor(objective: AdapterObjective) -> AdapterObjective:
     captions = [objective.data.captions[i][0] for i in pictures]
     ready = Ready(objective.latents[pictures].to(objective.device).float(), objective.terms.batch(captions))
     return AdapterObjective(
-        objective.adapter, objective.pipe, ready, objective.data, ready, objective.recipe, objective.precision
+        objective.adapter, objective.base, ready, objective.data, ready, objective.recipe, objective.precision
     )
 
 

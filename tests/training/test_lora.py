@@ -69,7 +69,7 @@ def test_the_base_model_speaks_without_it(make: Make, tmp_path: Path):
 def test_stock_diffusers_loads_what_is_saved(make: Make, tmp_path: Path):
     objective = make(mode="augment", lora={"rank": 2})
     train(objective, tmp_path)
-    save_lora(objective.pipe, tmp_path / "adapter")
+    save_lora(objective.base.pipe, tmp_path / "adapter")
     assert [path.name for path in (tmp_path / "adapter").iterdir()] == [lora.FILE]
     noisy, t, text = torch.randn(2, 4, 8, 8), torch.tensor([100, 900]), torch.randn(2, 5, 12)
     stock = build_base()
@@ -77,7 +77,7 @@ def test_stock_diffusers_loads_what_is_saved(make: Make, tmp_path: Path):
         plain = stock.unet(noisy, t, text).sample
         stock.load_lora_weights(tmp_path / "adapter")
         objective.adapter.detach()
-        trained = objective.pipe.unet(noisy, t, text).sample
+        trained = objective.base.pipe.unet(noisy, t, text).sample
         assert torch.allclose(stock.unet(noisy, t, text).sample, trained, atol=1e-5)
     assert not torch.allclose(plain, trained, atol=1e-4)
 

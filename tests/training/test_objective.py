@@ -42,9 +42,9 @@ def base_state(objective: AdapterObjective) -> dict[str, Tensor]:
     """Every weight that must stay."""
     own = {id(p) for p in objective.adapter.parameters()}
     parts = {
-        "unet": objective.pipe.unet,
-        "vae": objective.pipe.vae,
-        "text": objective.pipe.text_encoder,
+        "unet": objective.base.pipe.unet,
+        "vae": objective.base.pipe.vae,
+        "text": objective.base.pipe.text_encoder,
         "llm": objective.adapter.llm.model,
     }
     return {
@@ -102,14 +102,14 @@ def test_the_loss_is_that_of_the_formula(make, mode):
     z = objective.latents[order].float()
     rng = Streams(3, [0, 1])
     noise, t = rng.normal(*z.shape[1:]), (1000 * rng.uniform()).long()
-    abar = objective.pipe.scheduler.alphas_cumprod[t].view(2, 1, 1, 1)
+    abar = objective.base.pipe.scheduler.alphas_cumprod[t].view(2, 1, 1, 1)
     noisy = abar.sqrt() * z + (1 - abar).sqrt() * noise
     captions = [CAPTIONS[n] for n in order]
-    ids = objective.pipe.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    text = objective.pipe.text_encoder(ids)[0]
+    ids = objective.base.pipe.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    text = objective.base.pipe.text_encoder(ids)[0]
     with torch.no_grad():
         text = objective.adapter.condition(objective.adapter.encode(captions), text)
-        said = objective.pipe.unet(noisy, t, text).sample
+        said = objective.base.pipe.unet(noisy, t, text).sample
     assert loss.item() == pytest.approx((said - noise).square().mean().item(), rel=1e-3)
 
 
@@ -128,14 +128,14 @@ def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatc
     asked: list[list[str]] = []
     batch = objective.terms.batch
     monkeypatch.setattr(objective.terms, "batch", lambda captions: asked.append(captions) or batch(captions))
-    encode = type(objective.pipe).encode_prompt
+    encode = type(objective.base.pipe).encode_prompt
 
     @functools.wraps(encode)
     def watched(pipe: Any, **arguments: Any) -> Any:
         asked.append(arguments["prompt"])
         return encode(pipe, **arguments)
 
-    monkeypatch.setattr(type(objective.pipe), "encode_prompt", watched)
+    monkeypatch.setattr(type(objective.base.pipe), "encode_prompt", watched)
     monkeypatch.setattr(objective.batches, "sample", lambda n: Sample(n, None if n == 1 else 0))
     objective.loss(np.arange(3), 0, Streams(0, range(3)))
     assert len(asked) == 2
@@ -154,22 +154,22 @@ def test_an_untrained_adapter_that_adds_nothing_has_nothing_to_distil(make):
 def test_what_is_distilled_is_the_base_model_with_its_own_wording(make, monkeypatch):
     objective = make(mode="replace", distil=1, caption_dropout=0.0)
     asked: list[list[str]] = []
-    encode = type(objective.pipe).encode_prompt
+    encode = type(objective.base.pipe).encode_prompt
 
     @functools.wraps(encode)
     def listening(pipe: Any, *args: Any, **arguments: Any) -> Any:
         asked.append(arguments.get("prompt"))
         return encode(pipe, *args, **arguments)
 
-    monkeypatch.setattr(type(objective.pipe), "encode_prompt", listening)
+    monkeypatch.setattr(type(objective.base.pipe), "encode_prompt", listening)
     objective.loss(np.arange(4), 0, Streams(0, range(4)))
     assert sorted(asked[0]) == sorted(text.upper() for text in CAPTIONS)
     noisy, t = torch.randn(4, 4, 8, 8), torch.tensor([1, 300, 600, 900])
     said = objective.base_prediction(noisy, t, CAPTIONS)
     objective.adapter.detach()
-    context = objective.pipe.encode_prompt(CAPTIONS, objective.pipe.device, 1, False)[0]
+    context = objective.base.pipe.encode_prompt(CAPTIONS, objective.base.pipe.device, 1, False)[0]
     with torch.no_grad():
-        assert torch.allclose(said, objective.pipe.unet(noisy, t, encoder_hidden_states=context).sample, atol=1e-5)
+        assert torch.allclose(said, objective.base.pipe.unet(noisy, t, encoder_hidden_states=context).sample, atol=1e-5)
 
 
 def test_distillation_of_a_batch_is_learned(make, tmp_path):

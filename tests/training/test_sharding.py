@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.training import run
+from llmdiff.training import builders, run
 from llmdiff.training.sharding import in_main_process, is_sharded, is_sharding_asked_for
 from tiny_base import Places
 from tiny_llm import build_llama
@@ -49,6 +49,6 @@ def test_it_is_asked_for_by_the_launcher(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_llm_in_parts_is_not_asked_in_every_step(
     tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "is_sharding_asked_for", lambda _: True)
+    monkeypatch.setattr(builders, "is_sharding_asked_for", lambda _: True)
     with pytest.raises(LLMDiffError, match=r"cannot be asked in every step: set cache\.terms to all or grouped"):
         run.train(write_recipe(tmp_path, places, cache={"terms": "none"}))

@@ -99,9 +99,9 @@ def test_the_losses_are_those_of_the_formula(make: Make, tmp_path: Path, micro_b
             noisy = abar[t].sqrt() * z + (1 - abar[t]).sqrt() * noise
             with torch.no_grad():
                 text = objective.adapter.condition(objective.adapter.encode([CAPTIONS[n]]))
-                said = objective.pipe.unet(noisy, t, text).sample
+                said = objective.base.pipe.unet(noisy, t, text).sample
             with torch.no_grad(), objective.adapter.disable_adapter():
-                own = objective.pipe.unet(noisy, t, **objective.base.encode([CAPTIONS[n].upper()])).sample
+                own = objective.base.pipe.unet(noisy, t, **objective.base.encode([CAPTIONS[n].upper()])).sample
             expected[f"heldout/σ{level}/adapter"] += (said - noise).square().mean().item() / 3
             expected[f"heldout/σ{level}/base"] += (own - noise).square().mean().item() / 3
     assert found == pytest.approx(expected, rel=2e-3)

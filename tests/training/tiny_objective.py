@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.data import SceneData, Size, SizeConditioning
 from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.precompute import BlockTerms
@@ -62,6 +63,8 @@ def maker(llm: LanguageModel, folder: Path) -> Make:
         adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=0).attach(pipe)
         if recipe.lora:
             add_lora(pipe, recipe.lora, seed=0)
-        return AdapterObjective(adapter, pipe, latents, Listed(), terms, recipe, precision=torch.float32)
+        return AdapterObjective(
+            adapter, ImageModel(pipe).freeze(), latents, Listed(), terms, recipe, precision=torch.float32
+        )
 
     return make

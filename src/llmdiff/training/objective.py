@@ -28,8 +28,8 @@ class AdapterObjective:
     """Denoising under the LLM's encodings; only the adapter trains, and the LoRA if there is one.
 
     Args:
-        adapter: Attached to `pipe`.
-        pipe: The base model, frozen here.
+        adapter: Attached to the base model.
+        base: The base model, frozen.
         latents: Scaled latents of the pictures: by a list of numbers B of them, (B, channels, height, width).
         data: Their captions, in the same order.
         terms: The LLM's block terms of all captions and of the empty one.
@@ -40,17 +40,16 @@ class AdapterObjective:
     def __init__(
         self,
         adapter: LLMDiffAdapter,
-        pipe: Any,
+        base: ImageModel,
         latents: Latents | Tensor,
         data: Captioned,
         terms: Terms,
         recipe: Recipe,
         precision: torch.dtype,
     ) -> None:
-        self.adapter, self.pipe, self.latents, self.data, self.terms = adapter, pipe, latents, data, terms
+        self.adapter, self.base, self.latents, self.data, self.terms = adapter, base, latents, data, terms
         self.recipe, self.settings, self.precision = recipe, recipe.objective, precision
-        self.ahead: Prefetcher | None = None
-        self.base = ImageModel(pipe).freeze()
+        self.prefetcher: Prefetcher | None = None
         self.device = self.base.denoiser.device
         self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.objective.caption_dropout)
         self._parameters = dict(adapter.trainable_parameters())
@@ -77,8 +76,8 @@ class AdapterObjective:
         return groups
 
     @contextmanager
-    def reading_ahead(self, accelerator: Accelerator) -> Iterator[None]:
-        """Within it, workers read this process's pictures of the coming steps, if the recipe asks for it.
+    def prefetching(self, accelerator: Accelerator) -> Iterator[None]:
+        """Within it, workers read this process's pictures of the coming steps, if the recipe wants workers.
 
         Raises:
             LLMDiffError: A worker has ended that should not have.
@@ -92,13 +91,13 @@ class AdapterObjective:
         def mine(step: int) -> list[int]:
             return [int(picture) for picture in local_shard(accelerator, batches.pictures(step))]
 
-        self.ahead = Prefetcher(plain.data, mine, self.recipe.loop.steps, workers)
-        self.latents = LiveLatents(plain.vae, self.ahead)
+        self.prefetcher = Prefetcher(plain.data, mine, self.recipe.loop.steps, workers)
+        self.latents = LiveLatents(plain.vae, self.prefetcher)
         try:
             with worker_deaths_told():
                 yield
         finally:
-            self.latents, self.ahead = plain, None
+            self.latents, self.prefetcher = plain, None
 
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         """The mean squared error of the denoiser's prediction, weighted as the recipe says."""
@@ -106,8 +105,8 @@ class AdapterObjective:
         pictures = [sample.picture for sample in samples]
         captions = [sample.text(self.data.captions) for sample in samples]
         sizes = [self.data.size_conditioning(i) for i in pictures] if self.base.uses_size_conditioning else None
-        if self.ahead:
-            self.ahead.go_to(step)
+        if self.prefetcher:
+            self.prefetcher.go_to(step)
         z = self.latents[pictures].to(self.device).float()
         schedule = self.base.schedule
         noise = draw_noise(z.shape, self.settings.noise_offset, rng).to(z)

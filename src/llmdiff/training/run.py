@@ -8,22 +8,17 @@ import torch
 from accelerate import Accelerator
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.base import ImageModel
-from llmdiff.data import Captioned, captioned, captions_of
-from llmdiff.errors import LLMDiffError
-from llmdiff.generation import SheetEntry, contact_sheet, load_pipeline, save_png
+from llmdiff.generation import SheetEntry, contact_sheet, save_png
 from llmdiff.language import LanguageModel
-from llmdiff.precompute import open_latents, open_terms
 from llmdiff.progress import Progress, silent
-from llmdiff.training import precision, run_manifest
-from llmdiff.training.lora import add_lora, check_lora, save_lora
+from llmdiff.training import builders, precision, run_manifest
+from llmdiff.training.lora import add_lora, save_lora
 from llmdiff.training.objective import AdapterObjective
-from llmdiff.training.processes import accelerator, broadcast_from_main
+from llmdiff.training.processes import accelerator
 from llmdiff.training.recipe import Recipe, load_recipe
-from llmdiff.training.ridge_init import fit, fitting_captions
-from llmdiff.training.sharding import in_main_process, is_sharded, is_sharding_asked_for, shard
+from llmdiff.training.sharding import in_main_process, is_sharded
 from llmdiff.training.trainer import Trainer
-from llmdiff.training.validation import Validation, split
+from llmdiff.training.validation import Validation
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
@@ -49,13 +44,13 @@ def train(
     """
     recipe = load_recipe(source, options)
     processes = accelerator(recipe.loop.trackers, recipe.folder)
-    run_manifest.check_folder(recipe, resume)
+    begun = run_manifest.check_folder(recipe, resume)
     report = progress if progress and processes.is_main_process else silent
-    objective, heldout = _prepare(recipe, report, processes)
+    objective, validation = build(recipe, begun, processes, report)
     trainer = Trainer(objective, recipe.loop, recipe.folder, processes, precision.LossScale.of(objective.precision))
     trainer.resume()
-    with objective.reading_ahead(processes):
-        trainer.run(_on_step(objective, report), heldout.losses if heldout else None)
+    with objective.prefetching(processes):
+        trainer.run(_on_step(objective, report), validation.losses if validation else None)
     with trainer.averaged():
         if processes.is_main_process:
             _save(objective, recipe)
@@ -73,70 +68,52 @@ def _save(objective: AdapterObjective, recipe: Recipe) -> None:
     """Writes the adapter, and the LoRA beside it."""
     objective.adapter.save_pretrained(recipe.folder / "adapter")
     if recipe.lora:
-        save_lora(objective.pipe, recipe.folder / "adapter")
+        save_lora(objective.base.pipe, recipe.folder / "adapter")
 
 
-def _prepare(recipe: Recipe, report: Progress, processes: Accelerator) -> tuple[AdapterObjective, Validation | None]:
-    """Loads everything and has the frozen models say what they say of the data; writes nothing if it does not fit."""
+def build(
+    recipe: Recipe, begun: bool, processes: Accelerator, report: Progress
+) -> tuple[AdapterObjective, Validation | None]:
+    """Loads everything and computes what the frozen models give for the data; writes nothing if it does not fit."""
     report("Loading the models", 0.0)
-    pipe = load_pipeline(recipe.base, device=processes.device)
-    base = ImageModel(pipe)
-    base.check_trainable()
-    pipe.vae.eval()
-    if recipe.lora:
-        check_lora(pipe)
-    data, held = split(captioned(recipe.data, base.resolution, report), recipe.heldout.share, recipe.loop.seed)
-    facts = run_manifest.facts_of(data, held)
-    run_manifest.check_data(recipe, facts)
-    sharded = is_sharding_asked_for(processes)
-    if sharded and recipe.cache.terms == "none":
-        raise LLMDiffError("An LLM under --use_fsdp cannot be asked in every step: set cache.terms to all or grouped.")
-    if sharded and recipe.llm_quantization:
-        raise LLMDiffError("A quantised LLM cannot be divided by --use_fsdp: leave out llm_quantization or the option.")
-    home = torch.device("cpu") if sharded else processes.device
-    llm = LanguageModel.load(
-        recipe.llm, dtype=getattr(torch, recipe.llm_dtype), device=home, quantization=recipe.llm_quantization
-    )
+    base = builders.load_base(recipe.base, processes.device, lora=recipe.lora is not None)
+    pictures = builders.load_data(recipe.data, base.resolution, recipe.heldout.share, recipe.loop.seed, report)
+    facts = run_manifest.facts_of(*pictures)
+    if begun:
+        run_manifest.check_data(recipe, facts)
+    live = recipe.cache.terms == "none"
+    llm = builders.load_llm(recipe.llm, recipe.llm_dtype, recipe.llm_quantization, processes, live)
     adapter = LLMDiffAdapter.create(
-        pipe, llm, mode=recipe.mode, reading=recipe.reading, refiner=recipe.refiner, seed=recipe.loop.seed
+        base.pipe, llm, mode=recipe.mode, reading=recipe.reading, refiner=recipe.refiner, seed=recipe.loop.seed
     )
     kept = recipe.cache, recipe.cache_folder
-    latents = open_latents(*kept, pipe.vae, data, report)  # first: it finds the pictures that cannot be read
-    held_latents = open_latents(*kept, pipe.vae, held, report) if held else None
+    latents, held_latents = builders.load_latents(
+        *kept, base.pipe.vae, pictures, report
+    )  # it finds unreadable pictures
     if processes.is_main_process:
         run_manifest.claim(recipe, facts)
-    own = _own_captions(recipe, data)
-    captions = [*captions_of(data), *(captions_of(held) if held else ()), *own, ""]
-    if sharded:
-        shard(llm, processes)
-        in_main_process(llm, processes, lambda: open_terms(*kept, captions, llm, adapter.config.reading, report))
-    terms = open_terms(*kept, captions, llm, adapter.config.reading, report)
+    fitted_on = pictures.fitting_captions() if recipe.warm_start == "ridge" and not begun else []
+    captions = [*pictures.captions(), *fitted_on]
+    terms = builders.load_terms(*kept, captions, llm, adapter.config.reading, processes, report)
     _let_go(llm, recipe)
-    if not run_manifest.has_begun(recipe):
-        if own:  # what has a closed form before the first step
-            fit(adapter, base, terms, own, report)
-        broadcast_from_main(processes, [p.data for p in adapter.parameters()])
-    adapter.attach(pipe)
+    if not begun:
+        builders.initialise(adapter, base, terms, fitted_on, processes, report)
+    adapter.attach(base.pipe)
     if recipe.lora:
-        add_lora(pipe, recipe.lora, recipe.loop.seed)
+        add_lora(base.pipe, recipe.lora, recipe.loop.seed)
     dtype = precision.product_dtype(recipe.precision, processes.mixed_precision, processes.device)
-    objective = AdapterObjective(adapter, pipe, latents, data, terms, recipe, dtype)
+    objective = AdapterObjective(adapter, base, latents, pictures.train, terms, recipe, dtype)
     if precision.wants_compiler(recipe.compile, recipe.loop.steps):
-        precision.compile_around_adapter(objective.base.denoiser)
-    return objective, Validation(objective, held_latents, held, recipe.heldout, processes) if held else None
+        precision.compile_around_adapter(base.denoiser)
+    if pictures.held_out is None:
+        return objective, None
+    return objective, Validation(objective, held_latents, pictures.held_out, recipe.heldout, processes)
 
 
 def _let_go(llm: LanguageModel, recipe: Recipe) -> None:
     """Gives back the memory of an LLM that has said what it has to say, until the next sheet of samples."""
     if recipe.cache.terms != "none" and not is_sharded(llm):
         llm.offload()
-
-
-def _own_captions(recipe: Recipe, data: Captioned) -> list[str]:
-    """What φ is fitted on before the first step of a run, if it is."""
-    if recipe.warm_start == "none" or run_manifest.has_begun(recipe):
-        return []
-    return fitting_captions(captions_of(data), (text for texts in data.teacher_captions for text in texts))
 
 
 def _on_step(objective: AdapterObjective, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:
@@ -161,7 +138,7 @@ def sample_sheet(objective: AdapterObjective, path: Path) -> None:
     """Draws the recipe's sample prompts with the adapter as it is now."""
     objective.adapter.eval()
     try:
-        images = objective.pipe(
+        images = objective.base.pipe(
             objective.recipe.samples,
             num_inference_steps=_SAMPLE_STEPS,
             guidance_scale=_SAMPLE_GUIDANCE,

@@ -1,4 +1,4 @@
-"""What a run notes in its folder, so that it is resumed only as what it was: its recipe, and its data in hashes."""
+"""The manifest of a run in its folder, by which it is resumed only as what it was: its recipe, its data in hashes."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -21,35 +21,35 @@ _FREE: Any = {
 """Keys that may change when a run is resumed."""
 
 
-def has_begun(recipe: Recipe) -> bool:
-    """Whether the recipe's folder has a run with a checkpoint to go on from."""
-    return checkpoint.newest(recipe.folder / "checkpoints") is not None
+def check_folder(recipe: Recipe, resume: bool) -> bool:
+    """True if the recipe's folder has a run with a checkpoint to go on from, False if the run begins anew.
 
-
-def check_folder(recipe: Recipe, resume: bool) -> None:
-    """Raises LLMDiffError unless the recipe's folder is free, or holds an interrupted run of this recipe to resume."""
+    Raises:
+        LLMDiffError: The folder holds a run that is not to be resumed, or that is of another recipe, or none to resume.
+    """
     if resume and not _recipe_note(recipe).is_file():
         raise LLMDiffError(f"There is no run in {recipe.folder} to resume; start one without --resume.")
-    begun = has_begun(recipe)
+    begun = checkpoint.newest(recipe.folder / "checkpoints") is not None
     if begun and not resume:
         raise LLMDiffError(f"{recipe.folder} already holds a run; add --resume, or set folder to another path.")
     if begun:
         _check_same(_recipe_note(recipe), recipe)
+    return begun
 
 
 def check_data(recipe: Recipe, facts: dict[str, Any]) -> None:
     """Raises LLMDiffError if the run in the recipe's folder began on other data; of older runs nothing is noted.
 
     Args:
-        recipe: of the run.
-        facts: what `facts_of` says of the data now.
+        recipe: of the run, which has a checkpoint.
+        facts: those of the data now, as `facts_of` gives them.
     """
     note = _data_note(recipe)
-    if not (note.is_file() and has_begun(recipe)):
+    if not note.is_file():
         return
     try:
         before = json.loads(note.read_text())
-        changed = [_told(name, before[name], now) for name, now in facts.items() if before[name] != now]
+        changed = [_change(name, before[name], now) for name, now in facts.items() if before[name] != now]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LLMDiffError(f"{note} is damaged ({reason(error)}); delete it if the data is as it was.") from error
     if changed:
@@ -60,7 +60,15 @@ def check_data(recipe: Recipe, facts: dict[str, Any]) -> None:
 
 
 def claim(recipe: Recipe, facts: dict[str, Any]) -> None:
-    """Notes the recipe and the facts of its data in its folder, by which a run there can be resumed."""
+    """Writes the recipe and the facts of its data into its folder, by which a run there can be resumed.
+
+    Args:
+        recipe: of the run.
+        facts: those of its data, as `facts_of` gives them.
+
+    Raises:
+        LLMDiffError: The folder cannot be written.
+    """
     try:
         with written_whole(_recipe_note(recipe)) as draft:
             draft.write_text(recipe.model_dump_json(indent=2))
@@ -74,8 +82,8 @@ def facts_of(data: Captioned, held: Captioned | None) -> dict[str, Any]:
     """All of a run's data that decides which sample is what: numbers of pictures, and short hashes of the rest.
 
     Args:
-        data: what is trained on.
-        held: what is held out, if anything is.
+        data: the pictures to train on.
+        held: those held out, if there are any.
     """
     parts = [data, held] if held else [data]
     return {
@@ -87,7 +95,7 @@ def facts_of(data: Captioned, held: Captioned | None) -> dict[str, Any]:
     }
 
 
-def _told(name: str, before: Any, now: Any) -> str:
+def _change(name: str, before: Any, now: Any) -> str:
     return f"{name} ({before} then, {now} now)" if isinstance(now, int) else name
 
 
@@ -100,7 +108,7 @@ def _data_note(recipe: Recipe) -> Path:
 
 
 def _check_same(note: Path, mine: Recipe) -> None:
-    """Raises LLMDiffError unless the noted recipe leads to the same weights as this one; the folder may have moved."""
+    """Raises LLMDiffError unless the written recipe leads to the same weights; the folder may have moved."""
     try:
         theirs = Recipe.model_validate_json(note.read_text())  # keys that are newer than it have their defaults
     except (OSError, ValueError) as error:
@@ -115,7 +123,7 @@ def _check_same(note: Path, mine: Recipe) -> None:
 
 
 def _binding(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe must stay when its run is resumed: all that its weights depend on, but for rounding."""
+    """The settings that must stay when a run is resumed: all that its weights depend on, but for rounding."""
     return dict(_flat(json.loads(recipe.model_dump_json(exclude=_FREE))))
 
 
