@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from PIL import Image
 
+from llmdiff.base.folder import check_text_encoders
+from llmdiff.base.loading import Pipeline, default_device, load_pipeline
 from llmdiff.errors import LLMDiffError
-from llmdiff.generation.pipeline import Pipeline, default_device, load_pipeline
 from llmdiff.generation.provenance import base_hash, content_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
 from llmdiff.models import EMBEDDED, shipped_adapter
@@ -53,15 +54,29 @@ class Renderer:
         """
         device = device or default_device()
         dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
-        pipe = load_pipeline(models.base, dtype=dtype, device=device)
-        return cls(pipe, _load_adapter(models, device), models)
+        pipe = load_pipeline(
+            models.base,
+            config=models.base_config,
+            dtype=dtype,
+            device=device,
+            needs_text_encoders=models.adapter is None,
+        )
+        adapter = _load_adapter(models, device)
+        if adapter is not None and adapter.config.mode == "augment":
+            check_text_encoders(pipe, models.base)
+        return cls(pipe, adapter, models)
 
     @contextmanager
     def base_alone(self) -> Iterator[None]:
-        """Within this context the base model draws without the adapter."""
+        """Within this context the base model draws without the adapter.
+
+        Raises:
+            LLMDiffError: The base model lacks its own text encoder.
+        """
         if self.adapter is None or not self._attached:
             yield
             return
+        check_text_encoders(self.pipe, self.models.base)
         self.adapter.detach()
         self._attached = False
         try:
