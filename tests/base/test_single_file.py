@@ -1,5 +1,6 @@
 """Single-file checkpoints as a base model: the same weights and pictures as the folder they were made of."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from torch import nn
 from adapter.families import build_sd21
 from adapter.tiny import build_sd, draw
 from base.original_layout import build_small_sdxl, save_checkpoint
+from llmdiff.base.headers import Header
 from llmdiff.base.loading import load_pipeline
+from llmdiff.base.single_file import likely_source
 from llmdiff.errors import LLMDiffError
 
 BUILDERS: dict[str, Callable[[], Any]] = {"SD 1.5": build_sd, "SD 2.1": build_sd21, "SDXL": build_small_sdxl}
@@ -96,6 +99,34 @@ def test_no_configs(saved: tuple[Path, Path], tmp_path: Path, monkeypatch: pytes
     assert "stable-diffusion-v1-5/stable-diffusion-v1-5" in sentence
     assert "model_index.json" in fault(saved[1], config=tmp_path)
     assert "no config at" in fault(saved[1], config=tmp_path / "nowhere")
+
+
+def test_configs_that_were_fetched_before(
+    saved: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("stable-diffusion-v1-5--stable-diffusion-v1-5", "my--own"):
+        repository = tmp_path / f"models--{name}"
+        shutil.copytree(saved[0], repository / "snapshots/abc", ignore=shutil.ignore_patterns("*.safetensors"))
+        (repository / "refs").mkdir()
+        (repository / "refs/main").write_text("abc")
+    pictures = [draw(load_pipeline(*base)) for base in ((saved[0],), (saved[1],))]
+    pictures.append(draw(load_pipeline(saved[1], config="my/own")))
+    assert torch.equal(pictures[0], pictures[1])
+    assert torch.equal(pictures[0], pictures[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "source"),
+    [
+        ("cond_stage_model.transformer.text_model.final_layer_norm.bias", (768,), "stable-diffusion-v1-5"),
+        ("model.diffusion_model.input_blocks.2.1.transformer_blocks.0.attn2.to_k.weight", (320, 1024), "diffusion-2-1"),
+        ("conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias", (1280,), "xl-base-1.0"),
+    ],
+)
+def test_the_model_that_a_checkpoint_looks_like(name: str, shape: tuple[int, ...], source: str) -> None:
+    assert source in likely_source(Header({name: shape}, {}))
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,9 @@ DENOISER = "model.diffusion_model."
 TEXT_ENCODERS = ("cond_stage_model.", "conditioner.", "text_encoders.")
 AUTOENCODERS = ("first_stage_model.", "vae.")
 _INPUT = f"{DENOISER}input_blocks.0.0.weight"
+_OUTPUT = f"{DENOISER}out.2.weight"
 _REFINER = "conditioner.embedders.0.model.text_projection"
-# U-Nets that take more than the latents: what they are, by the number of their input channels.
-OTHER_INPUTS = {
-    5: "a depth-to-image model",
-    7: "an upscaler",
-    8: "an image-editing model",
-    9: "an inpainting model",
-}
+_OTHER_INPUTS = {5: "a depth-to-image model", 7: "an upscaler", 8: "an image-editing model", 9: "an inpainting model"}
 _LORA = ("lora_", ".lora.", ".hada_", ".lokr_", ".oft_", ".dora_scale")
 # What else such files are, by how their tensors' names begin: all of them for some kinds, any of them for others.
 _WHOLLY = {
@@ -57,20 +52,24 @@ def check_checkpoint(file: Path) -> Header:
     names = header.shapes
     if not (_any_begins(names, (DENOISER,)) and _any_begins(names, AUTOENCODERS)):
         _refuse(file, _kind(names), "give a checkpoint that holds the whole base model, or its diffusers folder")
-    if (other := OTHER_INPUTS.get(_input_channels(header))) is not None:
+    ends = names.get(_INPUT), names.get(_OUTPUT)
+    if ends[0] and ends[1] and (other := other_kind(ends[0][1], ends[1][0])) is not None:
         _refuse(file, other, "give a text-to-image checkpoint")
     if _REFINER in names:
         _refuse(file, "an SDXL refiner, which finishes pictures of another model", "give the SDXL base checkpoint")
     return header
 
 
+def other_kind(channels_in: int, channels_out: int) -> str | None:
+    """What a U-Net is that takes more than the latents, which it gives back, perhaps with as many variances."""
+    if channels_out in (channels_in, 2 * channels_in):
+        return None
+    return _OTHER_INPUTS.get(channels_in, "a model that needs more than a prompt")
+
+
 def has_text_encoders(header: Header) -> bool:
     """Whether a checkpoint brings its text encoders."""
     return _any_begins(header.shapes, TEXT_ENCODERS)
-
-
-def _input_channels(header: Header) -> int:
-    return header.shapes.get(_INPUT, (0, 4))[1]
 
 
 def _kind(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from torch import nn
 
-from llmdiff.base.checkpoint_kind import OTHER_INPUTS
+from llmdiff.base.checkpoint_kind import other_kind
 from llmdiff.base.locate import INDEX, read_json
 from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, choose_weights
 from llmdiff.errors import LLMDiffError
@@ -171,8 +171,9 @@ def _check_inputs(folder: Path, named: dict[str, tuple[str, str]]) -> None:
     """Raises LLMDiffError if a U-Net takes more than latents, as those that inpaint do."""
     if "unet" not in named or not (folder / "unet/config.json").is_file():
         return
-    channels = read_json(folder / "unet/config.json").get("in_channels", 4)
-    if (other := OTHER_INPUTS.get(channels)) is not None:
+    config = read_json(folder / "unet/config.json")
+    channels = config.get("in_channels", 4)
+    if (other := other_kind(channels, config.get("out_channels", 4))) is not None:
         raise LLMDiffError(
             f"The base model in {str(folder)!r} is {other} (its U-Net takes {channels} channels): give a text-to-image "
             "base model."

@@ -35,7 +35,7 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
         LLMDiffError: There are no configs to be had, or the checkpoint does not fit them.
     """
     header = check_checkpoint(file)
-    configs = _config_folder(file, header, config)
+    configs = config_folder(file, config)
     index = read_json(configs / INDEX)
     kind = pipeline_class(configs, index)
     if not hasattr(kind, "from_single_file"):
@@ -58,15 +58,19 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
     return pipe
 
 
-def _config_folder(file: Path, header: Header, config: str | Path | None) -> Path:
-    """The folder of configs, which is fetched if it is one of the Hub."""
+def config_folder(file: Path, config: str | Path | None) -> Path:
+    """The folder of the configs that a checkpoint is loaded with, fetched if it is one of the Hub.
+
+    Raises:
+        LLMDiffError: There is none.
+    """
     if config is not None and (folder := Path(config).expanduser()).is_dir():
         if not (folder / INDEX).is_file():
             raise LLMDiffError(f"The config folder {str(config)!r} holds no base model: there is no {INDEX} in it.")
         return folder
     if config is not None and not is_hub_id(str(config)):
         raise LLMDiffError(f"There is no config at {str(config)!r}: give an existing folder or a Hugging Face Hub id.")
-    source = str(config) if config is not None else _likely_source(header)
+    source = str(config) if config is not None else likely_source(check_checkpoint(file))
     try:
         folder = Path(snapshot_download(source, allow_patterns=list(_CONFIGS), ignore_patterns=list(_NO_CONFIGS)))
     except LOADING_FAULTS as error:
@@ -83,7 +87,7 @@ def _config_folder(file: Path, header: Header, config: str | Path | None) -> Pat
     return folder
 
 
-def _likely_source(header: Header) -> str:
+def likely_source(header: Header) -> str:
     """The Hub id of the model that a checkpoint looks like to diffusers, by names and shapes."""
     shapes = {name: torch.empty(shape, device="meta") for name, shape in header.shapes.items()}
     return str(fetch_diffusers_config(shapes)["pretrained_model_name_or_path"])

@@ -87,7 +87,9 @@ def _set_scheduler(pipe: Pipeline, config: dict[str, Any]) -> None:
     scheduler = getattr(diffusers, name, None)
     if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
         raise LLMDiffError(f"The picture was drawn with a scheduler {name!r} that this version of diffusers lacks.")
-    pipe.scheduler = scheduler.from_config({key: value for key, value in config.items() if key != "_class_name"})
+    # JSON has no infinity: the default -inf of DPMSolverMultistepScheduler's lambda_min_clipped is recorded as null.
+    known = {key: value for key, value in config.items() if key != "_class_name" and value is not None}
+    pipe.scheduler = scheduler.from_config(known)
 
 
 def _same_pixels(one: Image.Image, other: Image.Image) -> bool:
