@@ -6,41 +6,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from llmdiff.cli import main
+from cli.running import Result, Run
 from llmdiff.generation import read_png
 from tiny_base import Places
-
-
-@dataclass(frozen=True)
-class Result:
-    status: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run `llmdiff` in an empty folder with an empty home."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLMDIFF_HOME", str(tmp_path / "home"))
-
-    def call(*arguments: object) -> Result:
-        capfd.readouterr()
-        status = main([str(argument) for argument in arguments])
-        return Result(status, *capfd.readouterr())
-
-    return call
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The frozen image model: what a pipeline's denoiser is made of, takes and predicts."""
+"""The frozen image model: the stock text-to-image model of diffusers that an adapter is made for."""
 
 from llmdiff.base.description import BaseDescription, LayerShape
 from llmdiff.base.image_model import ImageModel, Inputs

@@ -50,6 +50,8 @@ error, 2 for a mistake on the command line, 130 when interrupted.
 - HF_HOME: where models from the Hugging Face Hub are kept (default: ~/.cache/huggingface)
 """
 
+_DASH = " (a prompt that begins with a dash goes behind --)"
+
 app = typer.Typer(
     help=HELP,
     no_args_is_help=True,
@@ -92,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         except TyperException as error:
             if message := error.format_message():  # empty where the help has been printed instead
-                console.report_error(message)
+                console.report_error(f"{message}{_DASH}" if message.startswith("No such option") else message)
             return error.exit_code
         except OSError as error:
             console.report_error(_system_fault(error))

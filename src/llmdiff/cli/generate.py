@@ -19,7 +19,16 @@ _SLUG_LENGTH = 40  # characters; four bytes each at most, within any file system
 
 def generate(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; several give several.")],
-    base: Annotated[str, typer.Option(help="Base model: 'embedded', a diffusers folder, or a Hub id.")] = "embedded",
+    base: Annotated[
+        str, typer.Option(help="Base model: 'embedded', a diffusers folder, a .safetensors checkpoint, or a Hub id.")
+    ] = "embedded",
+    base_config: Annotated[
+        str | None,
+        typer.Option(
+            help="For a .safetensors checkpoint: a diffusers folder or Hub id of a model of the same shape.",
+            show_default="that on the Hub of the model that it looks like",
+        ),
+    ] = None,
     adapter: Annotated[
         str | None,
         typer.Option(
@@ -76,8 +85,8 @@ def generate(
     request = GenerationRequest.model_validate(
         options
         | dict(prompts=prompts, negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
-        | dict(base=base, adapter=adapter, llm=llm, quantization=quantization, compare=compare, device=device)
-        | dict(prompt_weights=prompt_weights, offload_llm=offload_llm)
+        | dict(base=base, base_config=base_config, adapter=adapter, llm=llm, quantization=quantization)
+        | dict(compare=compare, device=device, prompt_weights=prompt_weights, offload_llm=offload_llm)
     )
     _check_place(out, 1 if compare else len(prompts) * num)
     console.quiet_hosts()

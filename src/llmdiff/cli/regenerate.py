@@ -14,6 +14,9 @@ def regenerate(
         Path | None, typer.Option(help="Where to write the new PNG.", show_default="FILE-again.png beside it")
     ] = None,
     base: Annotated[str | None, typer.Option(help="Where the base model is now, if it has moved.")] = None,
+    base_config: Annotated[
+        str | None, typer.Option(help="Where the configs of a .safetensors base are now, if they have moved.")
+    ] = None,
     adapter: Annotated[str | None, typer.Option(help="Where the adapter is now, if it has moved.")] = None,
     llm: Annotated[str | None, typer.Option(help="Where the LLM is now, if it has moved.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -27,7 +30,7 @@ def regenerate(
     from llmdiff.generation import write_png
 
     with console.progress_bar() as progress:
-        redrawn = redraw(file, base=base, adapter=adapter, llm=llm, progress=progress)
+        redrawn = redraw(file, base=base, base_config=base_config, adapter=adapter, llm=llm, progress=progress)
     path = out or file.with_name(f"{file.stem}-again.png")
     write_png(path, redrawn.image, redrawn.document)
     if as_json:

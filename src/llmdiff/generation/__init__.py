@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from llmdiff import lazy
 
 if TYPE_CHECKING:
+    from llmdiff.base.loading import load_pipeline
     from llmdiff.generation.picture import Picture, comparison_sheet, generate
-    from llmdiff.generation.pipeline import load_pipeline
     from llmdiff.generation.png import Document, read_png, save_png, write_png
     from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
     from llmdiff.generation.redraw import Redrawn, regenerate
@@ -42,11 +42,10 @@ __getattr__ = lazy.names(
     __name__,
     {
         "picture": ("Picture", "comparison_sheet", "generate"),
-        "pipeline": ("load_pipeline",),
         "png": ("Document", "read_png", "save_png", "write_png"),
         "record": ("Models", "PictureSettings", "Provenance", "Record"),
         "redraw": ("Redrawn", "regenerate"),
-        "renderer": ("Renderer",),
+        "renderer": ("Renderer", "load_pipeline"),
         "request": ("GenerationRequest",),
         "sheet": ("SheetEntry", "contact_sheet"),
     },

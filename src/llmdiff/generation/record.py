@@ -8,11 +8,12 @@ from llmdiff.models import Quantization
 
 
 class Models(BaseModel):
-    """Which models draw: names as the user gave them (embedded, folder or Hub id)."""
+    """Which models draw: names as the user gave them (embedded, folder, single file or Hub id)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str
+    base_config: str | None = None  # of a single-file base: the folder or Hub id of its configs
     adapter: str | None = None  # None: the base model alone
     llm: str | None = None  # None: the LLM that the adapter was trained with
     quantization: Quantization | None = None  # None: that in which the adapter was trained

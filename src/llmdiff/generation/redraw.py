@@ -10,9 +10,9 @@ import torch
 from diffusers import SchedulerMixin
 from PIL import Image, ImageChops
 
+from llmdiff.base.loading import Pipeline, default_device
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.picture import comparison_sheet, draw_all
-from llmdiff.generation.pipeline import Pipeline, default_device
 from llmdiff.generation.png import Document, read_png
 from llmdiff.generation.record import Models, Provenance
 from llmdiff.generation.renderer import Renderer
@@ -33,6 +33,7 @@ def regenerate(
     path: str | Path,
     *,
     base: str | None = None,
+    base_config: str | None = None,
     adapter: str | None = None,
     llm: str | None = None,
     progress: Progress | None = None,
@@ -41,7 +42,7 @@ def regenerate(
 
     Args:
         path: the PNG file.
-        base, adapter, llm: where these models are now, if no longer where the file says.
+        base, base_config, adapter, llm: where these models are now, if no longer where the file says.
         progress: called with (stage, finished share).
 
     Raises:
@@ -51,7 +52,7 @@ def regenerate(
     original, document = read_png(Path(path))
     record = document.pictures[0]
     report("Loading models", 0.0)
-    moved = {"base": base, "adapter": adapter, "llm": llm}
+    moved = {"base": base, "base_config": base_config, "adapter": adapter, "llm": llm}
     models = record.models.model_copy(update={name: place for name, place in moved.items() if place is not None})
     renderer = _renderer(models, record.provenance)
     changes = tuple(record.provenance.changes(renderer.provenance()))
@@ -86,7 +87,9 @@ def _set_scheduler(pipe: Pipeline, config: dict[str, Any]) -> None:
     scheduler = getattr(diffusers, name, None)
     if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
         raise LLMDiffError(f"The picture was drawn with a scheduler {name!r} that this version of diffusers lacks.")
-    pipe.scheduler = scheduler.from_config({key: value for key, value in config.items() if key != "_class_name"})
+    # JSON has no infinity: the default -inf of DPMSolverMultistepScheduler's lambda_min_clipped is recorded as null.
+    known = {key: value for key, value in config.items() if key != "_class_name" and value is not None}
+    pipe.scheduler = scheduler.from_config(known)
 
 
 def _same_pixels(one: Image.Image, other: Image.Image) -> bool:

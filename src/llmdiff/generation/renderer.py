@@ -1,26 +1,30 @@
 """A base model with its adapter, loaded once and ready to draw any number of pictures."""
 
+import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from PIL import Image
 
+from llmdiff.base.folder import check_text_encoders
+from llmdiff.base.loading import Pipeline, default_device, load_pipeline
 from llmdiff.errors import LLMDiffError
-from llmdiff.generation.pipeline import Pipeline, default_device, load_pipeline
+from llmdiff.generation.call import StepProgress, call_arguments, default_size, warn_if_cut
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
 from llmdiff.hashing import values_hash
 from llmdiff.models import EMBEDDED, shipped_adapter
+from llmdiff.sources import reason
 
 if TYPE_CHECKING:
     from llmdiff.adapter import LLMDiffAdapter
 
-StepProgress = Callable[[float], None]  # called with the finished share of a picture, 0 … 1
 _BASE_ALONE = {"adapter": None, "llm": None, "quantization": None}
-_ENDLESS = 1_000_000  # tokenizers without a limit state a huge one
+# In what hosts say of a size that does not fit.
+_ABOUT_SIZES = re.compile(r"\b(sizes?|shapes?|dimensions?|divisible|division by zero)\b")
 
 
 class Renderer:
@@ -54,15 +58,29 @@ class Renderer:
         """
         device = device or default_device()
         dtype = dtype or (torch.float16 if device.startswith("cuda") else torch.float32)
-        pipe = load_pipeline(models.base, dtype=dtype, device=device)
-        return cls(pipe, _load_adapter(models, device), models)
+        pipe = load_pipeline(
+            models.base,
+            config=models.base_config,
+            dtype=dtype,
+            device=device,
+            needs_text_encoders=models.adapter is None,
+        )
+        adapter = _load_adapter(models, device)
+        if adapter is not None and adapter.config.mode == "augment":
+            check_text_encoders(pipe, models.base)
+        return cls(pipe, adapter, models)
 
     @contextmanager
     def base_alone(self) -> Iterator[None]:
-        """Within this context the base model draws without the adapter."""
+        """Within this context the base model draws without the adapter.
+
+        Raises:
+            LLMDiffError: The base model lacks its own text encoder.
+        """
         if self.adapter is None or not self._attached:
             yield
             return
+        check_text_encoders(self.pipe, self.models.base)
         self.adapter.detach()
         self._attached = False
         try:
@@ -76,19 +94,23 @@ class Renderer:
         if self.adapter is not None and self._attached:
             _apply(self.adapter, settings)
         else:
-            self._warn_if_cut(settings.prompt)
+            warn_if_cut(self.pipe, settings.prompt)
         try:
             output = self._call(settings, on_step)
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+        except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
+            if (sentence := self._explain(settings, error)) is None:
                 raise
-            size = f"{settings.width}x{settings.height}"
-            raise LLMDiffError(
-                f"There is not enough memory for a picture of {size}: ask for a smaller --size."
-            ) from error
+            raise LLMDiffError(sentence) from error
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             warnings.warn("The base model's own safety checker blacked out a picture.", stacklevel=2)
-        return output.images[0]
+        image: Image.Image = output.images[0]
+        if image.size != (settings.width, settings.height):
+            drawn, asked = _size(*image.size), _size(settings.width, settings.height)
+            warnings.warn(
+                f"The base model drew a picture of {drawn} where {asked} was asked for: it has rules of its own.",
+                stacklevel=2,
+            )
+        return image
 
     def read_ahead(self, settings: Iterable[PictureSettings]) -> None:
         """Have the LLM read the prompts of all pictures, and then give back the memory that it takes."""
@@ -120,45 +142,26 @@ class Renderer:
 
     def default_size(self) -> tuple[int, int]:
         """Width and height in pixels that the base model was trained for."""
-        denoiser = getattr(self.pipe, "unet", None) or self.pipe.transformer
-        sample = denoiser.config.sample_size
-        height, width = (sample, sample) if isinstance(sample, int) else sample
-        return width * self.pipe.vae_scale_factor, height * self.pipe.vae_scale_factor
+        return default_size(self.pipe)
 
     def _call(self, settings: PictureSettings, on_step: StepProgress | None) -> Any:
-        return self.pipe(
-            prompt=settings.prompt,
-            negative_prompt=settings.negative or None,
-            num_inference_steps=settings.steps,
-            guidance_scale=settings.guidance,
-            width=settings.width,
-            height=settings.height,
-            generator=torch.Generator("cpu").manual_seed(settings.seed),
-            callback_on_step_end=self._callback(on_step),
+        return self.pipe(**call_arguments(self.pipe, settings, on_step))
+
+    def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
+        """What the user can do about an error of the pipeline's call; None if it is not about the picture's size."""
+        size, usual = _size(settings.width, settings.height), _size(*self.default_size())
+        if _is_out_of_memory(error):
+            return f"There is not enough memory for a picture of {size}: ask for a smaller --size."
+        if size == usual or not _ABOUT_SIZES.search(str(error)):
+            return None
+        return (
+            f"The base model cannot draw a picture of {size} ({reason(error)}): ask for {usual}, which it was trained "
+            "for, or for another --size, of multiples of 64 for instance."
         )
 
-    def _callback(self, on_step: StepProgress | None) -> Callable[..., dict[str, Any]]:
-        def report(pipe: Pipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            if on_step is not None:
-                on_step(min(1.0, (step + 1) / pipe.num_timesteps))
-            return tensors
 
-        return report
-
-    def _warn_if_cut(self, prompt: str) -> None:
-        """The base model's own text encoder cuts long prompts without a word: say it."""
-        tokenizer = getattr(self.pipe, "tokenizer", None)
-        limit = getattr(tokenizer, "model_max_length", _ENDLESS)
-        if tokenizer is None or limit >= _ENDLESS:
-            return
-        ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
-        if len(ids) > limit:
-            lost = tokenizer.decode(ids[limit - 1 : limit + 11], skip_special_tokens=True)
-            warnings.warn(
-                f"The base model reads {limit} tokens of a prompt and this one has {len(ids)}: "
-                f"it was cut from {' '.join(lost.split())!r} on.",
-                stacklevel=3,
-            )
+def _size(width: int, height: int) -> str:
+    return f"{width}x{height}"
 
 
 def _apply(adapter: "LLMDiffAdapter", settings: PictureSettings) -> None:

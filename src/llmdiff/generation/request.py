@@ -14,10 +14,10 @@ from pydantic import (
     model_validator,
 )
 
+from llmdiff.base.locate import locate_base
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models, PictureSettings
 from llmdiff.models import EMBEDDED, Quantization
-from llmdiff.sources import local_folder
 
 _NONE = "none"
 
@@ -39,6 +39,7 @@ class GenerationRequest(BaseModel):
     size: tuple[int, int] | None = None  # width, height; None: what the base model was trained for
     num: int = Field(default=1, ge=1, le=10_000)
     base: str = EMBEDDED
+    base_config: str | None = None  # of a single-file base: the folder or Hub id of its configs
     adapter: str | None = None  # None: the shipped one, for the embedded base; "none": the base model alone
     llm: str | None = None  # None: the LLM that the adapter was trained with
     quantization: Quantization | None = None  # None: that in which the adapter was trained
@@ -92,7 +93,7 @@ class GenerationRequest(BaseModel):
     @model_validator(mode="after")
     def _models_make_sense(self) -> Self:
         if self.adapter is None and self.base != EMBEDDED:
-            local_folder(self.base, "base model", "model_index.json")  # a wrong path first
+            locate_base(self.base)  # a wrong path first
             raise LLMDiffError(
                 f"An adapter belongs to one base model: name the one for {self.base!r} with --adapter, "
                 "or draw with the base model alone by --adapter none."
@@ -105,7 +106,9 @@ class GenerationRequest(BaseModel):
     def models(self) -> Models:
         """The models that this request names."""
         adapter = None if self.adapter == _NONE else self.adapter or EMBEDDED
-        return Models(base=self.base, adapter=adapter, llm=self.llm, quantization=self.quantization)
+        return Models(
+            base=self.base, base_config=self.base_config, adapter=adapter, llm=self.llm, quantization=self.quantization
+        )
 
     def pictures(self, default_size: tuple[int, int]) -> list[PictureSettings]:
         """Settings of every picture, prompt by prompt."""

@@ -14,8 +14,8 @@ from accelerate import Accelerator, InitProcessGroupKwargs, PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor, distributed
 
+from llmdiff.base.loading import default_device
 from llmdiff.errors import LLMDiffError
-from llmdiff.generation.pipeline import default_device
 
 _PATIENCE = timedelta(days=7)  # while the main process reads a million captions, the others wait
 

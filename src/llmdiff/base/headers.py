@@ -1,0 +1,44 @@
+"""The headers of safetensors files, which say what a file holds without any weight being read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from llmdiff.errors import LLMDiffError
+
+_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file holds: the shape of every tensor by its name, and its metadata."""
+
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+
+
+def read_header(file: Path) -> Header:
+    """The header of a safetensors file.
+
+    Raises:
+        LLMDiffError: The file is a git-lfs pointer, no safetensors file, or shorter than its header says.
+    """
+    if is_lfs_pointer(file):
+        raise LLMDiffError(
+            f"The file {str(file)!r} is a git-lfs pointer and not the weights: run `git lfs pull` in its folder."
+        )
+    try:
+        with safe_open(file, "np") as opened:
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            return Header(shapes, opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise LLMDiffError(
+            f"The weights file {str(file)!r} is missing or damaged ({error}): fetch it again."
+        ) from error
+
+
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether a file is what git checks out in place of a large file that git-lfs has not fetched."""
+    with file.open("rb") as opened:
+        return opened.read(len(_LFS)) == _LFS

@@ -1,0 +1,111 @@
+"""The call of a base model's pipeline for one picture: the size it draws at and the arguments that its family takes."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from diffusers.image_processor import PixArtImageProcessor
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation.record import PictureSettings
+
+StepProgress = Callable[[float], None]  # called with the finished share of a picture, 0 … 1
+_ENDLESS = 1_000_000  # tokenizers without a limit state a huge one
+_FALLBACK = 512  # pixels
+_BINNED = (256, 512, 1024, 2048, 4096)  # sides in pixels for which PixArt and Sana have lists of sizes
+
+
+def default_size(pipe: Any) -> tuple[int, int]:
+    """Width and height in pixels that a base model was trained for; what its call takes where its config is silent."""
+    denoiser = getattr(pipe, "unet", None) or pipe.transformer
+    sample = denoiser.config.get("sample_size")
+    if sample is None:
+        call = _parameters(pipe)
+        width, height = (getattr(call.get(side), "default", None) for side in ("width", "height"))
+        return (width, height) if isinstance(width, int) and isinstance(height, int) else (_FALLBACK, _FALLBACK)
+    height, width = (sample, sample) if isinstance(sample, int) else sample
+    factor, step = getattr(pipe, "vae_scale_factor", 8), _side_step(pipe)
+    return -(-width * factor // step) * step, -(-height * factor // step) * step
+
+
+def call_arguments(pipe: Any, settings: PictureSettings, on_step: StepProgress | None) -> dict[str, Any]:
+    """The arguments of a pipeline's call, of those that it has.
+
+    PixArt and Sana draw at the nearest size that they were trained on and cut and scale the picture to the size asked
+    for, as in a plain call; Hunyuan-DiT, which would give the picture of another size, draws at the size asked for
+    [choice].
+
+    Raises:
+        LLMDiffError: There is a negative prompt and the pipeline takes none.
+    """
+    known = _parameters(pipe)
+    if settings.negative and "negative_prompt" not in known:
+        raise LLMDiffError(f"{type(pipe).__name__} takes no negative prompt: leave --negative out.")
+    arguments: dict[str, Any] = {
+        "prompt": settings.prompt,
+        "num_inference_steps": settings.steps,
+        "guidance_scale": settings.guidance,
+        "width": settings.width,
+        "height": settings.height,
+        "generator": torch.Generator("cpu").manual_seed(settings.seed),
+    }
+    if settings.negative:  # the default of the call is None in some families and empty in others, which take no None
+        arguments["negative_prompt"] = settings.negative
+    if not _has_bins(pipe):
+        arguments["use_resolution_binning"] = False
+    if settings.steps != 2:
+        arguments["intermediate_timesteps"] = None  # of Sana-Sprint, which has one for two steps alone
+    arguments |= _callback(known, settings.steps, on_step)
+    return {name: value for name, value in arguments.items() if name in known}
+
+
+def warn_if_cut(pipe: Any, prompt: str) -> None:
+    """Warns if a base model's own text encoder cuts a prompt, which it does without a word."""
+    tokenizer = getattr(pipe, "tokenizer", None)
+    lengths = [getattr(tokenizer, "model_max_length", _ENDLESS)]
+    if (longest := _parameters(pipe).get("max_sequence_length")) is not None:
+        lengths += [longest.default] if isinstance(longest.default, int) else []
+    limit = min(lengths)
+    if tokenizer is None or limit >= _ENDLESS:
+        return
+    ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+    if len(ids) > limit:
+        lost = tokenizer.decode(ids[limit - 1 : limit + 11], skip_special_tokens=True)
+        warnings.warn(
+            f"The base model reads {limit} tokens of a prompt and this one has {len(ids)}: "
+            f"it was cut from {' '.join(lost.split())!r} on.",
+            stacklevel=3,
+        )
+
+
+def _callback(known: Mapping[str, Any], steps: int, on_step: StepProgress | None) -> dict[str, Any]:
+    """How a pipeline reports its steps: each in its own way, some not at all."""
+    if on_step is None:
+        return {}
+
+    def report(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step(min(1.0, (step + 1) / (getattr(pipe, "num_timesteps", None) or steps)))
+        return tensors
+
+    def report_old(step: int, timestep: Any, latents: Any) -> None:
+        on_step(min(1.0, (step + 1) / steps))
+
+    if "callback_on_step_end" in known:
+        return {"callback_on_step_end": report}
+    return {"callback": report_old}
+
+
+def _has_bins(pipe: Any) -> bool:
+    """Whether a pipeline has a list of the sizes that it was trained on, and gives back the size asked for."""
+    return isinstance(getattr(pipe, "image_processor", None), PixArtImageProcessor) and default_size(pipe)[0] in _BINNED
+
+
+def _side_step(pipe: Any) -> int:
+    """Of what number of pixels the sides of a picture must be multiples."""
+    return 32 if type(pipe).__name__.startswith("Sana") else 8
+
+
+def _parameters(pipe: Any) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(type(pipe).__call__).parameters
