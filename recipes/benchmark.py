@@ -53,7 +53,7 @@ _SD15_SIDE = 256  # pixels of the pictures that a random model of SD 1.5's shape
 
 @dataclass(frozen=True)
 class Figures:
-    """What one way of training gives.
+    """The figures of one way of training.
 
     Attributes:
         base: the base model.
@@ -74,7 +74,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: a base model, trained on drawn scenes with captions.
+    """A setting that is measured: a base model, trained on drawn scenes with captions.
 
     Attributes:
         base: "embedded", "sd15" for a random U-Net and VAE of that shape at 256 px, or a folder.

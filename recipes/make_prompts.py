@@ -45,7 +45,7 @@ _DRAWS: dict[str, _Draw] = {
 
 
 def _belongs(group: str, caption: Caption) -> bool:
-    """Whether a caption tests what its group is named for."""
+    """True if a caption tests what its group is named for."""
     counts = [fact.n for fact in caption.facts if isinstance(fact, Count)]
     if group == "binding":
         colours = {fact.look.colour for fact in caption.facts if isinstance(fact, Count)}

@@ -34,8 +34,8 @@ class LayoutReadout(nn.Module):
 
 
 def layout(scenes: list[Scene], cells: int) -> Tensor:
-    """What is where: float (B, 5, cells, cells) of kind, colour and size (from 1; 0 for nothing) and the offset of the
-    cell's centre from the thing's, in sides of the thing."""
+    """The layout of scenes: float (B, 5, cells, cells) of kind, colour and size (from 1; 0 for nothing) and the offset
+    of the centre of each cell from that of the thing, in sides of the thing."""
     return torch.from_numpy(np.stack([_layout(scene, cells) for scene in scenes]))
 
 

@@ -36,7 +36,7 @@ from llmdiff.training.trainer import LoopSettings, Trainer
 _SEED = 21
 _DROP = 0.1  # share of captions dropped, for classifier-free guidance
 _LAYOUT, _LAYOUT_IN_COURSE = 0.2, 0.6  # weight of the layout's loss beside the velocity's
-_COURSE = range(12500, 21000)  # the steps in which relations are learned; they are said from then on
+_COURSE = range(12500, 21000)  # the steps in which relations are learned; captions have them from then on
 
 
 class BaseObjective:

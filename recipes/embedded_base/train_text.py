@@ -31,7 +31,7 @@ _PARTS = {"count": MAX_THINGS + 1, "colour": len(COLOURS), "size": len(SIZES), "
 class Readout(nn.Module):
     """Cross-attention of one query per kind, and one for the background, over the text's states.
 
-    For every kind: its count, which colours and sizes it is said to have, and which side of which relation it is on.
+    For every kind: its count, which colours and sizes it is named with, and which side of which relation it is on.
     """
 
     def __init__(self, width: int) -> None:
@@ -66,11 +66,11 @@ class TextObjective:
         kinds, background = self.readout(self.text_encoder(ids).last_hidden_state)
         count, *several = kinds.split(list(_PARTS.values()), dim=-1)
         counts, marks, places = (torch.stack(part) for part in zip(*map(_truth, captions), strict=True))
-        said = F.binary_cross_entropy_with_logits(torch.cat(several, -1), marks, reduction="none").sum(-1)
+        losses = F.binary_cross_entropy_with_logits(torch.cat(several, -1), marks, reduction="none").sum(-1)
         present = (counts > 0).float()
         return (
             F.cross_entropy(count.flatten(0, 1), counts.flatten())
-            + (said * present).sum() / present.sum()
+            + (losses * present).sum() / present.sum()
             + F.cross_entropy(background, places)
         )
 
@@ -81,7 +81,7 @@ def _caption(index: int) -> Caption:
 
 
 def _truth(caption: Caption) -> tuple[Tensor, Tensor, Tensor]:
-    """Counts (16,), marks of colours, sizes and relations (16, 19), and the background's number, 5 if none is said."""
+    """Counts (16,), marks of colours, sizes and relations (16, 19), and the background's number, 5 if none is named."""
     counts = torch.zeros(len(KINDS), dtype=torch.long)
     colours = torch.zeros(len(KINDS), len(COLOURS))
     sizes = torch.zeros(len(KINDS), len(SIZES))

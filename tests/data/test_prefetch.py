@@ -1,4 +1,4 @@
-"""Pictures read ahead by worker processes: the same bits, the same sentences, and ends that are told."""
+"""Pictures read prefetcher by worker processes: the same bits, the same sentences, and ends that are told."""
 
 import multiprocessing
 import os
@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from llmdiff.data import Captioned, FolderData, Prefetcher, captioned, worker_deaths_told
+from llmdiff.data import Captioned, FolderData, Prefetcher, captioned, explained_worker_deaths
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.errors import LLMDiffError
 
@@ -36,43 +36,45 @@ def complaint(data: Captioned | Prefetcher, index: int) -> str:
     return str(caught.value)
 
 
-def assert_at(ahead: Prefetcher, data: Captioned, step: int) -> None:
-    ahead.go_to(step)
+def assert_at(prefetcher: Prefetcher, data: Captioned, step: int) -> None:
+    prefetcher.go_to(step)
     for picture in STEPS[step]:
-        assert torch.equal(ahead.pixels(picture), data.pixels(picture))
+        assert torch.equal(prefetcher.pixels(picture), data.pixels(picture))
 
 
 def test_steps_come_as_they_are_read_and_a_bad_picture_in_its_own(data: Captioned) -> None:
     """From where a run is resumed, twice where memory did not suffice, and whatever Ctrl-C says to its workers."""
     state, interrupted = torch.get_rng_state(), signal.getsignal(signal.SIGINT)
-    ahead = Prefetcher(data, STEPS.__getitem__, len(STEPS), workers=2)
-    assert_at(ahead, data, 1)
-    workers = set(multiprocessing.active_children())
+    prefetcher = Prefetcher(data, STEPS.__getitem__, len(STEPS), workers=2)
+    others = set(multiprocessing.active_children())
+    assert_at(prefetcher, data, 1)
+    workers = set(multiprocessing.active_children()) - others
     for worker in workers:
         os.kill(worker.pid, signal.SIGINT)
     for step in (1, 2, 3):
-        assert_at(ahead, data, step)
+        assert_at(prefetcher, data, step)
     assert len(workers) == 2
-    assert set(multiprocessing.active_children()) == workers
+    assert set(multiprocessing.active_children()) - others == workers
     assert torch.equal(torch.get_rng_state(), state)
     assert signal.getsignal(signal.SIGINT) is interrupted
     with pytest.raises(LLMDiffError) as caught:
-        ahead.go_to(4)
+        prefetcher.go_to(4)
     assert str(caught.value) == complaint(data, 4)
     assert "4.png cannot be read" in str(caught.value)
 
 
 def test_a_killed_worker_is_told_in_one_sentence(data: Captioned) -> None:
-    ahead = Prefetcher(data, STEPS.__getitem__, len(STEPS), workers=1)
-    ahead.go_to(0)
-    (worker,) = multiprocessing.active_children()
+    others = set(multiprocessing.active_children())
+    prefetcher = Prefetcher(data, STEPS.__getitem__, len(STEPS), workers=1)
+    prefetcher.go_to(0)
+    (worker,) = set(multiprocessing.active_children()) - others
 
     def go_on() -> None:
-        with worker_deaths_told():
+        with explained_worker_deaths():
             os.kill(worker.pid, signal.SIGKILL)
             time.sleep(1)  # torch tells it wherever the process is
-            ahead.go_to(1)
-            ahead.go_to(2)
+            prefetcher.go_to(1)
+            prefetcher.go_to(2)
 
     with pytest.raises(LLMDiffError) as caught:
         go_on()
@@ -84,7 +86,7 @@ def test_a_killed_worker_is_told_in_one_sentence(data: Captioned) -> None:
 
 
 def test_other_errors_are_left_as_they_are() -> None:
-    with pytest.raises(RuntimeError, match=r"^something else$"), worker_deaths_told():
+    with pytest.raises(RuntimeError, match=r"^something else$"), explained_worker_deaths():
         raise RuntimeError("something else")
 
 

@@ -4,7 +4,7 @@ from llmdiff.data.batches import Batches, Sample
 from llmdiff.data.captioned import Captioned, Size, SizeConditioning, captions_of
 from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
 from llmdiff.data.factory import captioned, is_at_hand
-from llmdiff.data.prefetch import Pixels, Prefetcher, worker_deaths_told
+from llmdiff.data.prefetch import Pixels, Prefetcher, explained_worker_deaths
 
 __all__ = [
     "Batches",
@@ -22,6 +22,6 @@ __all__ = [
     "SizeConditioning",
     "captioned",
     "captions_of",
+    "explained_worker_deaths",
     "is_at_hand",
-    "worker_deaths_told",
 ]

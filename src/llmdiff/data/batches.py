@@ -39,7 +39,7 @@ class _Share(NamedTuple):
     pictures: np.ndarray
 
     def before(self, epoch: int) -> int:
-        """How many samples of earlier epochs are of them."""
+        """The number of samples of earlier epochs that are of them."""
         return epoch * len(self.pictures) * self.weight.numerator // self.weight.denominator
 
 
@@ -128,7 +128,7 @@ class Batches:
         return slots[self._rng(_ORDER, epoch).permutation(len(slots))]
 
     def _slots(self, share: _Share, number: int, epoch: int) -> np.ndarray:
-        """What an epoch has of a share: whole rounds in order, or a window of ever new rounds in lots' order."""
+        """An epoch's pictures of a share: whole rounds in order, or a window of ever new rounds in lots' order."""
         count = len(share.pictures)
         rounds, places = np.divmod(np.arange(share.before(epoch), share.before(epoch + 1)), count)
         if share.weight.denominator > 1:

@@ -1,4 +1,4 @@
-"""What training reads: a fixed list of captioned pictures, wherever they come from.
+"""The data that training reads: a fixed list of captioned pictures, wherever they come from.
 
 Letters in shapes: H and W height and width of a picture that is trained on.
 """
@@ -8,7 +8,18 @@ from typing import Protocol
 
 from torch import Tensor
 
-from llmdiff.base.size_conditioning import Size, SizeConditioning
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+class SizeConditioning(NamedTuple):
+    """The size and crop conditioning of a picture, as SDXL takes it (Podell et al. 2023, section 2.2)."""
+
+    original_size: Size
+    """The whole picture's, upright."""
+    crops_coords_top_left: tuple[int, int]
+    """Top and left of what was cut out, in the picture scaled to cover `target_size`."""
+    target_size: Size
 
 
 class Captioned(Protocol):
@@ -21,12 +32,12 @@ class Captioned(Protocol):
 
     @property
     def teacher_captions(self) -> Sequence[tuple[str, ...]]:
-        """The same in words that the base model's own text encoder knows, as far as there are any."""
+        """The same in words that the base model, the teacher of distillation, knows, as far as there are any."""
         ...
 
     @property
     def weights(self) -> Sequence[float]:
-        """How often an epoch has each picture."""
+        """The number of times that an epoch has each picture."""
         ...
 
     @property
@@ -41,7 +52,7 @@ class Captioned(Protocol):
         ...
 
     def size_conditioning(self, index: int) -> SizeConditioning:
-        """What of picture number `index` is trained on."""
+        """Size and crop of picture number `index`, as it is trained on."""
         ...
 
     def pixels(self, index: int) -> Tensor:

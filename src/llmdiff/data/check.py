@@ -1,4 +1,4 @@
-"""Everything in a recipe's data read once: what is bad, what is unusual, and what there is to train on."""
+"""A check that reads everything in a recipe's data once: bad pictures, unusual ones, and sizes to train on."""
 
 import hashlib
 from collections import Counter
@@ -31,7 +31,7 @@ class Finding:
 
 @dataclass
 class Report:
-    """What a data set has.
+    """The contents of a data set.
 
     Attributes:
         pictures: rows, also bad ones.
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def bad(self) -> int:
-        """How many pictures or rows cannot be used."""
+        """The number of pictures or rows that cannot be used."""
         return sum(finding.bad for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Report:
 
 
 class _Seen(NamedTuple):
-    """What decoding a picture shows: its fault, or the rest."""
+    """The result of decoding a picture: its fault, or the rest."""
 
     fault: PictureError | None
     notes: tuple[Kind, ...] = ()
@@ -73,7 +73,7 @@ def check(data: Data, resolution: int, report: Progress = silent) -> Report:
     Args:
         data: one source, or several.
         resolution: in pixels, of sources that say none.
-        report: told how far it is.
+        report: called with the progress.
 
     Raises:
         LLMDiffError: A source as a whole cannot be found or read.
@@ -106,7 +106,7 @@ def data_at(path: str) -> FolderData | DatasetData | ShardData | None:
 
 
 def needs_resolution(data: Data) -> bool:
-    """Whether some source leaves it to the base model."""
+    """True if some source leaves the resolution to the base model."""
     sources = data.sources if isinstance(data, MixedData) else [data]
     return any(not isinstance(source, SceneData) and source.resolution is None for source in sources)
 

@@ -1,4 +1,4 @@
-"""The `data` of a recipe: where captioned pictures come from, and how they are cut."""
+"""The `data` of a recipe: the sources of captioned pictures, and how they are cut."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class SourceSettings(BaseModel):
-    """What every source of pictures has."""
+    """Settings of every source of pictures."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -25,7 +25,7 @@ class SceneData(SourceSettings):
 
 
 class StoredData(SourceSettings):
-    """What every source of stored pictures has."""
+    """Settings of every source of stored pictures."""
 
     resolution: int | None = Field(None, ge=8, description="side in pixels; the base model's own if not given")
     crop: Literal["centre", "buckets"] = Field(

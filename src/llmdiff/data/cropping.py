@@ -1,4 +1,4 @@
-"""How pictures are cut: squares from the centre, or buckets of about as many pixels in other aspect ratios."""
+"""Cropping of pictures: squares from the centre, or buckets of about as many pixels in other aspect ratios."""
 
 import math
 from functools import cache
@@ -36,7 +36,7 @@ class Cropping:
         return _nearest(tuple(self.sizes), original)
 
     def size_conditioning(self, original: Size) -> SizeConditioning:
-        """What `cut` leaves of a picture of size `original`."""
+        """The size conditioning of a picture of size `original`, cut by `cut`."""
         size = self.size(original)
         scale = max(size[0] / original[0], size[1] / original[1])
         top, left = (max(0, round((scale * whole - part) / 2)) for whole, part in zip(original, size, strict=True))

@@ -22,7 +22,7 @@ _ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")  # others of several frames are pag
 _ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error, zlib.error,
 )  # fmt: skip
-"""What Pillow's decoders raise at damaged content."""
+"""The errors that Pillow's decoders raise at damaged content."""
 
 
 class Decoded(NamedTuple):
@@ -57,7 +57,7 @@ def upright_size(store: Store, index: int) -> Size:
 
 @contextmanager
 def _opened(store: Store, index: int) -> Iterator[Image.Image]:
-    """A picture, within a context in which what goes wrong is told as a `PictureError`."""
+    """A picture, within a context in which every error is a `PictureError`."""
     name, fault = store.entries[index].name, store.entries[index].fault
     if fault:
         raise fault

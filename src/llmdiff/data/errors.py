@@ -1,4 +1,4 @@
-"""What can be wrong with a picture or its row, by name."""
+"""Faults of pictures and their rows, by name."""
 
 from enum import StrEnum
 

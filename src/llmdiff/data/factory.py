@@ -1,4 +1,4 @@
-"""A recipe's data, opened."""
+"""Opens the data of a recipe."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def captioned(data: Data, resolution: int, report: Progress = silent) -> Caption
     Args:
         data: one source, or several.
         resolution: of the base model, in pixels; a source may say another.
-        report: told how far a first reading of the pictures is, where one is needed.
+        report: called with the progress of a first reading of the pictures, where one is needed.
 
     Raises:
         LLMDiffError: What is there cannot be used; the sentence names it.
@@ -33,7 +33,7 @@ def captioned(data: Data, resolution: int, report: Progress = silent) -> Caption
 
 
 def store_of(data: FolderData | DatasetData | ShardData, report: Progress = silent) -> Store:
-    """Where a source's encoded pictures are.
+    """The store of a source's encoded pictures.
 
     Raises:
         LLMDiffError: It cannot be found or read.
@@ -46,7 +46,7 @@ def store_of(data: FolderData | DatasetData | ShardData, report: Progress = sile
 
 
 def is_at_hand(data: Data) -> bool:
-    """Whether all of it is on this machine already."""
+    """True if all of it is on this machine already."""
     if isinstance(data, MixedData):
         return all(is_at_hand(source) for source in data.sources)
     return not isinstance(data, DatasetData) or Path(data.path).exists()

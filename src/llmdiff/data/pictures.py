@@ -24,7 +24,7 @@ class Pictures:
         store: the encoded pictures.
         data: how they are cut, and how many may be bad.
         resolution: in pixels, where `data` says none.
-        report: told how far the first reading is.
+        report: called with the progress of the first reading.
 
     Raises:
         PictureError: A row is bad, or a picture's header where buckets need its size.
@@ -33,14 +33,14 @@ class Pictures:
 
     def __init__(self, store: Store, data: StoredData, resolution: int, report: Progress) -> None:
         self._store = store
-        self._framing = Cropping(data, resolution)
+        self._cropping = Cropping(data, resolution)
         faults = self._faults(data.skip_bad, report)
         self.skipped = tuple(str(fault) for fault in faults.values())
         self._numbers = [number for number in range(len(store.entries)) if number not in faults]
         self.captions = self.teacher_captions = [store.entries[number].captions for number in self._numbers]
         self.weights = [data.weight] * len(self._numbers)
         self._originals: dict[int, Size] = {}
-        if len(self._framing.sizes) > 1:
+        if len(self._cropping.sizes) > 1:
             sizes = in_threads(self._read_size, range(len(self)), "Measuring pictures", report)
             self._originals = dict(enumerate(sizes))
 
@@ -48,14 +48,14 @@ class Pictures:
         return len(self._numbers)
 
     def size(self, index: int) -> Size:
-        if len(self._framing.sizes) == 1:
-            return self._framing.sizes[0]
-        return self._framing.size(self._originals[index])
+        if len(self._cropping.sizes) == 1:
+            return self._cropping.sizes[0]
+        return self._cropping.size(self._originals[index])
 
     def size_conditioning(self, index: int) -> SizeConditioning:
         if index not in self._originals:
             self._originals[index] = self._read_size(index)
-        return self._framing.size_conditioning(self._originals[index])
+        return self._cropping.size_conditioning(self._originals[index])
 
     def identity(self, index: int) -> str:
         number = self._numbers[index]
@@ -72,7 +72,7 @@ class Pictures:
         return upright_size(self._store, self._numbers[index])
 
     def _faults(self, allowed: int, report: Progress) -> dict[int, PictureError]:
-        """What is wrong with pictures that are left out, by their numbers."""
+        """The faults of pictures that are left out, by their numbers."""
         if not allowed:
             for entry in self._store.entries:
                 if entry.fault:

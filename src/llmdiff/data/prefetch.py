@@ -17,7 +17,7 @@ from llmdiff.errors import LLMDiffError
 
 
 class Pixels(Protocol):
-    """What has the pixels of pictures by number, as `Captioned` does."""
+    """Pixels of pictures by number, as `Captioned` has them."""
 
     def __len__(self) -> int: ...
 
@@ -67,7 +67,7 @@ class Prefetcher:
         self._step, self._coming = step, coming
 
     def _from(self, step: int) -> Iterator[Tensor | LLMDiffError]:
-        """What workers bring of a step and those that follow it. They are spawned: forks of threads may hang."""
+        """The pixels that workers bring of a step and those after it. They are spawned: forks of threads may hang."""
         loader: DataLoader[Tensor | LLMDiffError] = DataLoader(
             _Steps(self._data),
             batch_size=None,
@@ -82,8 +82,8 @@ class Prefetcher:
 
 
 @contextmanager
-def worker_deaths_told() -> Iterator[None]:
-    """Within it, wherever torch tells that a worker is dead, one sentence does.
+def explained_worker_deaths() -> Iterator[None]:
+    """Within it, torch's error about a dead worker is put into one sentence.
 
     Raises:
         LLMDiffError: A worker has ended that should not have.

@@ -18,7 +18,7 @@ from llmdiff.scenes.facts import scene_with
 from llmdiff.scenes.phrasing import natural_text
 from llmdiff.scenes.scene import sample_scene
 
-_DETAIL = Detail(relation=0.9)  # relations, which need the most practice, wherever there is one to be said
+_DETAIL = Detail(relation=0.9)  # relations, which need the most practice, wherever there is one
 _SIZE: Size = (vocabulary.IMAGE_SIZE, vocabulary.IMAGE_SIZE)
 
 
@@ -51,7 +51,7 @@ class Scenes:
         return normalised(draw(scene_with(wanted, np.random.default_rng((self.data.seed, 1, index)))))
 
     def identity(self, index: int) -> str:
-        """What is drawn, and by which code."""
+        """The facts that are drawn, and a hash of the code that draws them."""
         return f"{_drawing_code()} {self.data.seed} {index} {self._facts[index % self.data.captions]}"
 
     def _caption(self, index: int) -> tuple[Description, str]:

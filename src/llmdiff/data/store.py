@@ -33,7 +33,7 @@ class Store(Protocol):
 
     @property
     def entries(self) -> Sequence[Entry]:
-        """What is known of each picture without reading it."""
+        """Name, captions and fault of each picture, known without reading it."""
         ...
 
     def open(self, index: int) -> BinaryIO:
@@ -41,7 +41,7 @@ class Store(Protocol):
         ...
 
     def identity(self, index: int) -> str:
-        """What changes when the encoded picture number `index` does, as far as it can be told without reading it."""
+        """A text that changes when the encoded picture number `index` does, as far as is known without reading it."""
         ...
 
 

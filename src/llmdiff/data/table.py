@@ -103,7 +103,7 @@ def _load(data: DatasetData) -> Any:
 
 
 def _told(rows: Iterable[dict[str, Any]], data: DatasetData) -> Iterable[dict[str, Any]]:
-    """The rows of a stream, with what goes wrong on the way told in one sentence."""
+    """The rows of a stream, with every error on the way as one sentence."""
     from datasets.exceptions import DatasetsError
 
     try:

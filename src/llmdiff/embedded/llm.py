@@ -47,11 +47,11 @@ class IndexModel:
     terms: str | None = None
 
     def folder(self) -> Path:
-        """Where it is, once it has been fetched."""
+        """Its folder, once it has been fetched."""
         return home() / "models" / self.folder_name
 
     def is_present(self) -> bool:
-        """Whether it has been fetched. The folder appears whole or not at all."""
+        """True if it has been fetched. The folder appears whole or not at all."""
         return self.folder().is_dir()
 
     def fetch(self, accept_licence: bool = False) -> Path:

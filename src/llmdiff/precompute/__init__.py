@@ -1,4 +1,4 @@
-"""What the frozen models say of the data, computed once before training: latents and block terms."""
+"""The frozen models' work on the data, done once before training: latents and block terms."""
 
 from llmdiff.precompute.config import CacheConfig
 from llmdiff.precompute.factory import open_latents, open_terms

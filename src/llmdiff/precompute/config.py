@@ -1,4 +1,4 @@
-"""What of the frozen models' work a run keeps, and where."""
+"""The part of the frozen models' work that a run keeps, and its folder."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class CacheConfig(BaseModel):
-    """What is computed once before training, and kept for this run and others.
+    """Work that is done once before training, and kept for this run and others.
 
     Entries are found by the content of all that they depend on: a run reads what an earlier one wrote as far as it
     needs the same, and never what was made with other weights, another template, dtype or resolution.
@@ -36,5 +36,5 @@ class CacheConfig(BaseModel):
 
     @property
     def group_count(self) -> int | None:
-        """How many groups of blocks are kept; None keeps the blocks apart."""
+        """The number of groups of blocks that are kept; None keeps the blocks apart."""
         return self.groups if self.terms == "grouped" else None

@@ -1,4 +1,4 @@
-"""What a run reads latents and terms from, as its recipe says."""
+"""Opens the latents and terms that a run reads, as its recipe says."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +20,7 @@ def open_latents(config: CacheConfig, folder: Path, vae: Any, data: Captioned, r
         folder: of all caches.
         vae: in eval mode.
         data: the pictures.
-        report: told of the progress.
+        report: called with the progress.
 
     Raises:
         LLMDiffError: A picture cannot be read, or the disk is full.
@@ -46,7 +46,7 @@ def open_terms(
         captions: all that will be asked for, the empty one among them.
         llm: the LLM.
         reading: how it is read.
-        report: told of the progress.
+        report: called with the progress.
 
     Raises:
         LLMDiffError: The disk is full.

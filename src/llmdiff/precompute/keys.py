@@ -1,4 +1,4 @@
-"""What cached entries depend on, as names of folders: the content of models, whatever they are called.
+"""Names of cache folders, by all that their entries depend on: the content of models, whatever they are called.
 
 Of weights that a quantisation has packed, or FSDP divided, samples are looked at (`LanguageModel.content`); of all
 others every bit counts. Library versions do not: they change last bits, which float16 does not keep.

@@ -72,7 +72,7 @@ class CachedLatents:
             vae: see `LiveLatents`.
             data: the pictures.
             parent: of the folders of all VAEs.
-            report: told of the progress.
+            report: called with the progress.
             check: whether everything that is kept is hashed first.
 
         Raises:
@@ -120,7 +120,7 @@ def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
 
 
 def latent_bytes(vae: Any, height: int, width: int) -> int:
-    """What the latents of a picture of so many pixels take on disk, about."""
+    """The bytes that the latents of a picture of so many pixels take on disk, about."""
     factor = getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
     return 2 * int(vae.config.latent_channels) * -(-height // factor) * -(-width // factor)
 

@@ -35,7 +35,7 @@ Rows = dict[str, Tensor]
 
 
 class Chunk(NamedTuple):
-    """What is computed of some keys: tensors (N, ...) by name, and how many rows each key has."""
+    """The entries of some keys together: tensors (N, ...) by name, and the number of rows of each key."""
 
     tensors: Rows
     lengths: list[int]
@@ -52,7 +52,7 @@ class Store:
     """Entries by key.
 
     Args:
-        folder: made when the first chunk is written. A chunk in it that cannot be read is told by a warning and left
+        folder: made when the first chunk is written. A chunk in it that cannot be read is named in a warning and left
             out, so that its entries are computed anew.
     """
 
@@ -105,7 +105,7 @@ class Store:
         Args:
             chunks: keys that belong together. Runs that are to share the work must divide it alike.
             compute: from the keys of a chunk to what they have.
-            done: told before every chunk how many are there already.
+            done: called before every chunk with the number that are there already.
 
         Raises:
             LLMDiffError: The files cannot be written.

@@ -30,7 +30,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class Terms(Protocol):
-    """What the LLM says of captions."""
+    """The LLM's block terms of captions."""
 
     def batch(self, captions: Sequence[str]) -> Batch:
         """Start (B, S, D), stack (G, B, S, D) and mask (B, S) of captions, float32, with zeros at padding."""
@@ -80,7 +80,7 @@ class BlockTerms:
             llm: the LLM.
             reading: how it is read.
             parent: of the folders of all LLMs and readings.
-            report: told of the progress.
+            report: called with the progress.
             groups: into how many groups of neighbours the blocks are summed; None keeps them apart.
             check: whether everything that is kept is hashed first.
 
@@ -115,7 +115,7 @@ class BlockTerms:
 
 
 def term_bytes(tokens: int, count: int, width: int) -> int:
-    """What start and `count` terms of so many tokens take on disk."""
+    """The bytes that start and `count` terms of so many tokens take on disk."""
     return tokens * (count + 1) * width * _BYTES
 
 
@@ -127,8 +127,8 @@ def _padded(rows: list[Tensor]) -> Tensor:
     return padded
 
 
-def _lengths(texts: list[str], llm: LanguageModel, reading: ExtractionConfig, at_once: int = 256) -> dict[str, int]:
-    """How many tokens of each caption are kept."""
+def _lengths(texts: list[str], llm: LanguageModel, reading: ReadingConfig, at_once: int = 256) -> dict[str, int]:
+    """The number of tokens of each caption that are kept."""
     counts: list[int] = []
     for i in range(0, len(texts), at_once):
         counts += tokenize(llm, texts[i : i + at_once], reading).kept.sum(1).tolist()

@@ -71,7 +71,7 @@ def load_data(data: Data, resolution: int, share: float, seed: int, report: Prog
         resolution: of the base model, in pixels.
         share: of the captions, to be held out.
         seed: of the run.
-        report: told of the progress.
+        report: called with the progress.
 
     Raises:
         LLMDiffError: What is there cannot be used, or nothing would be left to train on.
@@ -111,7 +111,7 @@ def load_latents(
         folder: of all caches.
         vae: in eval mode.
         pictures: of the run.
-        report: told of the progress.
+        report: called with the progress.
 
     Raises:
         LLMDiffError: A picture cannot be read, or the disk is full.
@@ -139,7 +139,7 @@ def load_terms(
         llm: as `load_llm` gives it; it is divided here, if it is to be.
         reading: how it is read.
         processes: that train together; each must call this.
-        report: told of the progress.
+        report: called with the progress.
 
     Raises:
         LLMDiffError: The disk is full.
@@ -167,7 +167,7 @@ def initialise(
         terms: of the captions.
         captions: what φ is fitted on; none leaves it as it is.
         processes: that train together; each must call this.
-        report: told of the progress.
+        report: called with the progress.
 
     Raises:
         LLMDiffError: There are too few captions, or the adapter has no φ.

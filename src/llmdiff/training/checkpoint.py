@@ -45,7 +45,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[s
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What killed runs have left half written: drafts of ours, and safetensors' own before them."""
+    """The files that killed runs have left half written: drafts of ours, and safetensors' own before them."""
     return [*folder.glob(DRAFTS), *folder.glob(".tmp*")]
 
 

@@ -1,4 +1,4 @@
-"""What a run will cost: parameters, memory and disk from the models' shapes alone, before any weight is there.
+"""The cost of a run: parameters, memory and disk from the models' shapes alone, before any weight is there.
 
 What a backward pass needs of the forward pass is counted by running one on torch's meta device: it is the sum of the
 tensors that autograd keeps, with attention as a fused kernel keeps it.
@@ -66,7 +66,7 @@ class Costs:
 
 
 def costs(recipe: Recipe) -> Costs:
-    """What a recipe will take, from its models' configs and its data's captions.
+    """The memory and disk that a recipe will take, from its models' configs and its data's captions.
 
     Raises:
         LLMDiffError: A config cannot be found or read.
@@ -92,7 +92,7 @@ def base_resolution(base: str) -> int:
 
 @dataclass(frozen=True)
 class _Data:
-    """How much there is to cache, by one picture and one caption where the data is not at hand."""
+    """The amount of data to cache, by one picture and one caption where the data is not at hand."""
 
     pictures: int
     size: tuple[int, int]

@@ -7,14 +7,14 @@ from typing import Any, Self
 
 
 class Interruption:
-    """Within it, SIGINT and SIGTERM are only noted.
+    """Within it, SIGINT and SIGTERM are only taken down.
 
     Attributes:
-        asked: whether one has come.
+        requested: True once one has come.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -27,4 +27,4 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
+        self.requested = True

@@ -1,4 +1,4 @@
-"""What to do when a step does not fit into memory."""
+"""Smaller micro-batches, and a sentence, for a step that does not fit into memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from llmdiff.errors import LLMDiffError
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it says that a device, or the CPU, has no memory left."""
+    """True if an error says that a device, or the CPU, has no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and (
@@ -35,7 +35,7 @@ def halved(micro_batch: int) -> int:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Within it, where the optimizer makes room for its state, a lack of memory is told in a sentence.
+    """Within it, where the optimizer makes room for its state, a lack of memory is put into a sentence.
 
     Raises:
         LLMDiffError: There is not enough.

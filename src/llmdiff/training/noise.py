@@ -1,4 +1,4 @@
-"""Noise in training: which timesteps, and what the denoiser is asked for (method.md section 4)."""
+"""Noise in training: the timesteps that are drawn, and the denoiser's target (method.md section 4)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -61,7 +61,7 @@ def min_snr_weights(schedule: Any, t: Tensor, gamma: float) -> Tensor:
 
 
 def target(scheduler: Any, z: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """What the denoiser should say of `z` noised with `noise` at timesteps `t`, in the scheduler's prediction type.
+    """The denoiser's target for `z` noised with `noise` at timesteps `t`, in the scheduler's prediction type.
 
     Args:
         scheduler: As `training_schedule` gives it, or one with its interface.

@@ -11,8 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.base import ImageModel
-from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, worker_deaths_told
+from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, explained_worker_deaths
 from llmdiff.language import Encoding
 from llmdiff.precompute import Latents, LiveLatents, Terms
 from llmdiff.training.layer_distillation import layer_errors
@@ -94,7 +93,7 @@ class AdapterObjective:
         self.prefetcher = Prefetcher(plain.data, mine, self.recipe.loop.steps, workers)
         self.latents = LiveLatents(plain.vae, self.prefetcher)
         try:
-            with worker_deaths_told():
+            with explained_worker_deaths():
                 yield
         finally:
             self.latents, self.prefetcher = plain, None

@@ -1,5 +1,5 @@
-"""How a model in training runs: matrix products in half precision where that pays, small attention on the CPU the plain
-way, and blocks compiled."""
+"""Precision and kernels of a model in training: matrix products in half precision where that pays, small attention on
+the CPU the plain way, and blocks compiled."""
 
 import os
 import shutil
@@ -18,10 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from llmdiff.errors import LLMDiffError
 
 HAS_BF16: bool = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-"""Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX); elsewhere bfloat16 is slower than float32."""
+"""True if this CPU multiplies in bfloat16 (AVX512-BF16 or AMX); elsewhere bfloat16 is slower than float32."""
 
 HAS_COMPILER: bool = shutil.which(os.environ.get("CXX", "g++")) is not None
-"""Whether there is the C++ compiler that `compile_blocks` needs."""
+"""True if there is the C++ compiler that `compile_blocks` needs."""
 
 
 _LAUNCHED = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -32,7 +32,7 @@ def product_dtype(precision: str, launched: str, device: torch.device) -> torch.
 
     Args:
         precision: of the recipe; "auto" takes what the launcher asks for, else bfloat16 where the device has it.
-        launched: the launcher's `--mixed_precision`, "no" if nothing was said.
+        launched: the launcher's `--mixed_precision`, "no" if there is none.
         device: on which it runs.
 
     Raises:
@@ -60,7 +60,7 @@ def autocast(dtype: torch.dtype, device: str = "cpu") -> torch.autocast:
 
 @dataclass
 class LossScale:
-    """What a loss is multiplied by before it is propagated back, and the gradients divided by after it.
+    """The factor of a loss before it is propagated back, by which the gradients are divided after it.
 
     Float16 has no number between 0 and 6e-8, which many a gradient is; so the loss is made as large as it may be: half
     as large after each step whose gradient overflowed, which is skipped, and twice as large after 2,000 that did not.
@@ -123,5 +123,5 @@ def _compile(parts: Iterable[nn.Module]) -> None:
 
 
 def wants_compiler(setting: Literal["auto"] | bool, steps: int) -> bool:
-    """Whether a recipe's `compile` means that: "auto" does where it can be, and a run is long enough to gain by it."""
+    """True if a recipe's `compile` asks for it: "auto" does where it can be, and a run is long enough to gain by it."""
     return HAS_COMPILER and steps >= 500 if setting == "auto" else setting

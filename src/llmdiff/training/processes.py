@@ -21,7 +21,7 @@ _PATIENCE = timedelta(days=7)  # while the main process reads a million captions
 
 
 def accelerator(trackers: Iterable[str] = (), folder: Path | None = None) -> Accelerator:
-    """What `accelerate launch` has set up: one process or many, their devices and the precision asked for.
+    """The processes that `accelerate launch` has set up, one or many, their devices and the precision asked for.
 
     Args:
         trackers: names that accelerate knows, wandb for instance.
@@ -33,7 +33,7 @@ def accelerator(trackers: Iterable[str] = (), folder: Path | None = None) -> Acc
     wanted = list(trackers)
     check_trackers(wanted)
     return Accelerator(
-        cpu=default_device() == "cpu",  # unless told so, accelerate takes processes without a GPU for separate runs
+        cpu=default_device() == "cpu",  # else accelerate takes processes without a GPU for separate runs
         log_with=wanted or None,
         project_dir=folder,
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
@@ -51,7 +51,7 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes and speaks for all that train together."""
+    """True in the process that writes and speaks for all that train together."""
     return PartialState().is_main_process
 
 
@@ -76,7 +76,7 @@ def broadcast_from_main(accelerator: Accelerator, tensors: Iterable[Tensor]) -> 
 
 
 def all_reduce_any(accelerator: Accelerator, mine: bool) -> bool:
-    """Whether it is so in any process."""
+    """True in every process if `mine` is true in any."""
     count = torch.tensor(float(mine), device=accelerator.device)
     all_reduce_sum(accelerator, [count])
     return bool(count > 0)

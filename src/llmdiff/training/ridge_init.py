@@ -1,4 +1,4 @@
-"""What has a closed form before the first step: φ of replace mode (method.md section 3).
+"""A start in closed form, before the first step: φ of replace mode (method.md section 3).
 
 φ is fitted by ridge regression from the LLM's encoding c, at its start, to the base's own text features of the same
 captions. Each LLM token is paired with the place at the same share of all that the base attends to, the last with the
@@ -28,7 +28,7 @@ from llmdiff.precompute import Terms
 from llmdiff.progress import Progress
 
 CAPTIONS = 2000
-"""How many captions are enough: some 20,000 pairs for as many unknowns as an LLM is wide."""
+"""Captions that are enough to fit on: some 20,000 pairs for as many unknowns as an LLM is wide."""
 
 _BATCH = 32
 _HELD_OUT = 10  # every tenth caption
@@ -44,14 +44,14 @@ def fitting_captions(captions: Iterable[str], base_captions: Iterable[str], coun
 def fit(
     adapter: LLMDiffAdapter, base: ImageModel, terms: Terms, captions: Sequence[str], report: Progress
 ) -> dict[str, float]:
-    """Sets φ, and the pooled head where there is one, to the best linear guess of what the base's encoders say.
+    """Sets φ, and the pooled head where there is one, to the best linear guess of the output of the base's encoders.
 
     Args:
         adapter: in replace mode, untrained.
         base: its base model.
         terms: of the captions.
-        captions: what to fit on.
-        report: told of the progress.
+        captions: those to fit on.
+        report: called with the progress.
 
     Returns:
         For ``phi`` and ``pool``, the squared error on held-out captions as a share of the variance.
@@ -126,16 +126,16 @@ def _solve(head: nn.Linear, fitted: Moments, held_out: Moments) -> float:
 def _pairs(
     adapter: LLMDiffAdapter, base: ImageModel, terms: Terms, captions: list[str]
 ) -> list[dict[str, tuple[Tensor, Tensor]]]:
-    """What is paired of each caption: c (S, D) with text features (S, W), and the last c with the pooled vector."""
+    """The pairs of each caption: c (S, D) with text features (S, W), and the last c with the pooled vector."""
     encoding = _encoding(adapter.text_encoding, terms, captions)
-    said = base.encode(captions)
-    lengths = _lengths(said)
+    text = base.encode(captions)
+    lengths = _lengths(text)
     last = last_token(encoding)
-    pooled = said.get("added_cond_kwargs", {}).get("text_embeds")
+    pooled = text.get("added_cond_kwargs", {}).get("text_embeds")
     pairs = []
     for i, length in enumerate(lengths):
         c = encoding.embeds[i][encoding.mask[i]]
-        one = {"phi": (c, said["encoder_hidden_states"][i][partners(len(c), length)])}
+        one = {"phi": (c, text["encoder_hidden_states"][i][partners(len(c), length)])}
         if adapter.pool and pooled is not None:
             one["pool"] = (last[i : i + 1], pooled[i : i + 1])
         pairs.append(one)
@@ -143,7 +143,7 @@ def _pairs(
 
 
 def partners(tokens: int, length: int) -> Tensor:
-    """Which of the `length` places that the base attends to each of a caption's tokens is paired with: (S,)."""
+    """The place, of the `length` that the base attends to, that each of a caption's tokens is paired with: (S,)."""
     return (torch.arange(1, tokens + 1) * length + tokens - 1) // tokens - 1
 
 
@@ -158,9 +158,9 @@ def _encoding(reader: TextEncoding, terms: Terms, captions: list[str]) -> Encodi
         reader.train(training)
 
 
-def _lengths(said: Inputs) -> list[int]:
-    """How many places of its text features the base attends to, for each caption."""
-    if (mask := said.get("encoder_attention_mask")) is not None:
+def _lengths(text: Inputs) -> list[int]:
+    """The number of places of its text features that the base attends to, for each caption."""
+    if (mask := text.get("encoder_attention_mask")) is not None:
         return [int(count) for count in mask.sum(1)]
-    features = said["encoder_hidden_states"]
+    features = text["encoder_hidden_states"]
     return [features.shape[1]] * len(features)

@@ -111,7 +111,7 @@ def build(
 
 
 def _let_go(llm: LanguageModel, recipe: Recipe) -> None:
-    """Gives back the memory of an LLM that has said what it has to say, until the next sheet of samples."""
+    """Gives back the memory of an LLM that has read the captions, until the next sheet of samples."""
     if recipe.cache.terms != "none" and not is_sharded(llm):
         llm.offload()
 

@@ -38,7 +38,7 @@ def check_folder(recipe: Recipe, resume: bool) -> bool:
 
 
 def check_data(recipe: Recipe, facts: dict[str, Any]) -> None:
-    """Raises LLMDiffError if the run in the recipe's folder began on other data; of older runs nothing is noted.
+    """Raises LLMDiffError if the run in the recipe's folder began on other data; older runs have no such record.
 
     Args:
         recipe: of the run, which has a checkpoint.

@@ -20,12 +20,12 @@ from llmdiff.language import LanguageModel
 
 
 def is_sharding_asked_for(accelerator: Accelerator) -> bool:
-    """Whether several processes were launched with `--use_fsdp`."""
+    """True if several processes were launched with `--use_fsdp`."""
     return accelerator.num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
 
 
 def is_sharded(llm: LanguageModel) -> bool:
-    """Whether `shard` has divided an LLM."""
+    """True if `shard` has divided an LLM."""
     return not llm.is_offloaded and isinstance(llm.model, FSDPModule)
 
 
@@ -76,7 +76,7 @@ def _lend(llm: LanguageModel, accelerator: Accelerator) -> None:
 
 
 def _agree(accelerator: Accelerator, more: bool) -> bool | None:
-    """What the main process says: whether a pass of the LLM comes. None in the main process itself, as hooks must."""
+    """The main process's word on whether a pass of the LLM comes; None in that process itself, as hooks must return."""
     flag = torch.tensor(int(more), device=accelerator.device)
     distributed.broadcast(flag, src=0)
     return None if accelerator.is_main_process else bool(flag)

@@ -30,7 +30,7 @@ from llmdiff.training.randomness import Streams
 
 
 class LoopSettings(BaseModel):
-    """How long and how fast to train, and what to keep on the way."""
+    """Length and speed of training, and the files that are kept on the way."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,7 +56,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Objective(Protocol):
-    """What a run trains."""
+    """The module that a run trains, and its loss."""
 
     module: nn.Module
     """Holds every parameter that may train."""
@@ -64,7 +64,7 @@ class Objective(Protocol):
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         """The mean loss over samples of a step, named by their running numbers in the run, with a stream for each.
 
-        They are the batch or a part of it: what is said of a sample must not depend on those beside it.
+        They are the batch or a part of it: the loss of a sample must not depend on those beside it.
         """
         ...
 
@@ -77,8 +77,8 @@ class Trainer:
     """Runs an objective to its end from its newest checkpoint, or from the start where there is none.
 
     Args:
-        objective: what to train, on the accelerator's device.
-        settings: how.
+        objective: module and loss to train, on the accelerator's device.
+        settings: length, rates, and what is kept.
         folder: where checkpoints and logs go; several processes must share it.
         accelerator: the processes that train together; if None, this one on its CPU.
         scale: of the loss, for gradients in float16.
@@ -166,7 +166,7 @@ class Trainer:
                     self.save()
                 if on_step:
                     on_step(self, figures)
-                if all_reduce_any(self.accelerator, interruption.asked):
+                if all_reduce_any(self.accelerator, interruption.requested):
                     self.save()
                     raise Interrupted
 
