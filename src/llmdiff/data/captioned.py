@@ -8,18 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-Size = tuple[int, int]
-"""Height and width in pixels."""
-
-
-class SizeConditioning(NamedTuple):
-    """The size and crop conditioning of a picture, as SDXL takes it (Podell et al. 2023, section 2.2)."""
-
-    original_size: Size
-    """The whole picture's, upright."""
-    crops_coords_top_left: tuple[int, int]
-    """Top and left of what was cut out, in the picture scaled to cover `target_size`."""
-    target_size: Size
+from llmdiff.base.size_conditioning import Size, SizeConditioning
 
 
 class Captioned(Protocol):

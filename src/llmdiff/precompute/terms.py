@@ -127,7 +127,7 @@ def _padded(rows: list[Tensor]) -> Tensor:
     return padded
 
 
-def _lengths(texts: list[str], llm: LanguageModel, reading: ReadingConfig, at_once: int = 256) -> dict[str, int]:
+def _lengths(texts: list[str], llm: LanguageModel, reading: ExtractionConfig, at_once: int = 256) -> dict[str, int]:
     """The number of tokens of each caption that are kept."""
     counts: list[int] = []
     for i in range(0, len(texts), at_once):

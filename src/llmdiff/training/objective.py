@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, explained_worker_deaths
 from llmdiff.language import Encoding
 from llmdiff.precompute import Latents, LiveLatents, Terms
