@@ -91,11 +91,12 @@ def test_rows_and_encodings_must_match():
 @torch.no_grad()
 def test_rows_shed_the_padding_that_all_share():
     rows = Rows(*padded([2, 4], 9))
-    embeds, attendable = rows.compact()
-    assert embeds.shape[1] == 4
-    assert attendable[:, 0, 0].sum(1).tolist() == [2, 4]
-    assert Rows(*padded([4, 4], 9)).compact()[1] is None
-    assert Rows(*padded([0, 0], 9)).compact()[0].shape[1] == 1
+    embeds, bias = rows.compact()
+    assert embeds.shape[1] == 8, "a multiple of 8 where there is padding"
+    assert (bias[:, 0] == 0).sum(1).tolist() == [2, 4]
+    exact, none = Rows(*padded([4, 4], 9)).compact()
+    assert (exact.shape[1], none) == (4, None)
+    assert Rows(*padded([0, 0], 9)).compact()[0].shape[1] == 8
 
 
 def padded(lengths: list[int], length: int) -> tuple[Tensor, Tensor]:

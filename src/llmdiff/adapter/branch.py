@@ -104,7 +104,7 @@ class Branch(nn.Module):
         batch, count, width = query.shape
         # All frames of a row attend the same keys: as if they were one picture of more places.
         query = self._split(query.reshape(key.shape[0], -1, width))
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.keys())
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=rows.key_bias(query.dtype))
         return attended.transpose(1, 2).reshape(batch, count, width), own
 
     def follow(self, image: Tensor) -> None:

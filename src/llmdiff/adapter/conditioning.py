@@ -23,7 +23,10 @@ Prepared = tuple[Tensor, Tensor, Tensor | None]
 """What a branch makes of the encoding: keys, gated values, and the factor of the layer's own attention, if any."""
 TEXT_TOKENS = 77
 """To multiples of this many tokens φ(c) is padded, as CLIP pads its text features."""
-MASKED = -10000.0  # what diffusers itself adds to the scores of masked tokens; fits float16
+ALIGNED = 8
+"""Of so many keys a multiple is attended where there is a mask: memory-efficient attention wants its rows aligned."""
+MASKED = float("-inf")
+"""What is added to the scores of padding."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,8 @@ class Rows:
     Attributes:
         embeds: c, (R, S, D), exact zeros at padding.
         mask: (R, S) bool, True at real tokens.
-        attendable: (R, 1, 1, S) bool, for ``scaled_dot_product_attention``.
-        bias: (R, 1, S), what diffusers' own attention adds to its scores where it reads φ(c).
+        bias: (R, 1, S), what is added to the scores of attention: 0 at real tokens, `MASKED` at padding. A row without
+            any token attends its padding, which is zeros: a softmax over nothing would be NaN.
     """
 
     embeds: Tensor
@@ -134,10 +137,8 @@ class Rows:
     _compact: tuple[Tensor, Tensor | None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        # A row without any token attends its padding, which is zeros: a softmax over nothing would be NaN.
-        self.attendable = (self.mask | ~self.mask.any(1, keepdim=True))[:, None, None]
-        scores = torch.zeros_like(self.attendable[:, 0], dtype=self.embeds.dtype)
-        self.bias = scores.masked_fill(~self.attendable[:, 0], MASKED)
+        padding = ~self.mask & self.mask.any(1, keepdim=True)
+        self.bias = torch.zeros_like(padding, dtype=self.embeds.dtype).masked_fill(padding, MASKED)[:, None]
 
     def recall(
         self, branch: nn.Module, version: Callable[[], object], compute: Callable[[Tensor], Prepared]
@@ -157,17 +158,20 @@ class Rows:
             self._kept[branch] = known
         return known[1]
 
-    def keys(self) -> Tensor | None:
-        """Which keys of `recall` may be attended, (R, 1, 1, S); None if all."""
-        return self.compact()[1] if may_remember() else self.attendable
+    def key_bias(self, dtype: torch.dtype) -> Tensor | None:
+        """The bias of the keys that `recall` gives, (R, 1, 1, S), for queries of a dtype; None without padding."""
+        bias = self.compact()[1] if may_remember() else self.bias
+        return None if bias is None else bias[:, None].to(dtype)
 
     def compact(self) -> tuple[Tensor, Tensor | None]:
-        """The vectors without the padding that all rows share, and `attendable` of those; None if none is padding."""
+        """The vectors without the padding that all rows share, and `bias` of those; None if none is padding."""
         if self._compact is None:
-            columns = self.mask.any(0).nonzero()
-            length = int(columns[-1]) + 1 if len(columns) else 1
-            attendable = self.attendable[..., :length]
-            self._compact = self.embeds[:, :length], None if bool(attendable.all()) else attendable
+            lengths = self.mask.long().mul(torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)).amax(1)
+            longest = max(1, int(lengths.max()))
+            if not bool(self.mask[:, :longest].all()):
+                longest = min(self.mask.shape[1], -(-longest // ALIGNED) * ALIGNED)
+            bias = self.bias[..., :longest]
+            self._compact = self.embeds[:, :longest], bias if bool((bias != 0).any()) else None
         return self._compact
 
 
