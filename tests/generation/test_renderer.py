@@ -101,3 +101,11 @@ def test_the_embedded_size_needs_no_warning(places: Places) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         renderer(places).draw(settings("a red ball"))
+
+
+def test_weights_are_no_text_to_a_base_model_without_the_adapter(places: Places) -> None:
+    one = renderer(places)
+    with one.base_alone():
+        plain = one.draw(settings("a box", negative="red")).tobytes()
+        assert one.draw(settings("a (box:1.4)", negative="[red]", prompt_weights=True)).tobytes() == plain
+        assert one.draw(settings("a (box:1.4)", negative="[red]")).tobytes() != plain

@@ -16,6 +16,7 @@ from llmdiff.generation.call import StepProgress, call_arguments, default_size, 
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
 from llmdiff.hashing import values_hash
+from llmdiff.language import emphasis
 from llmdiff.models import EMBEDDED, shipped_adapter
 from llmdiff.sources import reason
 
@@ -145,6 +146,9 @@ class Renderer:
         return default_size(self.pipe)
 
     def _call(self, settings: PictureSettings, on_step: StepProgress | None) -> Any:
+        if settings.prompt_weights and not self._attached:  # the base model knows none
+            plain = {name: emphasis.plain(getattr(settings, name)) for name in ("prompt", "negative")}
+            settings = settings.model_copy(update=plain)
         return self.pipe(**call_arguments(self.pipe, settings, on_step))
 
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
