@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig, CLIPVisionConfig
 
 from adapter.tiny import build_kolors, build_pixart, build_sana, build_sd, build_sdxl, draw
 from base.folders import TEXT, UNET, change_index, fault
@@ -101,6 +104,23 @@ def test_parts_that_are_not_needed_may_be_deleted(sd: Path, copy: Path, part: st
     pipe = load_pipeline(copy)
     assert pipe.components[part] is None
     assert torch.equal(draw(pipe), draw(load_pipeline(sd)))
+
+
+def test_a_safety_checker_stays_in_place_unless_what_it_needs_is_missing(tmp_path: Path) -> None:
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**size, image_size=16, patch_size=8, projection_dim=8)
+    config = CLIPConfig(text_config=CLIPTextConfig(**size).to_dict(), vision_config=vision.to_dict(), projection_dim=8)
+    parts = build_sd().components | {
+        "safety_checker": StableDiffusionSafetyChecker(config),
+        "feature_extractor": CLIPImageProcessor(size=16, crop_size=16),
+    }
+    StableDiffusionPipeline(**parts).save_pretrained(tmp_path)
+    pipe = load_pipeline(tmp_path)
+    assert isinstance(pipe.safety_checker, StableDiffusionSafetyChecker)
+    assert pipe.feature_extractor is not None
+    shutil.rmtree(tmp_path / "feature_extractor")
+    with pytest.warns(UserWarning, match="safety checker lacks its feature_extractor"):
+        assert load_pipeline(tmp_path).safety_checker is None
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer"])
