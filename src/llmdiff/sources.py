@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+from huggingface_hub import errors as hub_errors
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
 from llmdiff.errors import LLMDiffError
 
+NetworkError: type[Exception] = vars(hub_errors)["HTTPError"]
+"""What the Hub's client raises without a network: of the HTTP library that it is built on, which changes."""
 LOADING_FAULTS = (
     OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError,
-    SafetensorError, StrictDataclassError,
+    SafetensorError, StrictDataclassError, NetworkError,
 )  # fmt: skip
 """What diffusers, transformers, safetensors and huggingface_hub raise for files that they cannot use."""
 

@@ -1,7 +1,10 @@
 """Base models of the Hub: what is fetched of them, and what is said where nothing can be."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,13 @@ from llmdiff.base.loading import load_pipeline
 from llmdiff.errors import LLMDiffError
 from tiny_base import Places
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+def save_to_cache(folder: Path, cache: Path) -> None:
+    """Puts a folder where the Hub's client keeps what it has fetched, as owner/name."""
+    repository = cache / "models--owner--name"
+    shutil.copytree(folder, repository / "snapshots/abc")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("abc")
 
 
 @pytest.fixture
@@ -28,12 +37,25 @@ def test_a_hub_id_that_cannot_be_reached() -> None:
         load_pipeline("nobody/nothing")
 
 
+@pytest.mark.parametrize("fetched", [False, True])
+def test_a_hub_that_does_not_answer(places: Places, tmp_path: Path, fetched: bool) -> None:
+    """In a process of its own, since the Hub's client reads its address once."""
+    if fetched:
+        save_to_cache(places.base, tmp_path / "hub")
+    script = (
+        "from llmdiff.base.loading import load_pipeline\n"
+        "from llmdiff.errors import LLMDiffError\n"
+        "try: print(type(load_pipeline('owner/name')).__name__)\n"
+        "except LLMDiffError as error: print(error)\n"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert ("StableDiffusionPipeline" if fetched else "check the name and the network") in done.stdout
+
+
 @pytest.mark.usefixtures("_offline")
 def test_what_has_been_fetched_before_is_used_without_network(places: Places, tmp_path: Path) -> None:
-    repository = tmp_path / "cache/models--owner--name"
-    shutil.copytree(places.base, repository / "snapshots/abc")
-    (repository / "refs").mkdir()
-    (repository / "refs/main").write_text("abc")
+    save_to_cache(places.base, tmp_path / "cache")
     pipe = load_pipeline("owner/name")
     assert torch.equal(draw(pipe), draw(load_pipeline(places.base)))
     assert pipe.name_or_path == "owner/name"

@@ -8,44 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionInpaintPipeline, StableDiffusionXLImg2ImgPipeline
+from diffusers import StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPTextConfig, CLIPVisionConfig
 
 from adapter.tiny import build_kolors, build_pixart, build_sana, build_sd, build_sdxl, draw
+from base.folders import TEXT, UNET, change_index, fault
 from llmdiff.base.loading import load_pipeline
 from llmdiff.errors import LLMDiffError
 from tiny_base import Places
 
-UNET = "unet/diffusion_pytorch_model.safetensors"
-TEXT = "text_encoder/model.safetensors"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 123\n"
-
-
-def fault(base: object, **options: Any) -> str:
-    with pytest.raises(LLMDiffError) as caught:
-        load_pipeline(str(base), **options)
-    sentence = str(caught.value)
-    assert "\n" not in sentence
-    return sentence
-
-
-@pytest.fixture(scope="module")
-def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a tiny Stable Diffusion; not to be changed."""
-    folder = tmp_path_factory.mktemp("sd")
-    build_sd().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def copy(sd: Path, tmp_path: Path) -> Path:
-    """A folder of a tiny Stable Diffusion that a test may change."""
-    return Path(shutil.copytree(sd, tmp_path / "base"))
-
-
-def change_index(folder: Path, **entries: Any) -> None:
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | entries))
 
 
 def rename(file: Path, variant: str) -> None:
@@ -58,9 +32,7 @@ def test_loads_a_folder_in_the_dtype_asked_for(places: Places) -> None:
     assert {pipe.unet.dtype, pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.bfloat16}
 
 
-@pytest.mark.parametrize(
-    "path", ["./nowhere", "/no/such/folder", "~/no such folder", "a/b/c", "\0", "./no.safetensors"]
-)
+@pytest.mark.parametrize("path", ["./nowhere", "/no/such/folder", "~/no such folder", "a/b/c", "\0", "./a.safetensors"])
 def test_a_wrong_path_is_not_taken_for_a_hub_id(path: str) -> None:
     assert repr(path) in fault(path)
     assert "Hub id" in fault(path)
@@ -134,6 +106,23 @@ def test_parts_that_are_not_needed_may_be_deleted(sd: Path, copy: Path, part: st
     assert torch.equal(draw(pipe), draw(load_pipeline(sd)))
 
 
+def test_a_safety_checker_stays_in_place_unless_what_it_needs_is_missing(tmp_path: Path) -> None:
+    size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = CLIPVisionConfig(**size, image_size=16, patch_size=8, projection_dim=8)
+    config = CLIPConfig(text_config=CLIPTextConfig(**size).to_dict(), vision_config=vision.to_dict(), projection_dim=8)
+    parts = build_sd().components | {
+        "safety_checker": StableDiffusionSafetyChecker(config),
+        "feature_extractor": CLIPImageProcessor(size=16, crop_size=16),
+    }
+    StableDiffusionPipeline(**parts).save_pretrained(tmp_path)
+    pipe = load_pipeline(tmp_path)
+    assert isinstance(pipe.safety_checker, StableDiffusionSafetyChecker)
+    assert pipe.feature_extractor is not None
+    shutil.rmtree(tmp_path / "feature_extractor")
+    with pytest.warns(UserWarning, match="safety checker lacks its feature_extractor"):
+        assert load_pipeline(tmp_path).safety_checker is None
+
+
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer"])
 def test_text_encoders_are_needed_unless_the_caller_does_without(copy: Path, part: str) -> None:
     shutil.rmtree(copy / part)
@@ -162,6 +151,39 @@ def test_an_index_of_an_old_version(sd: Path, copy: Path) -> None:
     )
     change_index(copy, feature_extractor=["transformers", "CLIPFeatureExtractor"])
     assert torch.equal(draw(load_pipeline(copy)), draw(load_pipeline(sd)))
+
+
+def test_weights_by_the_names_of_old_versions(sd: Path, copy: Path) -> None:
+    """As in the first published folders: attention of the autoencoder, a prefix and a buffer of the text encoder."""
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    vae = copy / UNET.replace("unet", "vae")
+    weights = load_file(vae)
+    for name in [name for name in weights if "attentions" in name]:
+        changed = name
+        for new, before in old.items():
+            changed = changed.replace(f".{new}.", f".{before}.")
+        weights[changed] = weights.pop(name)
+    save_file(weights, vae, metadata={"format": "pt"})
+    texts = {f"text_model.{name.removeprefix('text_model.')}": w for name, w in load_file(copy / TEXT).items()}
+    texts["text_model.embeddings.position_ids"] = torch.arange(16)[None]
+    save_file(texts, copy / TEXT, metadata={"format": "pt"})
+    generator = torch.Generator().manual_seed(1)
+    ours, theirs = load_pipeline(copy), load_pipeline(sd)
+    assert torch.equal(draw(ours), draw(theirs))
+    latents = torch.randn(1, 4, 8, 8, generator=generator)
+    assert torch.equal(ours.vae.decode(latents).sample, theirs.vae.decode(latents).sample)
+
+
+@pytest.mark.parametrize("name", ["shared.weight", "encoder.embed_tokens.weight"])
+def test_tied_weights_by_either_name(tmp_path: Path, name: str) -> None:
+    build_pixart().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / TEXT)
+    (tied,) = [key for key in weights if key in ("shared.weight", "encoder.embed_tokens.weight")]
+    weights[name] = weights.pop(tied)
+    save_file(weights, tmp_path / TEXT, metadata={"format": "pt"})
+    found = load_pipeline(tmp_path).text_encoder
+    assert torch.equal(found.get_input_embeddings().weight, weights[name])
+    assert torch.equal(found.encoder.embed_tokens.weight, weights[name])
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", None])
@@ -226,78 +248,6 @@ def test_weights_of_another_model(copy: Path) -> None:
 def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     build_sd().save_pretrained(tmp_path, safe_serialization=False)
     assert "pickle" in fault(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"_class_name": 3}', "{}", "\ud800".encode("utf-16", "surrogatepass")]
-)
-def test_a_damaged_index(copy: Path, content: str | bytes) -> None:
-    (copy / "model_index.json").write_bytes(content.encode() if isinstance(content, str) else content)
-    assert str(copy) in fault(copy)
-
-
-@pytest.mark.parametrize(
-    ("entries", "words"),
-    [
-        ({"_class_name": "MyPipeline"}, "MyPipeline"),
-        ({"_class_name": ["pipeline", "MyPipeline"]}, "code that a model brings is never run"),
-        ({"_class_name": "UNet2DConditionModel"}, "UNet2DConditionModel"),
-        ({"unet": ["my_unet", "MyUNet"]}, "code that a model brings is never run"),
-        ({"unet": ["diffusers", "MyUNet"]}, "MyUNet"),
-        ({"text_encoder": ["os", "system"]}, "code that a model brings is never run"),
-        ({"_class_name": "StableDiffusionUpscalePipeline"}, "upscaler"),
-        ({"_class_name": "StableDiffusionControlNetPipeline"}, "ControlNet"),
-        ({"_class_name": "StableDiffusionInstructPix2PixPipeline"}, "needs a picture"),
-        ({"_class_name": "AnimateDiffPipeline"}, "videos"),
-    ],
-)
-def test_pipelines_of_other_kinds(copy: Path, entries: dict[str, Any], words: str) -> None:
-    (copy / "unet/my_unet.py").write_text("raise SystemExit")
-    (copy / "pipeline.py").write_text("raise SystemExit")
-    change_index(copy, **entries)
-    assert words in fault(copy)
-
-
-def test_an_inpainting_model(tmp_path: Path) -> None:
-    parts = build_sd(in_channels=9).components
-    StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False).save_pretrained(tmp_path)
-    assert "is an inpainting model" in fault(tmp_path)
-    change_index(tmp_path, _class_name="StableDiffusionPipeline")
-    assert "is an inpainting model" in fault(tmp_path)
-
-
-def test_a_refiner(tmp_path: Path) -> None:
-    pipe = StableDiffusionXLImg2ImgPipeline(**build_sdxl().components, add_watermarker=False)
-    pipe.save_pretrained(tmp_path)
-    assert "is an image-to-image model" in fault(tmp_path)
-    change_index(tmp_path, requires_aesthetics_score=True)
-    assert "refiner" in fault(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("files", "words"),
-    [
-        ({}, "model_index.json"),
-        ({"adapter_config.json": "{}"}, "a LoRA"),
-        ({"pytorch_lora_weights.safetensors": ""}, "a LoRA"),
-        ({"adapter.safetensors": "", "config.json": "{}"}, "--adapter"),
-        ({"config.json": '{"model_type": "llama"}', "model.safetensors": ""}, "llama"),
-        ({"config.json": '{"_class_name": "UNet2DConditionModel"}'}, "one part"),
-        ({"modular_model_index.json": "{}"}, "modular"),
-        ({"snapshots/abc/model_index.json": "{}"}, "snapshots/abc"),
-        ({"v1-5.ckpt": ""}, "pickles"),
-    ],
-)
-def test_folders_of_other_kinds(tmp_path: Path, files: dict[str, str], words: str) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    assert words in fault(tmp_path)
-
-
-def test_the_llm_and_the_adapter_of_a_pair(places: Places) -> None:
-    assert "--llm" in fault(places.llm)
-    assert "--adapter" in fault(places.adapter)
 
 
 def test_a_device_that_is_not_there(places: Places) -> None:

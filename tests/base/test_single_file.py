@@ -12,11 +12,11 @@ from torch import nn
 
 from adapter.families import build_sd21
 from adapter.tiny import build_sd, draw
+from base.folders import fault
 from base.original_layout import build_small_sdxl, save_checkpoint
 from llmdiff.base.headers import Header
 from llmdiff.base.loading import load_pipeline
 from llmdiff.base.single_file import likely_source
-from llmdiff.errors import LLMDiffError
 
 BUILDERS: dict[str, Callable[[], Any]] = {"SD 1.5": build_sd, "SD 2.1": build_sd21, "SDXL": build_small_sdxl}
 
@@ -27,13 +27,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root, pipe = tmp_path_factory.mktemp("sd"), build_sd()
     pipe.save_pretrained(root / "folder")
     return root / "folder", save_checkpoint(pipe, root / "one.safetensors")
-
-
-def fault(base: object, **options: Any) -> str:
-    with pytest.raises(LLMDiffError) as caught:
-        load_pipeline(str(base), **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("family", BUILDERS)

@@ -172,8 +172,8 @@ def _check_inputs(folder: Path, named: dict[str, tuple[str, str]]) -> None:
     if "unet" not in named or not (folder / "unet/config.json").is_file():
         return
     config = read_json(folder / "unet/config.json")
-    channels = config.get("in_channels", 4)
-    if (other := other_kind(channels, config.get("out_channels", 4))) is not None:
+    channels, given = (config.get(name, 4) for name in ("in_channels", "out_channels"))
+    if isinstance(channels, int) and isinstance(given, int) and (other := other_kind(channels, given)) is not None:
         raise LLMDiffError(
             f"The base model in {str(folder)!r} is {other} (its U-Net takes {channels} channels): give a text-to-image "
             "base model."

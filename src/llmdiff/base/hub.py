@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from llmdiff.base.locate import INDEX
 from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, Weights, find_weights
 from llmdiff.errors import LLMDiffError
-from llmdiff.sources import LOADING_FAULTS, reason
+from llmdiff.sources import LOADING_FAULTS, NetworkError, reason
 
 _SMALL = (".json", ".txt", ".model")
 
@@ -51,8 +51,10 @@ def files_to_fetch(files: Iterable[str], index: dict[str, Any]) -> list[str]:
 
 def _fetch(name: str) -> Path:
     try:
-        files = HfApi().list_repo_files(name)
-    except (OfflineModeIsEnabled, ConnectionError):
+        files = [file.rfilename for file in HfApi().model_info(name).siblings or []]
+    except HfHubHTTPError:
+        raise
+    except (OfflineModeIsEnabled, NetworkError):
         return Path(snapshot_download(name, local_files_only=True))
     if INDEX not in files:
         raise LLMDiffError(
