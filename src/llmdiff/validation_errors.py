@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with settings, in words for the one who wrote them."""
+"""Faults that pydantic finds in settings, in words for the one who wrote them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an adapter records about itself: mode, reading, LLM and the base model whose layers it fits."""
+"""The record that an adapter keeps of itself: mode, reading, LLM and the base model whose layers it fits."""
 
 import json
 import warnings
@@ -25,7 +25,7 @@ class AdapterConfig(BaseModel):
     """Everything besides the weights that an adapter needs: saved as ``config.json`` beside them.
 
     Attributes:
-        mode: ``augment`` keeps the original text encoder, ``replace`` does without it (method.md section 3).
+        mode: ``augment`` keeps the original text encoder, ``replace`` does without it (docs/method.md section 3).
         reading: how prompts are read.
         llm: identity of the LLM it was made for: name, revision, width, blocks, dtype, fingerprint.
         base: the image model that it was made for.

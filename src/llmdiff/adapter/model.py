@@ -1,4 +1,4 @@
-"""The LLMDiff Adapter: makes an LLM condition an existing image model (Dong et al. 2024, method.md section 3).
+"""The LLMDiff Adapter: makes an LLM condition an existing image model (Dong et al. 2024, docs/method.md section 3).
 
 Letters in shapes: B batch, S text tokens, D LLM width, W width of the denoiser's text features, P width of its pooled
 text vector.
@@ -34,14 +34,14 @@ class LLMDiffAdapter(nn.Module):
     Attributes:
         config: mode, reading, and what it was made for.
         llm: the LLM, frozen.
-        text_encoding: the learned part of the text encoding (method.md section 2).
+        text_encoding: the learned part of the text encoding (docs/method.md section 2).
         refiner: blocks in which the encoding's tokens read each other, if it was asked for; None as in the paper.
         phi: φ, D to W, in replace mode; None in augment mode, where the original text encoder feeds that branch. W is
             the width that the denoiser is given, also where it projects its text before its layers read it (PixArt,
             Sana, Kolors): φ stands in for the text encoder, and that frozen projection stays in use **[choice]**.
         pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
-        prompt_weights: whether ``(word:1.3)`` in a prompt is a weight and not text; False at first.
+        prompt_weights: True if ``(word:1.3)`` in a prompt is a weight and not text; False at first.
     """
 
     def __init__(self, config: AdapterConfig, llm: LanguageModel) -> None:
@@ -222,7 +222,7 @@ class LLMDiffAdapter(nn.Module):
 
     @property
     def idle(self) -> bool:
-        """Whether the base model runs as if there were no adapter, without asking the LLM."""
+        """True if the base model runs as if there were no adapter, without asking the LLM."""
         return self._conditioner.idle
 
     def named_branches(self) -> dict[str, Branch]:
@@ -254,11 +254,11 @@ class LLMDiffAdapter(nn.Module):
             return self.refine(encoding)
 
     def refine(self, encoding: Encoding) -> Encoding:
-        """What the layers read of an encoding (B, S, D): the same, or what the refiner makes of it."""
+        """The encoding (B, S, D) as the layers read it: refined if there is a refiner, and unchanged otherwise."""
         return encoding if self.refiner is None else self.refiner(encoding)
 
     def text(self, encoding: Encoding) -> Text:
-        """What takes the place of the original text encoders' output, in replace mode.
+        """The features in place of the original text encoders' output, in replace mode.
 
         Args:
             encoding: c, (B, S, D).

@@ -1,4 +1,4 @@
-"""What a denoiser like SDXL's takes of how each picture was cut."""
+"""The sizes and crops that a denoiser like SDXL's is conditioned on."""
 
 from typing import NamedTuple
 

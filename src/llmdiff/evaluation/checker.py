@@ -1,4 +1,4 @@
-"""How well the scene checker itself reads: on drawn scenes, whose truth is known."""
+"""Scores of the scene checker itself, on drawn scenes, whose truth is known."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _REACH = 6  # pixels within which a found thing is the drawn one
 
 
 def evaluate_checker(count: int = 5000, noise: float = 0.0, progress: Progress = silent) -> dict[str, Any]:
-    """Reads `count` scenes that were drawn for this alone.
+    """Reads scenes that were drawn for this alone, and compares what is found with what was drawn.
 
     Args:
         count: Number of scenes.

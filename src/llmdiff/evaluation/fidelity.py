@@ -1,4 +1,4 @@
-"""What fewer bits cost: a language model's reading beside that of a reference, block by block.
+"""The cost of fewer bits: a language model's terms beside those of a reference, block by block.
 
 Letters in shapes: T blocks, N tokens of all prompts together, D LLM width.
 """

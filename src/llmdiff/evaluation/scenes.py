@@ -38,7 +38,7 @@ class Outcome:
 
 
 def check(image: Image.Image, facts: Sequence[Fact]) -> bool:
-    """Whether the picture shows every fact."""
+    """True if the picture shows every fact."""
     return all_hold(facts, read(image).scene)
 
 
@@ -61,8 +61,8 @@ def evaluate_scenes(
         limit: Only so many prompts of each group.
         steps: Denoising steps.
         guidance: Classifier-free guidance scale.
-        plainly: Also draws with the base model that is told the same facts in its own plain words: what it could draw
-            if it understood the prompts.
+        plainly: Also draws with the base model under the same facts in its own plain words: the most that it could
+            draw if it understood the prompts.
         progress: Shows how far it is.
 
     Returns:

@@ -32,7 +32,7 @@ class Picture:
         return self.metadata.picture.seed
 
     def document(self) -> Document:
-        """What its PNG says about it."""
+        """The document that its PNG carries."""
         return Document(kind="picture", pictures=(self.metadata,))
 
 

@@ -100,7 +100,7 @@ class Renderer:
             self.adapter.llm.offload()
 
     def record(self, settings: PictureSettings) -> Record:
-        """What `draw(settings)` depends on, in the present state (adapter attached or not)."""
+        """All that `draw(settings)` depends on, in the present state (adapter attached or not)."""
         models = self.models if self._attached else self.models.model_copy(update=_BASE_ALONE)
         return Record(picture=settings, models=models, provenance=self.provenance())
 

@@ -23,7 +23,7 @@ _NONE = "none"
 
 
 class GenerationRequest(BaseModel):
-    """What to draw and with what. Every mistake in it raises LLMDiffError with one sentence.
+    """An order of pictures: prompts, models and settings. Every mistake in it raises LLMDiffError with one sentence.
 
     Picture n of every prompt has seed `seed + n`, so that a picture does not depend on the other prompts [choice].
     """

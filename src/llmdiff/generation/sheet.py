@@ -67,7 +67,7 @@ def wrap(text: str, font: Font, width: int) -> list[str]:
 
 
 def _fitting(text: str, font: Font, width: int) -> int:
-    """How many leading characters fit into `width` pixels; at least one."""
+    """The number of leading characters that fit into `width` pixels; at least one."""
     low, high = 1, min(len(text), width)  # no glyph of the built-in font is narrower than a pixel
     while low < high:
         middle = (low + high + 1) // 2
