@@ -158,7 +158,7 @@ class Rows:
         return known[1]
 
     def keys(self) -> Tensor | None:
-        """The mask of the keys of `recall`, (R, 1, 1, S), True where they may be attended; None if all may."""
+        """Which keys of `recall` may be attended, (R, 1, 1, S); None if all."""
         return self.compact()[1] if may_remember() else self.attendable
 
     def compact(self) -> tuple[Tensor, Tensor | None]:
