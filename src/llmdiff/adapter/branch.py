@@ -59,7 +59,11 @@ class Branch(nn.Module):
         keeps_dtype: True while it is trained, when its weights must not be moved to the denoiser's dtype.
 
     Example:
-        >>> attended = branch(image_features, rows, scale=1.0)  # (R, N, Q) to (R, N, I)
+        >>> branch = Branch(LayerShape(query=320, inner=320, heads=8, context=768), width=576, mode="augment")
+        >>> rows = Rows(torch.randn(2, 77, 576), torch.ones(2, 77, dtype=torch.bool))
+        >>> attended, own_factor = branch(torch.randn(2, 64, 320), rows, scale=1.0)
+        >>> attended.shape
+        torch.Size([2, 64, 320])
     """
 
     def __init__(self, shape: LayerShape, width: int, mode: Mode) -> None:

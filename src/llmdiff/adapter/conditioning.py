@@ -67,7 +67,8 @@ def join(features: Tensor, encoding: Encoding, per_token: int | None = None) -> 
         LLMDiffError: if there are not as many rows of both, or m·T vectors are too few.
 
     Example:
-        >>> join(torch.zeros(2, 77, 768), encoding).shape  # an LLM of width 576, prompts of up to 77 tokens
+        >>> encoding = Encoding(torch.randn(2, 20, 576), torch.ones(2, 20, dtype=torch.bool))
+        >>> join(torch.zeros(2, 77, 768), encoding).shape  # one vector behind each of 77 tokens
         torch.Size([2, 77, 1344])
     """
     rows, tokens, _ = features.shape

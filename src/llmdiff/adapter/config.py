@@ -32,6 +32,12 @@ class AdapterConfig(BaseModel):
         refiner: size of the blocks in which the encoding's tokens read each other; None for none, as in the paper.
         pooled_width: P, width of the pooled text vector that it makes, None if it makes none.
         version: the version of llmdiff that wrote it.
+
+    Example:
+        >>> AdapterConfig.from_json(adapter.config.model_dump_json()) == adapter.config
+        True
+        >>> adapter.config.mode, adapter.config.reading.extraction
+        ('augment', 'llmdiff')
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

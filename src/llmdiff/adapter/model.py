@@ -42,6 +42,13 @@ class LLMDiffAdapter(nn.Module):
         pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
         prompt_weights: True if ``(word:1.3)`` in a prompt is a weight and not text; False at first.
+
+    Example:
+        >>> adapter = LLMDiffAdapter.create(pipe, llm, mode="augment").attach(pipe)
+        >>> image = pipe("a red cup to the left of a blue ball", num_inference_steps=2).images[0]
+        >>> adapter.scale = 0.5
+        >>> adapter.save_pretrained("runs/fox/adapter")
+        >>> adapter.detach()
     """
 
     def __init__(self, config: AdapterConfig, llm: LanguageModel) -> None:
@@ -83,6 +90,9 @@ class LLMDiffAdapter(nn.Module):
 
         Raises:
             LLMDiffError: if the denoiser has no separate cross-attention, or needs more than replace mode gives.
+
+        Example:
+            >>> adapter = LLMDiffAdapter.create(pipe, "Qwen/Qwen3-0.6B", mode="replace", refiner=RefinerConfig())
         """
         model = ImageModel(pipe)
         base = model.describe()
@@ -128,6 +138,9 @@ class LLMDiffAdapter(nn.Module):
 
         Raises:
             LLMDiffError: if it cannot be found or read, or the LLM is of another shape.
+
+        Example:
+            >>> adapter = LLMDiffAdapter.from_pretrained("my-adapter", device="cpu").attach(pipe)
         """
         folder = storage.locate(name_or_path, revision)
         config = storage.read_config(folder)
@@ -167,6 +180,11 @@ class LLMDiffAdapter(nn.Module):
         Raises:
             LLMDiffError: if the pipeline has other layers than the adapter, has an adapter, or does not share the
                 denoiser of the one that this adapter is attached to.
+
+        Example:
+            >>> _ = adapter.attach(pipe)
+            >>> other = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+            >>> _ = adapter.attach(other)  # else its prompts would be read by its own text encoder alone
         """
         if self._attachment is None:
             self.join(ImageModel(pipe))
@@ -244,6 +262,11 @@ class LLMDiffAdapter(nn.Module):
 
         Raises:
             LLMDiffError: if one is not finite.
+
+        Example:
+            >>> encoding = adapter.encode(["a red cup", "a cup"])
+            >>> encoding.embeds.shape == (*encoding.mask.shape, llm.width)
+            True
         """
         encoding = encode(self.llm, prompts, self.config.reading, self.text_encoding, weighted=self.prompt_weights)
         if not encoding.embeds.isfinite().all():
@@ -290,8 +313,10 @@ class LLMDiffAdapter(nn.Module):
             LLMDiffError: in augment mode, if there are no text features, or of another number of prompts.
 
         Example:
+            >>> _ = adapter.join(ImageModel(pipe))
+            >>> prompt_embeds, _ = pipe.encode_prompt("a red cup", "cpu", 1, False)
             >>> text = adapter.condition(adapter.encode(["a red cup"]), prompt_embeds)
-            >>> noise = pipe.unet(latents, t, encoder_hidden_states=text).sample
+            >>> noise = pipe.unet(torch.randn(1, 4, 8, 8), 700, encoder_hidden_states=text).sample
         """
         if self.config.mode == "replace":
             prompt_embeds = self.text(encoding).prompt_embeds
@@ -320,7 +345,13 @@ class LLMDiffAdapter(nn.Module):
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Within it, calls of the denoiser and of the pipelines are the base model's own, in both modes."""
+        """Within it, calls of the denoiser and of the pipelines are the base model's own, in both modes.
+
+        Example:
+            >>> _ = adapter.attach(pipe)
+            >>> with adapter.disable_adapter():
+            ...     image = pipe("a red cup", num_inference_steps=2).images[0]  # the base model's
+        """
         before, self._conditioner.enabled = self._conditioner.enabled, False
         try:
             yield

@@ -25,6 +25,10 @@ class RefinerConfig(BaseModel):
     Attributes:
         blocks: how many transformer blocks.
         width: R, even.
+
+    Example:
+        >>> RefinerConfig(blocks=2, width=256).heads
+        4
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -49,7 +49,9 @@ class ImageModel:
     Example:
         >>> model = ImageModel(pipe)
         >>> text = model.encode(["a red cup"])
-        >>> prediction = model.predict(noisy, timesteps, text)
+        >>> noisy, t = torch.randn(1, 4, 8, 8), torch.tensor([700])
+        >>> model.predict(noisy, t, text).shape
+        torch.Size([1, 4, 8, 8])
     """
 
     def __init__(self, pipe: Any) -> None:

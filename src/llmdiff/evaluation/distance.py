@@ -58,6 +58,11 @@ def evaluate_distance(
 
     Raises:
         LLMDiffError: A model cannot be loaded.
+
+    Example:
+        >>> rows = evaluate_distance("my-sd", "my-adapter", count=2, timesteps=(700,))
+        >>> rows[0]["things"], rows[0]["wording"], rows[0]["timestep"]
+        (1, 'plain', 700)
     """
     renderer = Renderer.load(Models(base=base, adapter=adapter))
     assert renderer.adapter is not None

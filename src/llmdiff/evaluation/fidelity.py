@@ -64,6 +64,11 @@ def evaluate_fidelity(
 
     Raises:
         LLMDiffError: if one cannot be loaded, or both are the same.
+
+    Example:
+        >>> result = evaluate_fidelity("Qwen/Qwen3-0.6B", dtype="bfloat16")
+        >>> result["encoding"]["mean"] > 0.9
+        True
     """
     if dtype == "float32" and quantization is None and reference in (None, name):
         raise LLMDiffError("In float32 a model is its own reference: give --dtype, --quantization or --reference.")

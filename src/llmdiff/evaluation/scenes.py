@@ -38,7 +38,13 @@ class Outcome:
 
 
 def check(image: Image.Image, facts: Sequence[Fact]) -> bool:
-    """True if the picture shows every fact."""
+    """True if the picture shows every fact.
+
+    Example:
+        >>> scene = Scene("night", (Thing("ball", "red", "small", 32, 32),))
+        >>> check(draw(scene), [Count(Look("ball", "red"), 1), Backdrop("night")])
+        True
+    """
     return all_hold(facts, read(image).scene)
 
 
@@ -72,6 +78,11 @@ def evaluate_scenes(
 
     Raises:
         LLMDiffError: A model cannot be loaded.
+
+    Example:
+        >>> rows = evaluate_scenes(adapter="none", seeds=1, limit=1, steps=2)
+        >>> [row["model"] for row in rows if row["group"] == "all"]
+        ['base']
     """
     prompts = scene_prompts(limit)
     renderer = Renderer.load(Models(base=base, adapter=None if adapter == "none" else adapter))

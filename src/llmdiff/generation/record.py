@@ -19,7 +19,12 @@ class Models(BaseModel):
 
 
 class PictureSettings(BaseModel):
-    """All that one picture depends on besides the models; its noise comes from a CPU generator seeded with `seed`."""
+    """All that one picture depends on besides the models; its noise comes from a CPU generator seeded with `seed`.
+
+    Example:
+        >>> PictureSettings(prompt="a cup", steps=20, guidance=5, scale=1, seed=7, width=512, height=512).negative
+        ''
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

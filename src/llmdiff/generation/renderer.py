@@ -29,6 +29,13 @@ class Renderer:
     One call per picture makes a picture depend on its own settings alone: the kernels that a library picks depend on
     the batch size, and with them the last bits of the result. On one core that costs the embedded base model about a
     fifth of its speed (14 ms per row in calls of 2 rows, 11 ms in calls of 8) [choice].
+
+    Example:
+        >>> renderer = Renderer.load(Models(base="my-sd", adapter="my-adapter"), device="cpu")
+        >>> width, height = renderer.default_size()
+        >>> image = renderer.draw(
+        ...     PictureSettings(prompt="a cup", steps=2, guidance=5, scale=1, seed=7, width=width, height=height)
+        ... )
     """
 
     def __init__(self, pipe: Pipeline, adapter: "LLMDiffAdapter | None" = None, models: Models | None = None) -> None:
