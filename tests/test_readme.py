@@ -4,8 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline
 from PIL import Image
 
+from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.generation import load_pipeline
 from llmdiff.training import train
 from tiny_base import Places
 
@@ -24,6 +28,23 @@ def test_the_five_lines_work(places: Places) -> None:
     exec(code, names)
     assert names["image"].size == (16, 16)
     names["adapter"].detach()
+
+
+def test_the_lines_beside_other_features_work(places: Places) -> None:
+    (code,) = re.findall(r"```py\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    pipe = load_pipeline(places.base)
+    names: dict[str, Any] = {
+        "StableDiffusionImg2ImgPipeline": StableDiffusionImg2ImgPipeline,
+        "pipe": pipe,
+        "adapter": LLMDiffAdapter.from_pretrained(places.adapter).attach(pipe),
+        "latents": torch.randn(1, 4, 8, 8),
+        "t": 700,
+    }
+    exec(code, names)
+    assert names["image"].size == (16, 16)
+    with names["adapter"].disable_adapter():
+        alone = pipe.unet(names["latents"], 700, encoder_hidden_states=names["plain"]).sample
+    assert not torch.equal(names["noise"], alone)
 
 
 def test_its_recipe_trains_on_ones_own_pictures(places: Places, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where llmdiff keeps what it has downloaded or converted."""
+"""The folder of what llmdiff has downloaded or converted."""
 
 import os
 from pathlib import Path

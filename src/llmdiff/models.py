@@ -34,7 +34,7 @@ class Model:
 
     @property
     def present(self) -> bool:
-        """Whether it can be used without any download."""
+        """True if it can be used without any download."""
         return (self.locate() / self.marker).is_file()
 
     def pull(self, accept_licence: bool = False) -> Path:

@@ -1,4 +1,4 @@
-"""How long work tells how far it is: one kind of callback for all of llmdiff."""
+"""Progress of long work: one kind of callback for all of llmdiff."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ Progress = Callable[[str, float], None]
 
 
 def silent(stage: str, share: float) -> None:
-    """Tells nobody."""
+    """Reports to nobody."""

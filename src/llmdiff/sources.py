@@ -1,4 +1,4 @@
-"""Where models come from: a folder or a Hub id, and what is said of one that cannot be used."""
+"""The sources of models, folders or Hub ids, and the reasons why one cannot be used."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ LOADING_FAULTS = (
     OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError,
     SafetensorError, StrictDataclassError, NetworkError,
 )  # fmt: skip
-"""What diffusers, transformers, safetensors and huggingface_hub raise for files that they cannot use."""
+"""The exceptions of diffusers, transformers, safetensors and huggingface_hub for files that they cannot use."""
 
 _LONGEST = 300  # characters of a reason
 
@@ -44,7 +44,7 @@ def local_folder(name: str, what: str, marker: str) -> Path | None:
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether the Hub could have a repository of that name."""
+    """True if the Hub could have a repository of that name."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -65,5 +65,5 @@ def public_name(name: str | None) -> str | None:
 
 
 def is_remote_id(name: str) -> bool:
-    """Whether a name has the form owner/name and is no local folder."""
+    """True if a name has the form owner/name and is no local folder."""
     return name.count("/") == 1 and is_hub_id(name) and not Path(name).exists()

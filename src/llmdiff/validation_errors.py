@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with settings, in words for the one who wrote them."""
+"""Faults that pydantic finds in settings, in words for the one who wrote them."""
 
 from typing import Any
 
@@ -19,9 +19,10 @@ def first_problem(error: ValidationError) -> str:
 
     Example:
         >>> try:
-        ...     settings = Settings.model_validate(values)
+        ...     settings = PictureSettings.model_validate({"prompt": "a cup", "steps": 0})
         ... except ValidationError as error:
-        ...     raise LLMDiffError(f"The settings are not valid: {first_problem(error)}.") from error
+        ...     print(first_problem(error))
+        steps: input should be greater than or equal to 1, got 0
     """
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])

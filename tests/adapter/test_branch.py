@@ -1,4 +1,4 @@
-"""The equation of method.md section 3, against loops over images, heads and tokens in float64."""
+"""The equation of docs/method.md section 3, against loops over images, heads and tokens in float64."""
 
 import math
 
@@ -32,7 +32,7 @@ def slow_attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Ten
 
 
 def slow_layer(adapter, layer, branch, image: Tensor, encoding: Encoding, text: Tensor) -> Tensor:
-    """f of method.md section 3 for every row, without any padding."""
+    """f of docs/method.md section 3 for every row, without any padding."""
     rows = []
     for q, c, mask, original in zip(image, encoding.embeds, encoding.mask, text, strict=True):
         c = c[mask]

@@ -1,4 +1,4 @@
-"""The adapter: from an LLM's encoding to the cross-attention of an image model (method.md section 3)."""
+"""The adapter: from an LLM's encoding to the cross-attention of an image model (docs/method.md section 3)."""
 
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.model import LLMDiffAdapter

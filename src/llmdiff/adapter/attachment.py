@@ -21,7 +21,7 @@ ENCODE_PROMPT = "encode_prompt"
 
 
 class Weights(Protocol):
-    """What an attachment needs of an adapter."""
+    """The part of an adapter that an attachment uses."""
 
     config: AdapterConfig
     prompt_weights: bool
@@ -35,7 +35,7 @@ class Weights(Protocol):
         ...
 
     def text(self, encoding: Encoding) -> Text:
-        """What takes the place of the original text encoders' output, in replace mode."""
+        """The features in place of the original text encoders' output, in replace mode."""
         ...
 
 

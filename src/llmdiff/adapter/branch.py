@@ -1,4 +1,4 @@
-"""The second cross-attention of one layer: the term that Dong et al. 2024 add to the image model (method.md section 3).
+"""The second cross-attention of one layer, which Dong et al. 2024 add to the image model (docs/method.md section 3).
 
 Letters in shapes: B batch, N image tokens, S text tokens, Q width of the image features, I width over all heads,
 D LLM width.
@@ -48,7 +48,7 @@ class Gate(nn.Module):
 
 
 class Branch(nn.Module):
-    """attn(τ_q(q), τ_k(c), τ_v(c)) · a2·e^{b2} of one layer (method.md section 3).
+    """attn(τ_q(q), τ_k(c), τ_v(c)) · a2·e^{b2} of one layer (docs/method.md section 3).
 
     Args:
         shape: of the layer to join.
@@ -56,10 +56,14 @@ class Branch(nn.Module):
         mode: of the adapter.
 
     Attributes:
-        keeps_dtype: whether it is trained, so that its weights must not be moved to the denoiser's dtype.
+        keeps_dtype: True while it is trained, when its weights must not be moved to the denoiser's dtype.
 
     Example:
-        >>> attended = branch(image_features, rows, scale=1.0)  # (R, N, Q) to (R, N, I)
+        >>> branch = Branch(LayerShape(query=320, inner=320, heads=8, context=768), width=576, mode="augment")
+        >>> rows = Rows(torch.randn(2, 77, 576), torch.ones(2, 77, dtype=torch.bool))
+        >>> attended, own_factor = branch(torch.randn(2, 64, 320), rows, scale=1.0)
+        >>> attended.shape
+        torch.Size([2, 64, 320])
     """
 
     def __init__(self, shape: LayerShape, width: int, mode: Mode) -> None:

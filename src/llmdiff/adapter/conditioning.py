@@ -20,7 +20,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 
 Prepared = tuple[Tensor, Tensor, Tensor | None]
-"""What a branch makes of the encoding: keys, gated values, and the factor of the layer's own attention, if any."""
+"""The encoding as a branch attends it: keys, gated values, and the factor of the layer's own attention, if any."""
 TEXT_TOKENS = 77
 """To multiples of this many tokens φ(c) is padded, as CLIP pads its text features."""
 ALIGNED = 8
@@ -31,7 +31,7 @@ MASKED = float("-inf")
 
 @dataclass(frozen=True)
 class Text:
-    """What takes the place of the original text encoders' output, in replace mode (method.md section 3).
+    """The features in place of the original text encoders' output, in replace mode (docs/method.md section 3).
 
     Attributes:
         prompt_embeds: φ(c), (R, T, W), exact zeros at padding.
@@ -70,7 +70,8 @@ def join(features: Tensor, encoding: Encoding, per_token: int | None = None) -> 
         LLMDiffError: if there are not as many rows of both, or m·T vectors are too few.
 
     Example:
-        >>> join(torch.zeros(2, 77, 768), encoding).shape  # an LLM of width 576, prompts of up to 77 tokens
+        >>> encoding = Encoding(torch.randn(2, 20, 576), torch.ones(2, 20, dtype=torch.bool))
+        >>> join(torch.zeros(2, 77, 768), encoding).shape  # one vector behind each of 77 tokens
         torch.Size([2, 77, 1344])
     """
     rows, tokens, _ = features.shape
@@ -110,19 +111,19 @@ def vectors_per_token(length: int, tokens: int) -> int:
 
 
 def mask_of(embeds: Tensor) -> Tensor:
-    """Which vectors (R, S, D) are real tokens: (R, S) bool."""
+    """The mask of vectors (R, S, D): (R, S) bool, True at real tokens."""
     return (embeds != 0).any(-1)
 
 
 def may_remember() -> bool:
-    """Whether tensors may be kept for the next denoising step: not with gradients, nor out of a compiled graph, whose
+    """True if tensors may be kept for the next denoising step: not with gradients, nor out of a compiled graph, whose
     memory is used again."""
     return not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 @dataclass
 class Rows:
-    """What every row of one denoiser call reads.
+    """The encodings that the rows of one denoiser call read.
 
     Attributes:
         embeds: c, (R, S, D), exact zeros at padding.
@@ -143,7 +144,7 @@ class Rows:
     def recall(
         self, branch: nn.Module, version: Callable[[], object], compute: Callable[[Tensor], Prepared]
     ) -> Prepared:
-        """What a branch makes of the vectors: the same at all denoising steps, so made once where no gradient is asked.
+        """The keys and values of a branch: the same at all denoising steps, so made once where no gradient is asked.
 
         Args:
             branch: whose it is.
@@ -203,7 +204,7 @@ class RowCache:
 
 
 def _state(tensor: Tensor, copy: Callable[[Tensor], Tensor]) -> int | Tensor:
-    """What tells whether a tensor has been changed: its version, or its values where torch counts no versions."""
+    """The state by which a change of a tensor is noticed: its version, or its values where torch counts no versions."""
     return copy(tensor) if tensor.is_inference() else tensor._version
 
 

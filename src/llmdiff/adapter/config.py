@@ -1,4 +1,4 @@
-"""What an adapter records about itself: mode, reading, LLM and the base model whose layers it fits."""
+"""The record that an adapter keeps of itself: mode, reading, LLM and the base model whose layers it fits."""
 
 import json
 import warnings
@@ -25,13 +25,19 @@ class AdapterConfig(BaseModel):
     """Everything besides the weights that an adapter needs: saved as ``config.json`` beside them.
 
     Attributes:
-        mode: ``augment`` keeps the original text encoder, ``replace`` does without it (method.md section 3).
+        mode: ``augment`` keeps the original text encoder, ``replace`` does without it (docs/method.md section 3).
         reading: how prompts are read.
         llm: identity of the LLM it was made for: name, revision, width, blocks, dtype, fingerprint.
         base: the image model that it was made for.
         refiner: size of the blocks in which the encoding's tokens read each other; None for none, as in the paper.
         pooled_width: P, width of the pooled text vector that it makes, None if it makes none.
         version: the version of llmdiff that wrote it.
+
+    Example:
+        >>> AdapterConfig.from_json(adapter.config.model_dump_json()) == adapter.config
+        True
+        >>> adapter.config.mode, adapter.config.reading.extraction
+        ('augment', 'llmdiff')
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -43,7 +43,7 @@ class Call:
 
 
 class Conditioner:
-    """What the hooks of one attached adapter share: its mode and dial, and the call that each thread is in.
+    """The state that the hooks of one attached adapter share: its mode and dial, and the call that each thread is in.
 
     Args:
         mode: of the adapter.
@@ -82,7 +82,7 @@ class Conditioner:
 
     @property
     def attended(self) -> Attended | None:
-        """What a branch has attended, on its way to the layer's output projection."""
+        """The attention of a branch, on its way to the layer's output projection."""
         return getattr(self._thread, "attended", None)
 
     @attended.setter
@@ -91,7 +91,7 @@ class Conditioner:
 
     @property
     def idle(self) -> bool:
-        """Whether the base model runs as if there were no adapter: in replace mode φ(c) is read at any scale."""
+        """True if the base model runs as if there were no adapter: in replace mode φ(c) is read at any scale."""
         return not self.enabled or (self.mode == "augment" and self.scale == 0)
 
     def start(self, text: Tensor, sample: Tensor) -> Tensor:
@@ -240,7 +240,7 @@ class AttendBranch:
 
 
 class AddBranch:
-    """Before a layer's own output projection: adds the branch to what goes in (method.md section 3).
+    """Before a layer's own output projection: adds the branch to what goes in (docs/method.md section 3).
 
     So the projection runs once, with the LoRA, quantisation or offloading that it may have, and adds its bias once.
     """

@@ -1,4 +1,4 @@
-"""The LLMDiff Adapter: makes an LLM condition an existing image model (Dong et al. 2024, method.md section 3).
+"""The LLMDiff Adapter: makes an LLM condition an existing image model (Dong et al. 2024, docs/method.md section 3).
 
 Letters in shapes: B batch, S text tokens, D LLM width, W width of the denoiser's text features, P width of its pooled
 text vector.
@@ -34,14 +34,21 @@ class LLMDiffAdapter(nn.Module):
     Attributes:
         config: mode, reading, and what it was made for.
         llm: the LLM, frozen.
-        text_encoding: the learned part of the text encoding (method.md section 2).
+        text_encoding: the learned part of the text encoding (docs/method.md section 2).
         refiner: blocks in which the encoding's tokens read each other, if it was asked for; None as in the paper.
         phi: φ, D to W, in replace mode; None in augment mode, where the original text encoder feeds that branch. W is
             the width that the denoiser is given, also where it projects its text before its layers read it (PixArt,
             Sana, Kolors): φ stands in for the text encoder, and that frozen projection stays in use **[choice]**.
         pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
-        prompt_weights: whether ``(word:1.3)`` in a prompt is a weight and not text; False at first.
+        prompt_weights: True if ``(word:1.3)`` in a prompt is a weight and not text; False at first.
+
+    Example:
+        >>> adapter = LLMDiffAdapter.create(pipe, llm, mode="augment").attach(pipe)
+        >>> image = pipe("a red cup to the left of a blue ball", num_inference_steps=2).images[0]
+        >>> adapter.scale = 0.5
+        >>> adapter.save_pretrained("runs/fox/adapter")
+        >>> adapter.detach()
     """
 
     def __init__(self, config: AdapterConfig, llm: LanguageModel) -> None:
@@ -83,6 +90,9 @@ class LLMDiffAdapter(nn.Module):
 
         Raises:
             LLMDiffError: if the denoiser has no separate cross-attention, or needs more than replace mode gives.
+
+        Example:
+            >>> adapter = LLMDiffAdapter.create(pipe, "Qwen/Qwen3-0.6B", mode="replace", refiner=RefinerConfig())
         """
         model = ImageModel(pipe)
         base = model.describe()
@@ -128,6 +138,9 @@ class LLMDiffAdapter(nn.Module):
 
         Raises:
             LLMDiffError: if it cannot be found or read, or the LLM is of another shape.
+
+        Example:
+            >>> adapter = LLMDiffAdapter.from_pretrained("my-adapter", device="cpu").attach(pipe)
         """
         folder = storage.locate(name_or_path, revision)
         config = storage.read_config(folder)
@@ -167,6 +180,11 @@ class LLMDiffAdapter(nn.Module):
         Raises:
             LLMDiffError: if the pipeline has other layers than the adapter, has an adapter, or does not share the
                 denoiser of the one that this adapter is attached to.
+
+        Example:
+            >>> _ = adapter.attach(pipe)
+            >>> other = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+            >>> _ = adapter.attach(other)  # else its prompts would be read by its own text encoder alone
         """
         if self._attachment is None:
             self.join(ImageModel(pipe))
@@ -222,7 +240,7 @@ class LLMDiffAdapter(nn.Module):
 
     @property
     def idle(self) -> bool:
-        """Whether the base model runs as if there were no adapter, without asking the LLM."""
+        """True if the base model runs as if there were no adapter, without asking the LLM."""
         return self._conditioner.idle
 
     def named_branches(self) -> dict[str, Branch]:
@@ -244,6 +262,11 @@ class LLMDiffAdapter(nn.Module):
 
         Raises:
             LLMDiffError: if one is not finite.
+
+        Example:
+            >>> encoding = adapter.encode(["a red cup", "a cup"])
+            >>> encoding.embeds.shape == (*encoding.mask.shape, llm.width)
+            True
         """
         encoding = encode(self.llm, prompts, self.config.reading, self.text_encoding, weighted=self.prompt_weights)
         if not encoding.embeds.isfinite().all():
@@ -254,11 +277,11 @@ class LLMDiffAdapter(nn.Module):
             return self.refine(encoding)
 
     def refine(self, encoding: Encoding) -> Encoding:
-        """What the layers read of an encoding (B, S, D): the same, or what the refiner makes of it."""
+        """The encoding (B, S, D) as the layers read it: refined if there is a refiner, and unchanged otherwise."""
         return encoding if self.refiner is None else self.refiner(encoding)
 
     def text(self, encoding: Encoding) -> Text:
-        """What takes the place of the original text encoders' output, in replace mode.
+        """The features in place of the original text encoders' output, in replace mode.
 
         Args:
             encoding: c, (B, S, D).
@@ -290,8 +313,10 @@ class LLMDiffAdapter(nn.Module):
             LLMDiffError: in augment mode, if there are no text features, or of another number of prompts.
 
         Example:
+            >>> _ = adapter.join(ImageModel(pipe))
+            >>> prompt_embeds, _ = pipe.encode_prompt("a red cup", "cpu", 1, False)
             >>> text = adapter.condition(adapter.encode(["a red cup"]), prompt_embeds)
-            >>> noise = pipe.unet(latents, t, encoder_hidden_states=text).sample
+            >>> noise = pipe.unet(torch.randn(1, 4, 8, 8), 700, encoder_hidden_states=text).sample
         """
         if self.config.mode == "replace":
             prompt_embeds = self.text(encoding).prompt_embeds
@@ -320,7 +345,13 @@ class LLMDiffAdapter(nn.Module):
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Within it, calls of the denoiser and of the pipelines are the base model's own, in both modes."""
+        """Within it, calls of the denoiser and of the pipelines are the base model's own, in both modes.
+
+        Example:
+            >>> _ = adapter.attach(pipe)
+            >>> with adapter.disable_adapter():
+            ...     image = pipe("a red cup", num_inference_steps=2).images[0]  # the base model's
+        """
         before, self._conditioner.enabled = self._conditioner.enabled, False
         try:
             yield

@@ -36,7 +36,7 @@ _NOT_READ = (
 
 
 class _Attachment(Protocol):
-    """What a prompt encoder needs of the attachment that it belongs to."""
+    """The part of an attachment that its prompt encoders use."""
 
     adapter: Any
     conditioner: Conditioner
@@ -57,10 +57,10 @@ class PromptEncoder:
         attachment: of the adapter.
         pipe: the pipeline.
         original: its own ``encode_prompt``.
-        overridden: whether that was an attribute of the instance already, and not a method of its class.
+        overridden: True if that was an attribute of the instance already, and not a method of its class.
 
     Raises:
-        LLMDiffError: if it cannot be told which of the original's results are text features.
+        LLMDiffError: if the original's results do not say which of them are text features.
     """
 
     def __init__(self, attachment: _Attachment, pipe: Any, original: Callable[..., Any], overridden: bool) -> None:
@@ -134,7 +134,7 @@ class PromptEncoder:
 
     @torch.no_grad()
     def _replaced(self, arguments: dict[str, Any], encodings: dict[str, Encoding]) -> Any:
-        """What the original would return, of φ(c) and the pooled head."""
+        """The original's results, made of φ(c) and the pooled head."""
         denoiser = self.attachment.denoiser
         device, dtype = arguments.get("device") or denoiser.device, denoiser.dtype
         named: dict[str, Tensor | None] = {}

@@ -1,4 +1,4 @@
-"""What an adapter may put between the text encoding and the layers: tokens that read each other once more.
+"""Transformer blocks between the text encoding and the layers, in which tokens read each other once more.
 
 An LLM's state of a token knows only what comes before it: the ball of "a ball that is red" is not red yet, and which
 thing is left of which is known at the second one. One linear map of each token by itself, which is all that φ and τ
@@ -25,6 +25,10 @@ class RefinerConfig(BaseModel):
     Attributes:
         blocks: how many transformer blocks.
         width: R, even.
+
+    Example:
+        >>> RefinerConfig(blocks=2, width=256).heads
+        4
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -101,7 +101,7 @@ def load_llm(
     device: torch.device | str | None,
     quantization: str | None,
 ) -> LanguageModel:
-    """The given LLM, or the one that the adapter was trained with, in the same dtype and, if not told, quantisation."""
+    """The given LLM, or the one of training, in the same dtype and, unless another is given, the same quantisation."""
     if isinstance(llm, LanguageModel):
         if quantization not in (None, llm.quantization):
             raise LLMDiffError(f"The LLM {llm.name} is loaded already: load it with quantization={quantization!r}.")
@@ -140,14 +140,14 @@ def check_llm(recorded: dict[str, Any], given: dict[str, Any]) -> None:
 
 
 def _changed(recorded: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """What decides an LLM's numbers and is not as recorded; of another quantisation, that alone."""
+    """The keys that decide an LLM's numbers and are not as recorded; of another quantisation, that alone."""
     if recorded.get("quantization") != given["quantization"]:
         return ["quantization"]
     return [key for key in ("fingerprint", "dtype") if recorded.get(key) != given[key]]
 
 
 def _known_apart(key: str, recorded: dict[str, Any], given: dict[str, Any]) -> bool:
-    """Whether both records have a value, and not the same."""
+    """True if both records have a value, and not the same."""
     return key in recorded and recorded[key] != given[key]
 
 

@@ -4,15 +4,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class LayerShape(BaseModel):
-    """What a branch must know of the cross-attention layer that it joins.
+    """The shape of a cross-attention layer, as far as the branch that joins it depends on it.
 
     Attributes:
         query: Q, the width of the image features that the layer takes and gives.
         inner: I, the width of queries, keys and values over all heads.
         heads: number of attention heads; divides ``inner``.
         context: C, the width of the text features that the layer takes.
-        bias: whether the layer's query projection has a bias.
-        normalise_query: whether the branch must LayerNorm the image features because the denoiser does not.
+        bias: True if the layer's query projection has a bias.
+        normalise_query: True if the branch must LayerNorm the image features because the denoiser does not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

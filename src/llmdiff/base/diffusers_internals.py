@@ -1,4 +1,4 @@
-"""What llmdiff reads from the inside of diffusers and torch; nothing else in the package does.
+"""The inside of diffusers and torch, as far as llmdiff relies on it; nothing else in the package does.
 
 Each function here rests on something that its host does not promise; tests/base/test_diffusers_internals.py has a test
 for each that fails when the host changes.
@@ -33,7 +33,7 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 
 def is_cross_attention(module: nn.Module) -> bool:
-    """Whether a module is a cross-attention layer of its own, and not one that attends text and image together."""
+    """True if a module is a cross-attention layer of its own, and not one that attends text and image together."""
     complete = all(isinstance(getattr(module, name, None), nn.Module) for name in _PROJECTIONS)
     separate = bool(getattr(module, "is_cross_attention", False)) and not getattr(module, "added_kv_proj_dim", None)
     return complete and separate and isinstance(module.to_out, nn.ModuleList)
@@ -45,7 +45,7 @@ def base_layer(linear: Any) -> Any:
 
 
 def normalises_query(block: nn.Module) -> bool:
-    """Whether a block normalises the image features before it hands them to its cross-attention.
+    """True if a block normalises the image features before it hands them to its cross-attention.
 
     diffusers' common block does, save with PixArt's ``ada_norm_single``; Sana's own block does not. Any other block is
     taken not to: a second LayerNorm costs little, and queries of unbounded size cost the training.
@@ -54,7 +54,7 @@ def normalises_query(block: nn.Module) -> bool:
 
 
 def is_offloaded(denoiser: nn.Module) -> bool:
-    """Whether hooks fetch the weights of single layers, which were there before (sequential and group offloading)."""
+    """True if hooks of sequential or group offloading fetch the weights of single layers, and so run before ours."""
     hooks = (getattr(module, "_hf_hook", None) for module in denoiser.modules())
     registries = (getattr(module, "_diffusers_hook", None) for module in denoiser.modules())
     layer_by_layer = any(getattr(hook, "offload", False) for hook in hooks)
@@ -108,7 +108,7 @@ def _returned(function: ast.AST) -> Iterator[ast.expr]:
 
 
 def _agree(names: tuple[str | None, ...], last: tuple[str | None, ...]) -> bool:
-    """Whether two ``return`` statements name the same, such as ``masked_prompt_embeds`` and ``prompt_embeds``."""
+    """True if two ``return`` statements name the same, such as ``masked_prompt_embeds`` and ``prompt_embeds``."""
     pairs = zip(names, last, strict=False)
     return len(names) == len(last) and all(one and other and one.endswith(other) for one, other in pairs)
 

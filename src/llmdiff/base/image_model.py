@@ -49,7 +49,9 @@ class ImageModel:
     Example:
         >>> model = ImageModel(pipe)
         >>> text = model.encode(["a red cup"])
-        >>> prediction = model.predict(noisy, timesteps, text)
+        >>> noisy, t = torch.randn(1, 4, 8, 8), torch.tensor([700])
+        >>> model.predict(noisy, t, text).shape
+        torch.Size([1, 4, 8, 8])
     """
 
     def __init__(self, pipe: Any) -> None:
@@ -58,7 +60,7 @@ class ImageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         device: torch.device = self.denoiser.device
         return device
 
@@ -111,12 +113,12 @@ class ImageModel:
 
     @cached_property
     def schedule(self) -> Any:
-        """How its latents are noised, see `llmdiff.base.schedule`."""
+        """The noise schedule of its latents, see `llmdiff.base.schedule`."""
         return training_schedule(self.pipe.scheduler)
 
     @property
     def uses_size_conditioning(self) -> bool:
-        """Whether the denoiser takes the sizes and the crop of each picture, as SDXL's does."""
+        """True if the denoiser takes the sizes and the crop of each picture, as SDXL's does."""
         return bool(self.denoiser.config.get("addition_embed_type") == "text_time")
 
     def freeze(self) -> "ImageModel":
@@ -127,7 +129,7 @@ class ImageModel:
         return self
 
     def describe(self) -> BaseDescription:
-        """What an adapter records of the image model that it is made for."""
+        """The description that an adapter keeps of the image model that it is made for."""
         config = self.denoiser.config
         projected = config.get("caption_channels") or config.get("encoder_hid_dim")
         return BaseDescription(
@@ -153,7 +155,7 @@ class ImageModel:
 
     @property
     def takes_plain_text(self) -> bool:
-        """Whether the denoiser takes nothing of the text but features for its cross-attention, their mask and a pooled
+        """True if the denoiser takes nothing of the text but features for its cross-attention, their mask and a pooled
         vector, and the pipeline hands on nothing else either."""
         config = self.denoiser.config
         parameters = inspect.signature(type(self.denoiser).forward).parameters
@@ -192,7 +194,7 @@ class ImageModel:
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Inputs:
-        """What the denoiser takes of the pipeline's own text encoders, as the pipeline's call would have it.
+        """The arguments that the denoiser gets from the pipeline's own text encoders, as in the pipeline's call.
 
         The empty caption is what that call takes for a missing negative prompt: not always the empty prompt encoded.
 
@@ -254,7 +256,7 @@ class ImageModel:
         return call | {"do_classifier_free_guidance": "" in captions}
 
     def _sizes(self, noisy: Tensor, sizes: Sequence[SizeConditioning] | None) -> Inputs:
-        """What the denoiser takes of the pictures' sizes and how they were cut, (B, ...)."""
+        """The arguments that the denoiser takes of the pictures' sizes and crops, (B, ...)."""
         height, width = (side * self.pipe.vae_scale_factor for side in noisy.shape[-2:])
         sizes = sizes or [SizeConditioning((height, width), (0, 0), (height, width))] * len(noisy)
         known: dict[str, list[list[float]]] = {}

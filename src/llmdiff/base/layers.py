@@ -64,7 +64,7 @@ def layer_shape(denoiser: nn.Module, path: str, layer: Any) -> LayerShape:
 
 
 def _attends_text(denoiser: Any, layer: Any) -> bool:
-    """Whether a layer attends to features of the width that the denoiser's config states, if it states one.
+    """True if a layer attends to features of the width that the denoiser's config states, if it states one.
 
     Kandinsky 3 makes its self-attention of layers that say they are cross-attention: of the pictures' width.
     """

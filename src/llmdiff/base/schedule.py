@@ -1,4 +1,4 @@
-"""How the latents of an image model are noised, by its scheduler's config (method.md section 4).
+"""The noising of an image model's latents, by its scheduler's config (docs/method.md section 4).
 
 Letters in shapes: B batch.
 """
@@ -44,7 +44,7 @@ def training_schedule(scheduler: Any) -> Any:
 
 
 def can_schedule(scheduler: Any) -> bool:
-    """Whether it is known how a base model with this scheduler was trained."""
+    """True if it is known how a base model with this scheduler was trained."""
     config = scheduler.config
     plain = config.get("prediction_type") in PREDICTIONS and "beta_schedule" in config and "sigma_data" not in config
     return plain or _is_flow(scheduler)

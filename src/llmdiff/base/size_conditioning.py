@@ -1,4 +1,4 @@
-"""What a denoiser like SDXL's takes of how each picture was cut."""
+"""The sizes and crops that a denoiser like SDXL's is conditioned on."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,12 @@ Size = tuple[int, int]
 
 
 class SizeConditioning(NamedTuple):
-    """The size and crop conditioning of one picture (SDXL: Podell et al. 2023, section 2.2), in diffusers' names."""
+    """The size and crop conditioning of one picture (SDXL: Podell et al. 2023, section 2.2), in diffusers' names.
+
+    Example:
+        >>> SizeConditioning(original_size=(600, 800), crops_coords_top_left=(0, 85), target_size=(512, 512))
+        SizeConditioning(original_size=(600, 800), crops_coords_top_left=(0, 85), target_size=(512, 512))
+    """
 
     original_size: Size
     """The whole picture's, upright."""

@@ -1,4 +1,4 @@
-"""What the commands print: results on stdout, everything else on stderr, one line per warning or error."""
+"""The output of the commands: results on stdout, everything else on stderr, one line per warning or error."""
 
 import json
 import logging

@@ -56,7 +56,7 @@ def distance(
     count: Annotated[int, typer.Option(min=1, help="Scenes of each number of things.")] = 64,
     as_json: _AsJson = False,
 ) -> None:
-    """How far the base model under the LLM is from itself under the same facts in its own words.
+    """Compare the base model under the LLM with itself under the same facts in its own words.
 
     Squared distance of its predictions for scenes in noise: 0 where the LLM says all, 1 where it says nothing.
     """
@@ -80,7 +80,7 @@ def checker(
     noise: Annotated[float, typer.Option(min=0, help="Noise on the pictures, in grey levels.")] = 0.0,
     as_json: _AsJson = False,
 ) -> None:
-    """How much of newly drawn scenes the scene checker reads right."""
+    """Measure how much of newly drawn scenes the scene checker reads right."""
     from llmdiff.evaluation import evaluate_checker
 
     with console.progress_bar() as progress:

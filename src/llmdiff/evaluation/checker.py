@@ -1,4 +1,4 @@
-"""How well the scene checker itself reads: on drawn scenes, whose truth is known."""
+"""Scores of the scene checker itself, on drawn scenes, whose truth is known."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _REACH = 6  # pixels within which a found thing is the drawn one
 
 
 def evaluate_checker(count: int = 5000, noise: float = 0.0, progress: Progress = silent) -> dict[str, Any]:
-    """Reads `count` scenes that were drawn for this alone.
+    """Reads scenes that were drawn for this alone, and compares what is found with what was drawn.
 
     Args:
         count: Number of scenes.
@@ -25,6 +25,10 @@ def evaluate_checker(count: int = 5000, noise: float = 0.0, progress: Progress =
         scenes and things drawn; the shares of drawn things with the right kind, colour and size found in their place;
         false_things, found where nothing was drawn, per drawn thing; and the shares of right counts, backgrounds and
         whole scenes.
+
+    Example:
+        >>> evaluate_checker(count=3)["whole"]
+        1.0
     """
     tally = {key: 0 for key in ("things", "kinds", "colours", "sizes", "false", "counts", "backgrounds", "whole")}
     for i in range(count):

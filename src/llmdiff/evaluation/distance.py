@@ -1,9 +1,9 @@
-"""How far a base model under the LLM is from itself under the same facts in its own words, before any picture.
+"""The distance of a base model under the LLM from itself under the same facts in its own words, in one denoising step.
 
 A picture that is wrong does not say where it went wrong. This does: one step of denoising, from scenes of one, two and
-three things, each told in plain words, in natural ones, and in words that no training caption has. The squared distance
-of the two predictions is given in units of that between the base model told plainly and told nothing: 0 where the LLM
-says all that the base model's own text encoder would say, 1 where it might as well say nothing.
+three things, each captioned in plain words, in natural ones, and in words that no training caption has. The squared
+distance of the two predictions is given in units of that between the base model under plain words and under the empty
+prompt: 0 where the LLM conveys all that the base model's own text encoder would, 1 where it conveys nothing.
 
 Letters in shapes: B scenes, c latent channels, H and W height and width of the latents.
 """
@@ -58,6 +58,11 @@ def evaluate_distance(
 
     Raises:
         LLMDiffError: A model cannot be loaded.
+
+    Example:
+        >>> rows = evaluate_distance("my-sd", "my-adapter", count=2, timesteps=(700,))
+        >>> rows[0]["things"], rows[0]["wording"], rows[0]["timestep"]
+        (1, 'plain', 700)
     """
     renderer = Renderer.load(Models(base=base, adapter=adapter))
     assert renderer.adapter is not None

@@ -26,7 +26,13 @@ class ScenePrompt:
 
 
 def scene_prompts(limit: int | None = None) -> list[ScenePrompt]:
-    """The benchmark's prompts, or the first `limit` of each group."""
+    """The benchmark's prompts, or the first `limit` of each group.
+
+    Example:
+        >>> prompts = scene_prompts(limit=2)
+        >>> len(prompts), prompts[0].group
+        (12, 'plain')
+    """
     text = (files("llmdiff.evaluation") / f"scene_prompts_v{VERSION}.json").read_text()
     prompts = [ScenePrompt(row["group"], row["prompt"], _facts(row["facts"])) for row in json.loads(text)]
     return [p for group in GROUPS for p in [q for q in prompts if q.group == group][:limit]]

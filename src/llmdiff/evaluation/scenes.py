@@ -38,7 +38,13 @@ class Outcome:
 
 
 def check(image: Image.Image, facts: Sequence[Fact]) -> bool:
-    """Whether the picture shows every fact."""
+    """True if the picture shows every fact.
+
+    Example:
+        >>> scene = Scene("night", (Thing("ball", "red", "small", 32, 32),))
+        >>> check(draw(scene), [Count(Look("ball", "red"), 1), Backdrop("night")])
+        True
+    """
     return all_hold(facts, read(image).scene)
 
 
@@ -61,8 +67,8 @@ def evaluate_scenes(
         limit: Only so many prompts of each group.
         steps: Denoising steps.
         guidance: Classifier-free guidance scale.
-        plainly: Also draws with the base model that is told the same facts in its own plain words: what it could draw
-            if it understood the prompts.
+        plainly: Also draws with the base model under the same facts in its own plain words: the most that it could
+            draw if it understood the prompts.
         progress: Shows how far it is.
 
     Returns:
@@ -72,6 +78,11 @@ def evaluate_scenes(
 
     Raises:
         LLMDiffError: A model cannot be loaded.
+
+    Example:
+        >>> rows = evaluate_scenes(adapter="none", seeds=1, limit=1, steps=2)
+        >>> [row["model"] for row in rows if row["group"] == "all"]
+        ['base']
     """
     prompts = scene_prompts(limit)
     renderer = Renderer.load(Models(base=base, adapter=None if adapter == "none" else adapter))

@@ -1,6 +1,6 @@
 """From a request to pictures: load the models, draw, write PNG files that can be redrawn, lay out contact sheets.
 
-The names are imported when they are first used: a mistake in a request is told before torch is loaded.
+The names are imported when they are first used: a mistake in a request is reported before torch is loaded.
 """
 
 from typing import TYPE_CHECKING

@@ -32,12 +32,18 @@ class Picture:
         return self.metadata.picture.seed
 
     def document(self) -> Document:
-        """What its PNG says about it."""
+        """The document that its PNG carries."""
         return Document(kind="picture", pictures=(self.metadata,))
 
 
 def generate(request: GenerationRequest, progress: Progress | None = None) -> list[Picture]:
-    """Load the models and draw what is asked for; raises LLMDiffError if a model cannot be loaded."""
+    """Load the models and draw what is asked for; raises LLMDiffError if a model cannot be loaded.
+
+    Example:
+        >>> request = GenerationRequest(prompts=["a cup"], base="my-sd", adapter="my-adapter", steps=2, seed=7, num=2)
+        >>> [picture.seed for picture in generate(request)]
+        [7, 8]
+    """
     report = progress or silent
     report("Loading models", 0.0)
     renderer = Renderer.load(request.models(), device=request.device)
@@ -62,7 +68,12 @@ def draw_all(
 
 
 def comparison_sheet(pictures: Sequence[Picture]) -> Image.Image:
-    """Contact sheet of pictures drawn with `compare`: the base model's beside the adapted one, a row each."""
+    """Contact sheet of pictures drawn with `compare`: the base model's beside the adapted one, a row each.
+
+    Example:
+        >>> request = GenerationRequest(prompts=["a cup"], base="my-sd", adapter="my-adapter", steps=2, compare=True)
+        >>> sheet = comparison_sheet(generate(request))
+    """
     entries = [
         SheetEntry((picture.base.image, picture.image), f"{picture.prompt} (seed {picture.seed})")
         for picture in pictures

@@ -44,7 +44,15 @@ class Document(BaseModel):
 
 
 def write_png(path: Path, image: Image.Image, document: Document) -> None:
-    """Write a PNG with both chunks, in one step: the file is there whole or not at all."""
+    """Write a PNG with both chunks, in one step: the file is there whole or not at all.
+
+    Example:
+        >>> request = GenerationRequest(prompts=["a red cup"], base="my-sd", adapter="my-adapter", steps=2)
+        >>> picture = generate(request)[0]
+        >>> write_png(Path("cup.png"), picture.image, picture.document())
+        >>> read_png(Path("cup.png"))[1].pictures[0].picture.prompt
+        'a red cup'
+    """
     info = PngInfo()
     info.add_text("parameters", parameters_text(document.pictures[0]))
     info.add_text(CHUNK, json.dumps(document.model_dump(mode="json"), ensure_ascii=True))

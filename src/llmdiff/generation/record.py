@@ -1,4 +1,4 @@
-"""What decides a picture, in a form that can be stored beside it."""
+"""All that decides a picture, in a form that can be stored beside it."""
 
 from typing import Any
 
@@ -20,7 +20,12 @@ class Models(BaseModel):
 
 
 class PictureSettings(BaseModel):
-    """What one picture depends on besides the models; its noise comes from a CPU generator seeded with `seed`."""
+    """All that one picture depends on besides the models; its noise comes from a CPU generator seeded with `seed`.
+
+    Example:
+        >>> PictureSettings(prompt="a cup", steps=20, guidance=5, scale=1, seed=7, width=512, height=512).negative
+        ''
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +55,7 @@ class Provenance(BaseModel):
     threads: int
 
     def changes(self, now: "Provenance") -> list[str]:
-        """What differs between this (then) and `now`, as short phrases; empty if nothing does."""
+        """The differences between this (then) and `now`, as short phrases; none if they are equal."""
         pairs = [
             ("the base model's weights", self.base_hash, now.base_hash),
             ("the adapter's weights", self.adapter_hash, now.adapter_hash),

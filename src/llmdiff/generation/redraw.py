@@ -47,6 +47,13 @@ def regenerate(
 
     Raises:
         LLMDiffError: the file cannot be read or was not written by llmdiff, or a model cannot be loaded.
+
+    Example:
+        >>> request = GenerationRequest(prompts=["a red cup"], base="my-sd", adapter="my-adapter", steps=2)
+        >>> picture = generate(request)[0]
+        >>> write_png(Path("cup.png"), picture.image, picture.document())
+        >>> regenerate("cup.png").identical
+        True
     """
     report = progress or silent
     original, document = read_png(Path(path))

@@ -23,9 +23,14 @@ _NONE = "none"
 
 
 class GenerationRequest(BaseModel):
-    """What to draw and with what. Every mistake in it raises LLMDiffError with one sentence.
+    """An order of pictures: prompts, models and settings. Every mistake in it raises LLMDiffError with one sentence.
 
     Picture n of every prompt has seed `seed + n`, so that a picture does not depend on the other prompts [choice].
+
+    Example:
+        >>> request = GenerationRequest(prompts=["a red cup", "a blue ball"], num=2, seed=7, size="512x512")
+        >>> [(picture.prompt, picture.seed) for picture in request.pictures(default_size=(512, 512))]
+        [('a red cup', 7), ('a red cup', 8), ('a blue ball', 7), ('a blue ball', 8)]
     """
 
     model_config = ConfigDict(extra="forbid")

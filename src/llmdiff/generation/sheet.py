@@ -34,6 +34,11 @@ def contact_sheet(entries: Sequence[SheetEntry], *, headings: Sequence[str] = ()
         across: entries per row.
 
     Pictures narrower than 192 pixels are enlarged by a whole factor, nearest neighbour, so that pixels stay pixels.
+
+    Example:
+        >>> pair = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64))
+        >>> contact_sheet([SheetEntry(pair, "a red cup")], headings=("base", "with LLM")).width
+        424
     """
     if not entries:
         raise ValueError("a contact sheet needs at least one entry")
@@ -67,7 +72,7 @@ def wrap(text: str, font: Font, width: int) -> list[str]:
 
 
 def _fitting(text: str, font: Font, width: int) -> int:
-    """How many leading characters fit into `width` pixels; at least one."""
+    """The number of leading characters that fit into `width` pixels; at least one."""
     low, high = 1, min(len(text), width)  # no glyph of the built-in font is narrower than a pixel
     while low < high:
         middle = (low + high + 1) // 2

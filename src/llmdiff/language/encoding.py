@@ -40,6 +40,11 @@ class Encoding:
     Attributes:
         embeds: (B, S, D); exact zeros at padding.
         mask: (B, S) bool, True at real tokens.
+
+    Example:
+        >>> one = Encoding(torch.randn(1, 5, 576), torch.ones(1, 5, dtype=torch.bool))
+        >>> Encoding.cat([one, one.pad(7)]).repeat_interleave(2).embeds.shape
+        torch.Size([4, 7, 576])
     """
 
     embeds: Tensor

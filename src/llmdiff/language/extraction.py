@@ -46,6 +46,12 @@ def extract_stack(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) 
 
     Raises:
         LLMDiffError: if the LLM does not have the extraction, or its numbers are not finite.
+
+    Example:
+        >>> tokens = tokenize(llm, ["a red cup"], config)
+        >>> start, stack = extract_stack(llm, tokens, config)
+        >>> stack.shape == (llm.block_count, *tokens.kept.shape, llm.width)
+        True
     """
     terms: list[Tensor] = []
     start = _extract(llm, tokens, config, lambda index, term: terms.append(term))
@@ -66,6 +72,11 @@ def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, we
 
     Raises:
         LLMDiffError: if the LLM does not have the extraction, or its numbers are not finite.
+
+    Example:
+        >>> tokens = tokenize(llm, ["a red cup"], config)
+        >>> extract_sum(llm, tokens, config, torch.ones(llm.block_count)).shape == (*tokens.kept.shape, llm.width)
+        True
     """
     factors = weights.tolist()
     total = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)

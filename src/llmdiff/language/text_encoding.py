@@ -40,6 +40,12 @@ class TextEncoding(nn.Module):
 
     Raises:
         LLMDiffError: if the extraction takes a block that the LLM does not have.
+
+    Example:
+        >>> text_encoding = TextEncoding(ExtractionConfig(extraction="weighted"), width=576, block_count=30).eval()
+        >>> start, stack = torch.zeros(1, 5, 576), torch.randn(30, 1, 5, 576)
+        >>> text_encoding(start, stack, torch.ones(1, 5, dtype=torch.bool)).shape
+        torch.Size([1, 5, 576])
     """
 
     def __init__(self, config: ExtractionConfig, width: int, block_count: int) -> None:
@@ -159,6 +165,10 @@ def term_count(config: ExtractionConfig, block_count: int, groups: int | None = 
         config: the extraction.
         block_count: T.
         groups: of neighbouring blocks that share a weight; None if every block has its own.
+
+    Example:
+        >>> [term_count(ExtractionConfig(extraction=name), block_count=30) for name in ("llmdiff", "last")]
+        [30, 1]
     """
     if config.extraction not in LEARNED:
         return 1
@@ -172,6 +182,10 @@ def condense(stack: Tensor, config: ExtractionConfig, count: int) -> Tensor:
         stack: the terms.
         config: the extraction.
         count: see `term_count`.
+
+    Example:
+        >>> condense(torch.randn(30, 1, 5, 576), ExtractionConfig(), count=8).shape
+        torch.Size([8, 1, 5, 576])
     """
     if config.extraction not in LEARNED:
         weights = fixed_weights(config.extraction, len(stack)).to(stack)

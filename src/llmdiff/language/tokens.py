@@ -49,6 +49,11 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfi
 
     Raises:
         LLMDiffError: if there is no prompt, the template does not fit the LLM, or a weight is out of range.
+
+    Example:
+        >>> tokens = tokenize(llm, ["a red cup"], ExtractionConfig(template="Draw: {prompt}"))
+        >>> llm.tokenizer.decode(tokens.ids[0, tokens.skip :])
+        ' a red cup'
     """
     texts = as_texts(prompts)
     frame = make_frame(llm.tokenizer, config.template)

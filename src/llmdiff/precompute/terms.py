@@ -1,8 +1,8 @@
 """The LLM's block terms of the captions: kept on disk, or read when they are asked for.
 
-What training needs of the LLM is the start and one term for each learned weight (method.md section 2). The terms of all
-blocks are T times as large as a last layer. An extraction whose weights are fixed needs only their sum, which is one
-term; and blocks in a group that share a weight need only the sum of theirs.
+What training needs of the LLM is the start and one term for each learned weight (docs/method.md section 2). The terms
+of all blocks are T times as large as a last layer. An extraction whose weights are fixed needs only their sum, which is
+one term; and blocks in a group that share a weight need only the sum of theirs.
 
 Letters in shapes: B captions, S tokens, D LLM width, T blocks, G terms that are kept, N tokens of several captions.
 """

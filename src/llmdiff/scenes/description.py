@@ -1,4 +1,4 @@
-"""What a caption will say of a scene, chosen by lot before any word is: the content behind every wording."""
+"""The content of a caption of a scene, chosen by lot before any word is; every wording puts it in words."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -59,7 +59,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Detail:
-    """How much a description says: the chance of each part being mentioned."""
+    """The chance of each part of a scene being mentioned in a description."""
 
     colour: float = 0.93
     size: float = 0.4

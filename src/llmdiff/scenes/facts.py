@@ -15,14 +15,14 @@ from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, SIZES
 
 @dataclass(frozen=True)
 class Look:
-    """What is said of a thing; None leaves a property open."""
+    """The properties of a thing that are stated; None leaves one open."""
 
     kind: str
     colour: str | None = None
     size: str | None = None
 
     def fits(self, thing: Thing) -> bool:
-        """Whether `thing` looks so."""
+        """True if `thing` looks so."""
         return (
             self.kind == thing.kind
             and self.colour in (None, thing.colour)
@@ -72,7 +72,7 @@ Fact = Count | Related | Backdrop
 
 
 def all_hold(facts: Iterable[Fact], scene: Scene) -> bool:
-    """Whether every fact holds of `scene`."""
+    """True if every fact holds of `scene`."""
     return all(fact.holds(scene) for fact in facts)
 
 

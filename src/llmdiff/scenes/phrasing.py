@@ -34,7 +34,7 @@ _CLAUSES = ("that is {}", "which is {}", "whose colour is {}", "painted {}", "in
 
 @dataclass(frozen=True)
 class Style:
-    """How a natural caption is worded."""
+    """The style of a natural caption."""
 
     held_out: float = 0.0
     """Chance of each word being one that training never sees."""
@@ -169,6 +169,6 @@ def held_out_words() -> list[str]:
 
 
 def contains_held_out(text: str) -> bool:
-    """Whether a held-out word stands in `text`."""
+    """True if a held-out word stands in `text`."""
     forms = (form for phrase in held_out_words() for form in (phrase, plural_phrase(phrase, "")))
     return any(re.search(rf"\b{re.escape(form)}\b", text, re.IGNORECASE) for form in forms)

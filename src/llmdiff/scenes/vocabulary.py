@@ -1,4 +1,4 @@
-"""What the embedded picture-book domain can show: kinds of things, colours, sizes and backgrounds."""
+"""The vocabulary of the embedded picture-book domain: kinds of things, colours, sizes and backgrounds."""
 
 from typing import NamedTuple
 

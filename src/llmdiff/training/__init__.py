@@ -1,4 +1,4 @@
-"""Training: an adapter from captioned pictures, by a recipe (method.md section 4).
+"""Training: an adapter from captioned pictures, by a recipe (docs/method.md section 4).
 
 The names are imported when they are first used: a process that only reads pictures needs none of the models.
 """

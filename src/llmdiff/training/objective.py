@@ -1,4 +1,4 @@
-"""The objective of an adapter: to make the frozen denoiser right about captioned pictures (method.md section 4)."""
+"""The objective of an adapter: a frozen denoiser that is right about captioned pictures (docs/method.md section 4)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

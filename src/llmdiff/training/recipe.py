@@ -56,7 +56,12 @@ OLD_KEYS = {"late": "objective.high_noise_share"} | {
 
 
 class Recipe(BaseModel):
-    """An adapter to train: its models, its data, its objective and its loop."""
+    """An adapter to train: its models, its data, its objective and its loop.
+
+    Example:
+        >>> Recipe(llm="Qwen/Qwen3-0.6B", data={"kind": "folder", "path": "pictures"}).mode
+        'augment'
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -116,6 +121,10 @@ def load_recipe(source: str, options: list[str] | None = None) -> Recipe:
 
     Raises:
         LLMDiffError: There is no such file, it is not YAML, or a key or value is wrong.
+
+    Example:
+        >>> load_recipe("embedded", ["loop.steps=500"]).loop.steps
+        500
     """
     values = with_todays_keys(_read(source))
     for option in options or []:
@@ -145,7 +154,12 @@ def with_todays_keys(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def presets() -> list[str]:
-    """Names of the recipes that come with llmdiff."""
+    """Names of the recipes that come with llmdiff.
+
+    Example:
+        >>> presets()
+        ['embedded', 'sd15', 'sd21', 'sdxl']
+    """
     return sorted(path.name.removesuffix(".yaml") for path in _preset_folder().iterdir() if path.name.endswith(".yaml"))
 
 

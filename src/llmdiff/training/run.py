@@ -41,6 +41,10 @@ def train(
     Raises:
         LLMDiffError: The recipe, the data, the models or the disk do not allow it; the sentence says which.
         Interrupted: After Ctrl-C, when a checkpoint is saved.
+
+    Example:
+        >>> train("fox.yaml", options=["loop.steps=2"])["adapter"]
+        'runs/fox/adapter'
     """
     recipe = load_recipe(source, options)
     processes = accelerator(recipe.loop.trackers, recipe.folder)
