@@ -1,4 +1,4 @@
-"""Noise in training: the timesteps that are drawn, and the denoiser's target (method.md section 4)."""
+"""Noise in training: the timesteps that are drawn, and the denoiser's target (docs/method.md section 4)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""A start in closed form, before the first step: φ of replace mode (method.md section 3).
+"""A start in closed form, before the first step: φ of replace mode (docs/method.md section 3).
 
 φ is fitted by ridge regression from the LLM's encoding c, at its start, to the base's own text features of the same
 captions. Each LLM token is paired with the place at the same share of all that the base attends to, the last with the
