@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from base.original_layout import save_checkpoint
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import load_pipeline
 from llmdiff.language.loading import Loading
-from llmdiff.training import checkpoint, train
+from llmdiff.training import checkpoint, load_recipe, train
+from llmdiff.training.costs import costs
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.trainer import Trainer
 from tiny_base import Places
@@ -272,3 +275,26 @@ def test_the_adapter_draws_the_same_twice_and_in_another_process(recipe, tmp_pat
     rng = torch.Generator().manual_seed(4)
     base = pipe("two red cups", num_inference_steps=2, generator=rng, output_type="np").images
     assert base.tobytes() not in first
+
+
+def test_a_single_file_checkpoint_is_trained_on_as_its_folder_is(tmp_path: Path, places: Places) -> None:
+    """Also without its text encoder in replace mode, which nothing asks then; and it is priced before."""
+    file = save_checkpoint(load_pipeline(places.base), tmp_path / "base.safetensors")
+    of_folder = train(write_recipe(tmp_path, places))
+    expected = load_file(Path(of_folder["adapter"]) / "adapter.safetensors")
+    (tmp_path / "single").mkdir()
+    single = write_recipe(tmp_path / "single", places, base=str(file), base_config=str(places.base))
+    assert costs(load_recipe(single)).parameters == of_folder["parameters"]
+    found = load_file(Path(train(single)["adapter"]) / "adapter.safetensors")
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_replace_mode_trains_without_text_encoders_where_nothing_asks_them(tmp_path: Path, places: Places) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(places.base, base)
+    shutil.rmtree(base / "text_encoder")
+    train(write_recipe(tmp_path, places, base=str(base)))
+    for name, changes in {"augment": {"mode": "augment"}, "distil": {"distil": 2}}.items():
+        (tmp_path / name).mkdir()
+        with pytest.raises(LLMDiffError, match="text_encoder"):
+            train(write_recipe(tmp_path / name, places, base=str(base), **changes))

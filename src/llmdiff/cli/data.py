@@ -67,7 +67,7 @@ def _data(source: str, options: list[str], resolution: int | None) -> "tuple[Dat
     if resolution is None and needs_resolution(recipe.data):
         from llmdiff.training.costs import base_resolution
 
-        resolution = base_resolution(recipe.base)
+        resolution = base_resolution(recipe.base, recipe.base_config)
     return recipe.data, resolution or _RESOLUTION
 
 

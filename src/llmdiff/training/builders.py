@@ -45,18 +45,21 @@ class Split(NamedTuple):
         )
 
 
-def load_base(name: str, device: torch.device, lora: bool) -> ImageModel:
+def load_base(name: str, config: str | None, device: torch.device, lora: bool, needs_text_encoders: bool) -> ImageModel:
     """The base model, frozen.
 
     Args:
         name: as in a recipe.
+        config: of a single-file checkpoint, as in a recipe.
         device: to which it goes.
         lora: True if a LoRA is to train on it.
+        needs_text_encoders: False where missing ones are no error.
 
     Raises:
         LLMDiffError: It cannot be loaded, or not be trained on.
     """
-    base = ImageModel(load_pipeline(name, device=device))
+    pipe = load_pipeline(name, config=config, device=device, needs_text_encoders=needs_text_encoders)
+    base = ImageModel(pipe)
     base.check_trainable()
     if lora:
         check_lora(base.pipe)

@@ -72,7 +72,7 @@ def costs(recipe: Recipe) -> Costs:
         LLMDiffError: A config cannot be found or read.
     """
     with torch.device("meta"):
-        pipe = meta_base(recipe.base)
+        pipe = meta_base(recipe.base, recipe.base_config)
         llm = meta_llm(recipe.llm)
         adapter = meta_adapter(recipe, pipe, llm)
     count = term_count(adapter.config.reading, llm.block_count, recipe.cache.group_count)
@@ -80,14 +80,14 @@ def costs(recipe: Recipe) -> Costs:
     return Costs(_memory(recipe, pipe, llm, adapter, data), _disk(recipe, pipe, llm, count, data, trained), trained)
 
 
-def base_resolution(base: str) -> int:
+def base_resolution(base: str, config: str | None = None) -> int:
     """Side in pixels of the pictures that a base model was trained on, from its configs alone.
 
     Raises:
         LLMDiffError: A config cannot be found or read.
     """
     with torch.device("meta"):
-        return ImageModel(meta_base(base)).resolution
+        return ImageModel(meta_base(base, config)).resolution
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.base import ImageModel
+from llmdiff.base.locate import locate_base
+from llmdiff.base.single_file import config_folder
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import find_stack
 from llmdiff.language.loading import find_loader
@@ -27,9 +29,14 @@ from llmdiff.training.recipe import Recipe
 _CONFIGS = ["model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json"]
 
 
-def meta_base(name: str) -> Any:
-    """The parts of a pipeline without their weights, as far as training asks for them."""
-    folder = shipped_base() if name == EMBEDDED else _config_folder(name, "base model", "model_index.json")
+def meta_base(name: str, config: str | None = None) -> Any:
+    """The parts of a pipeline without their weights, as far as training asks for them.
+
+    Args:
+        name: of the base model, as in a recipe.
+        config: of a single-file checkpoint, as in a recipe.
+    """
+    folder = shipped_base() if name == EMBEDDED else _base_configs(name, config)
     try:
         index = json.loads((folder / "model_index.json").read_text())
         parts = {
@@ -105,6 +112,14 @@ def _class(library: str, kind: str) -> Any:
     if library in ("diffusers", "transformers"):
         return getattr(importlib.import_module(library), kind)
     return getattr(importlib.import_module(f"diffusers.pipelines.{library}"), kind)
+
+
+def _base_configs(name: str, config: str | None) -> Path:
+    """The folder of a base model's configs."""
+    place = locate_base(name)
+    if place is not None and place.is_file():
+        return config_folder(place, config)
+    return place or _config_folder(name, "base model", "model_index.json")
 
 
 def _config_folder(name: str, what: str, marker: str) -> Path:

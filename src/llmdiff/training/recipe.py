@@ -66,7 +66,8 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     folder: Path = Field(Path("runs/adapter"), description="where checkpoints, logs, sheets and the adapter go")
-    base: str = "embedded"
+    base: str = Field("embedded", description="a folder, a single-file checkpoint or a Hub id")
+    base_config: str | None = Field(None, description="a folder or Hub id of the configs of a single-file checkpoint")
     llm: str = "embedded"
     llm_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the LLM's weights")
     llm_quantization: Quantization | None = Field(None, description="of the LLM, for less memory; adds to its error")
@@ -90,6 +91,12 @@ class Recipe(BaseModel):
     samples: list[str] = Field(default_factory=list, description="prompts of the periodic sample sheets")
     loop: LoopSettings = LoopSettings()
     cache: CacheConfig = CacheConfig()
+
+    @property
+    def needs_text_encoders(self) -> bool:
+        """False where nothing of a run asks the base model's own text encoders."""
+        teaches = self.objective.distil or self.objective.distil_layers or self.warm_start == "ridge"
+        return bool(self.mode == "augment" or teaches or self.heldout.share)
 
     @property
     def cache_folder(self) -> Path:

@@ -80,7 +80,9 @@ def build(
 ) -> tuple[AdapterObjective, Validation | None]:
     """Loads everything and computes what the frozen models give for the data; writes nothing if it does not fit."""
     report("Loading the models", 0.0)
-    base = builders.load_base(recipe.base, processes.device, lora=recipe.lora is not None)
+    base = builders.load_base(
+        recipe.base, recipe.base_config, processes.device, recipe.lora is not None, recipe.needs_text_encoders
+    )
     pictures = builders.load_data(recipe.data, base.resolution, recipe.heldout.share, recipe.loop.seed, report)
     facts = run_manifest.facts_of(*pictures)
     if begun:
