@@ -17,11 +17,12 @@ from llmdiff.language import LanguageModel
 from llmdiff.progress import silent
 from llmdiff.training import run
 from llmdiff.training.base import BaseModel, check_trainable
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.processes import accelerator
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
-from llmdiff.training.trainer import LoopSettings, Trainer
+from llmdiff.training.trainer import Trainer
 
 Record = Callable[[str, object], None]
 CAPTIONS = ["a red cup", "two", "a cat at noon", "blue"]

@@ -13,9 +13,9 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language import ReadingConfig
 from llmdiff.models import Quantization
 from llmdiff.precompute.config import CacheConfig
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.lora import LoRASettings
 from llmdiff.training.noise import Timesteps
-from llmdiff.training.trainer import LoopSettings
 from llmdiff.validation_errors import first_problem
 
 
@@ -56,7 +56,11 @@ OLD_KEYS = {"late": "objective.high_noise_share"} | {
 
 
 class Recipe(BaseModel):
-    """An adapter to train: its models, its data, its objective and its loop."""
+    """An adapter to train: its models, its data, its objective and its loop.
+
+    Example:
+        >>> Recipe.model_validate({"data": {"kind": "folder", "path": "pictures"}, "loop": {"steps": 4000}})
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -116,6 +120,10 @@ def load_recipe(source: str, options: list[str] | None = None) -> Recipe:
 
     Raises:
         LLMDiffError: There is no such file, it is not YAML, or a key or value is wrong.
+
+    Example:
+        >>> load_recipe("sd15", ["objective.min_snr=5"]).objective.min_snr
+        5.0
     """
     values = with_todays_keys(_read(source))
     for option in options or []:

@@ -34,7 +34,7 @@ def train(
         source: A recipe file or a preset's name.
         options: `key.sub=value` settings over those of the recipe.
         resume: Go on from the newest checkpoint of an interrupted run.
-        progress: Told what is being done and the finished share of it, 0 … 1.
+        progress: Called with what is being done and the finished share of it, 0 … 1.
 
     Returns:
         folder, adapter (its folder), steps, skipped steps, and the number of trained parameters.
@@ -42,6 +42,11 @@ def train(
     Raises:
         LLMDiffError: The recipe, the data, the models or the disk do not allow it; the sentence says which.
         Interrupted: After Ctrl-C, when a checkpoint is saved.
+
+    Example:
+        >>> from llmdiff.training import train
+        >>> train("fox.yaml", ["loop.steps=4000"])["adapter"]
+        'runs/fox/adapter'
     """
     recipe = load_recipe(source, options)
     processes = accelerator(recipe.loop.trackers, recipe.folder)
