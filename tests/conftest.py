@@ -1,8 +1,11 @@
 """Fixtures that several test packages share: a tiny real LLM, its tokenizer, and models on disk."""
 
+from collections.abc import Iterator
+
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+import deprecations
 from llmdiff.language import LanguageModel
 from llmdiff.language.store import SETTING
 from tiny_base import Places, save_models
@@ -13,6 +16,13 @@ from tiny_llm import build_llama, build_tokenizer
 def _no_encodings_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has encoded must not be found by another, nor be left in the home of who runs the tests."""
     monkeypatch.setenv(SETTING, "0")
+
+
+@pytest.fixture(autouse=True)
+def _no_deprecated_calls_of_hosts() -> Iterator[None]:
+    """What diffusers, transformers, accelerate and peft only log as deprecated fails a test as their warnings do."""
+    with deprecations.refused():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from embedded_base import data, modules
 from embedded_base.progress import Progress
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.precision import HAS_BF16, autocast
 from llmdiff.training.randomness import Streams
-from llmdiff.training.trainer import LoopSettings, Trainer
+from llmdiff.training.trainer import Trainer
 
 _CROP = 32
 _KL = 1e-4

@@ -28,10 +28,11 @@ from llmdiff.hashing import values_hash
 from llmdiff.scenes.captions import plain_caption
 from llmdiff.scenes.description import Detail
 from llmdiff.scenes.scene import Scene
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.noise import draw_timesteps, target
 from llmdiff.training.precision import HAS_BF16, HAS_COMPILER, attention_kernels, autocast, compile_blocks
 from llmdiff.training.randomness import Streams
-from llmdiff.training.trainer import LoopSettings, Trainer
+from llmdiff.training.trainer import Trainer
 
 _SEED = 21
 _DROP = 0.1  # share of captions dropped, for classifier-free guidance

@@ -21,8 +21,9 @@ from llmdiff.scenes.description import Caption
 from llmdiff.scenes.facts import Backdrop, Count, Related
 from llmdiff.scenes.scene import RELATIONS
 from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, KINDS, MAX_THINGS, SIZES
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.randomness import Streams
-from llmdiff.training.trainer import LoopSettings, Trainer
+from llmdiff.training.trainer import Trainer
 
 _SEED = 41
 _PARTS = {"count": MAX_THINGS + 1, "colour": len(COLOURS), "size": len(SIZES), "relation": 2 * len(RELATIONS)}

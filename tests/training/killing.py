@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from llmdiff.training import checkpoint
-from llmdiff.training.trainer import LoopSettings, Trainer
+from llmdiff.training.loop_settings import LoopSettings
+from llmdiff.training.trainer import Trainer
 from training.regression import Regression, settings
 
 WIDTH = 50_000  # a checkpoint of 3 MB, so that a good part of the time goes into saving

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import lora
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.lora import LoRASettings, check_lora, lora_parameters, save_lora
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.randomness import Streams
-from llmdiff.training.trainer import LoopSettings, Trainer
+from llmdiff.training.trainer import Trainer
 from tiny_base import build_base
 from training.tiny_objective import CAPTIONS, Make
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from llmdiff.data import Sample
 from llmdiff.language import ExtractionConfig
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.precision import LossScale
 from llmdiff.training.randomness import Streams
-from llmdiff.training.trainer import LoopSettings, Trainer
+from llmdiff.training.trainer import Trainer
 from training.tiny_objective import CAPTIONS
 
 

@@ -16,8 +16,9 @@ from torch import nn
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint
+from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.randomness import Streams
-from llmdiff.training.trainer import Interrupted, LoopSettings, Trainer, rate_factor
+from llmdiff.training.trainer import Interrupted, Trainer
 from training import regression
 from training.outcomes import assert_same, losses, weights
 from training.regression import Regression, settings

@@ -8,9 +8,10 @@ from accelerate import Accelerator
 
 from llmdiff.base.schedule import coefficients, training_schedule
 from llmdiff.errors import LLMDiffError
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import HeldOutSettings
-from llmdiff.training.trainer import LoopSettings, Trainer
+from llmdiff.training.trainer import Trainer
 from llmdiff.training.validation import Validation, split, timestep_of
 from training.tiny_objective import CAPTIONS, Listed, Make
 

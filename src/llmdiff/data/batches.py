@@ -51,6 +51,11 @@ class Batches:
         batch_size: samples of an optimizer step.
         seed: of the run.
         dropout: share of samples whose caption is dropped.
+
+    Example:
+        >>> batches = Batches(data, batch_size=8, seed=0)
+        >>> batches.sample(11).text(data.captions)  # the fourth sample of step 1
+        'a red fox'
     """
 
     def __init__(self, data: Captioned, batch_size: int, seed: int, dropout: float = 0.0) -> None:

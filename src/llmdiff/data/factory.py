@@ -24,6 +24,11 @@ def captioned(data: Data, resolution: int, report: Progress = silent) -> Caption
 
     Raises:
         LLMDiffError: What is there cannot be used; the sentence names it.
+
+    Example:
+        >>> data = captioned(FolderData(kind="folder", path=Path("pictures")), resolution=512)
+        >>> data.captions[0], data.pixels(0).shape
+        (('a red fox',), torch.Size([3, 512, 512]))
     """
     if isinstance(data, MixedData):
         return Mixed([captioned(source, resolution, report) for source in data.sources])

@@ -33,7 +33,13 @@ class Prefetcher:
         data: the pictures; each worker gets a copy.
         pictures: the numbers of those that this process needs in a step, B of them and of one size.
         steps: of the run.
-        workers: how many processes; each is ahead by a step.
+        workers: the number of processes; each is ahead by a step.
+
+    Example:
+        >>> prefetcher = Prefetcher(data, lambda step: [2 * step, 2 * step + 1], steps=100, workers=4)
+        >>> prefetcher.go_to(0)
+        >>> prefetcher.pixels(1).shape
+        torch.Size([3, 512, 512])
     """
 
     def __init__(self, data: Pixels, pictures: Callable[[int], list[int]], steps: int, workers: int) -> None:

@@ -24,6 +24,11 @@ def open_latents(config: CacheConfig, folder: Path, vae: Any, data: Captioned, r
 
     Raises:
         LLMDiffError: A picture cannot be read, or the disk is full.
+
+    Example:
+        >>> latents = open_latents(CacheConfig(), Path("cache"), pipe.vae, data, silent)
+        >>> latents[[0, 3]].shape
+        torch.Size([2, 4, 64, 64])
     """
     if not config.latents:
         return LiveLatents(vae, data)
@@ -50,6 +55,10 @@ def open_terms(
 
     Raises:
         LLMDiffError: The disk is full.
+
+    Example:
+        >>> terms = open_terms(CacheConfig(), Path("cache"), ["a red fox", ""], llm, ExtractionConfig(), silent)
+        >>> start, stack, mask = terms.batch(["a red fox"])
     """
     if config.terms == "none":
         return LiveTerms(llm, reading)

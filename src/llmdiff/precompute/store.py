@@ -54,6 +54,12 @@ class Store:
     Args:
         folder: made when the first chunk is written. A chunk in it that cannot be read is named in a warning and left
             out, so that its entries are computed anew.
+
+    Example:
+        >>> store = Store(Path("cache/squares"))
+        >>> store.fill([["2", "3"]], lambda keys: Chunk({"x": torch.tensor([[4], [9]])}, [1, 1]), print)
+        >>> store.get("3")["x"]
+        tensor([[9]])
     """
 
     def __init__(self, folder: Path) -> None:

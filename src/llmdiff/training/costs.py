@@ -70,6 +70,9 @@ def costs(recipe: Recipe) -> Costs:
 
     Raises:
         LLMDiffError: A config cannot be found or read.
+
+    Example:
+        >>> sum(cost.size for cost in costs(load_recipe("sd15")).memory)  # bytes
     """
     with torch.device("meta"):
         pipe = meta_base(recipe.base, recipe.base_config)

@@ -112,6 +112,10 @@ def layer_errors(
 
     Raises:
         LLMDiffError: The layers read different texts.
+
+    Example:
+        >>> errors = layer_errors(unet, layers, lambda: unet(noisy, t, text), lambda: unet(noisy, t, features))
+        >>> errors.mean().backward()
     """
     with _without_checkpointing(denoiser):
         recording = record(layers, teacher)

@@ -13,9 +13,9 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig
 from llmdiff.models import Quantization
 from llmdiff.precompute.config import CacheConfig
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.lora import LoRASettings
 from llmdiff.training.noise import Timesteps
-from llmdiff.training.trainer import LoopSettings
 from llmdiff.validation_errors import first_problem
 
 

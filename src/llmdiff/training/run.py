@@ -33,7 +33,7 @@ def train(
         source: A recipe file or a preset's name.
         options: `key.sub=value` settings over those of the recipe.
         resume: Go on from the newest checkpoint of an interrupted run.
-        progress: Told what is being done and the finished share of it, 0 … 1.
+        progress: Called with what is being done and the finished share of it, 0 … 1.
 
     Returns:
         folder, adapter (its folder), steps, skipped steps, and the number of trained parameters.

@@ -17,38 +17,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint, memory
 from llmdiff.training.interruption import Interruption
+from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.metric_logging import MetricLogger
 from llmdiff.training.precision import LossScale
 from llmdiff.training.processes import all_reduce_any, all_reduce_sum, local_shard
 from llmdiff.training.randomness import Streams
-
-
-class LoopSettings(BaseModel):
-    """Length and speed of training, and the files that are kept on the way."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    steps: int = Field(2000, ge=1, description="optimizer steps in all")
-    batch_size: int = Field(32, ge=1, description="samples per optimizer step, of all processes together")
-    micro_batch: int | None = Field(None, ge=1, description="samples a process takes at once; by default all its own")
-    learning_rate: float = Field(3e-4, gt=0)
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
-    decay: float = Field(0.3, ge=0, le=1, description="last part of the run over which the rate falls to 0 by a cosine")
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights; 0 keeps none")
-    seed: int = Field(0, ge=0)
-    log_every: int = Field(20, ge=1)
-    save_every: int = Field(500, ge=1)
-    sample_every: int = Field(1000, ge=0, description="steps between sample sheets; 0 draws none")
-    heldout_every: int = Field(500, ge=1, description="steps between losses on held-out data, if any is held out")
-    trackers: list[str] = Field(default_factory=list, description="of accelerate, wandb say, beside TensorBoard")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -87,6 +65,11 @@ class Trainer:
         step: finished steps.
         skipped: of them those whose loss or gradient was not finite.
         micro_batch: samples that go through the model at once in this process.
+
+    Example:
+        >>> trainer = Trainer(objective, LoopSettings(steps=1000), Path("runs/fox"))
+        >>> trainer.resume()
+        >>> trainer.run()
     """
 
     def __init__(
@@ -146,7 +129,8 @@ class Trainer:
             LLMDiffError: Ten losses or gradients in a row were not finite, or memory does not suffice.
         """
         bad_in_a_row = 0
-        with Interruption() as interruption, self._logbook() as log:
+        logger = MetricLogger(self.folder, self.step, self.accelerator, self.settings.model_dump())
+        with Interruption() as interruption, logger:
             while self.step < self.settings.steps:
                 started = time.perf_counter()
                 figures = self._one_step()
@@ -161,7 +145,7 @@ class Trainer:
                         figures |= evaluate(self)
                     due = True
                 if due:
-                    log.write(self.step, figures)
+                    logger.write(self.step, figures)
                 if self._is_due(self.settings.save_every):
                     self.save()
                 if on_step:
@@ -206,9 +190,6 @@ class Trainer:
 
     def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps
-
-    def _logbook(self) -> MetricLogger:
-        return MetricLogger(self.folder, self.step, self.accelerator, self.settings.model_dump())
 
     def _first_micro_batch(self) -> int:
         processes = self.accelerator.num_processes
@@ -294,11 +275,3 @@ class Trainer:
         averages = checkpoint.under("ema", tensors)
         self.ema = {name: averages[name].to(p.device, copy=True) for name, p in self._trained() if name in averages}
         checkpoint.restore_optimizer(self.optimizer, self._names, tensors)
-
-
-def rate_factor(step: int, settings: LoopSettings) -> float:
-    """Learning-rate factor in 0..1: linear warm-up, a plateau, a cosine to 0 over the last part."""
-    tail = settings.steps * settings.decay
-    into_tail = max(0.0, step - (settings.steps - tail))
-    fall = 0.5 * (1 + math.cos(math.pi * into_tail / tail)) if tail else 1.0
-    return min(1.0, (step + 1) / (settings.warmup + 1)) * fall

@@ -1,0 +1,44 @@
+"""Deprecations that the host libraries log, where no filter of warnings sees them, made into failures."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+HOSTS = ("accelerate", "diffusers", "huggingface_hub", "peft", "transformers")
+
+
+class Deprecations(logging.Handler):
+    """Keeps the messages about something deprecated.
+
+    Attributes:
+        messages: of the log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps the message of a record if it is about something deprecated."""
+        message = record.getMessage()
+        if "deprecat" in message.lower():
+            self.messages.append(f"{record.name}: {message}")
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Within it, no host may log that something is deprecated.
+
+    Raises:
+        AssertionError: At its end, if one has.
+    """
+    found = Deprecations()
+    loggers = [logging.getLogger(host) for host in HOSTS]
+    for logger in loggers:
+        logger.addHandler(found)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(found)
+    assert not found.messages, "\n".join(found.messages)
