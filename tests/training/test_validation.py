@@ -73,7 +73,7 @@ def test_at_least_one_caption_is_held_out_and_one_is_left():
 
 @pytest.mark.parametrize("level", [0.1, 0.5, 0.9])
 def test_a_level_is_the_coefficient_of_the_noise(make: Make, level: float):
-    schedule = training_schedule(make().pipe.scheduler)
+    schedule = training_schedule(make().base.pipe.scheduler)
     sigma = coefficients(schedule, torch.tensor([timestep_of(schedule, level)]))[1]
     assert sigma.item() == pytest.approx(level, abs=0.01)
 
