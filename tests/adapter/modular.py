@@ -7,9 +7,11 @@ import torch
 from diffusers import ClassifierFreeGuidance, ControlNetUnionModel, StableDiffusionXLAutoBlocks
 from torch import Tensor, nn
 
+from adapter.changes import TEXT
 from adapter.tiny import PROMPT
 
 GUIDANCE = 5.0
+PARTS = (*TEXT, "unet", "vae", "scheduler", "controlnet")
 PICTURE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 MASK = torch.cat([torch.zeros(1, 1, 16, 8), torch.ones(1, 1, 16, 8)], -1)
 
@@ -17,8 +19,9 @@ MASK = torch.cat([torch.zeros(1, 1, 16, 8), torch.ones(1, 1, 16, 8)], -1)
 def build_modular(pipe: Any, blocks: Any = None, guider: Any = None, **parts: Any) -> Any:
     """A modular pipeline of a classic one's parts; all that SDXL can do if no blocks are given."""
     modular = (blocks or StableDiffusionXLAutoBlocks()).init_pipeline()
-    known = {name: part for name, part in pipe.components.items() if part is not None} | parts
-    modular.update_components(**{name: part for name, part in known.items() if name in modular.components})
+    known = {name: getattr(pipe, name, None) for name in PARTS} | parts
+    used = {name: part for name, part in known.items() if part is not None and name in modular.components}
+    modular.update_components(**used)
     modular.update_components(guider=guider or ClassifierFreeGuidance(guidance_scale=GUIDANCE))
     silence(modular._blocks)  # of diffusers' own setting, only the outermost blocks hear
     return modular

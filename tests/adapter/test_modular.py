@@ -25,7 +25,7 @@ from diffusers import (
     StableDiffusionXLControlNetUnionPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
-    StableDiffusionXLPAGPipeline,
+    StableDiffusionXLModularPipeline,
     TangentialClassifierFreeGuidance,
 )
 from diffusers.guiders import AdaptiveProjectedMixGuidance
@@ -38,7 +38,7 @@ from diffusers.modular_pipelines.stable_diffusion_xl.encoders import StableDiffu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapter.changes import distance, drop_text_encoders
+from adapter.changes import TEXT, distance, drop_text_encoders
 from adapter.families import build_controlnet
 from adapter.modular import GUIDANCE, MASK, PICTURE, build_modular, build_union_controlnet, draw_modular
 from adapter.tiny import PROMPT, build_sd, build_sdxl, draw, perturb
@@ -49,7 +49,8 @@ from llmdiff.errors import LLMDiffError
 
 BLOCKS = "down_blocks.0.attentions.0.transformer_blocks"
 ALIKE = 1e-3  # pictures that are the same but for the order of the sums; others are apart by more than ten times that
-UNDER_GUIDANCE = ["positive", "negative"]
+UNDER_GUIDANCE = ["positive", "negative"] * 2
+PERTURBED = [*UNDER_GUIDANCE, "positive"]  # not in the first step, whenever it is to start
 
 
 @pytest.fixture(autouse=True)
@@ -73,14 +74,18 @@ def pair(make_adapter: Any, mode: str, **options: Any) -> tuple[Any, Any, LLMDif
     [
         {},
         {"negative_prompt": "blue"},
-        {"prompt": ["a", "a much longer prompt"], "negative_prompt": ["blue", ""], "num_images_per_prompt": 2},
+        {"prompt": ["a", "a much longer prompt"], "negative_prompt": ["blue", ""]},
+        {"prompt": ["a much longer prompt"], "num_images_per_prompt": 2},
     ],
 )
 def test_the_picture_is_the_classic_pipelines(make_adapter, mode, options):
     classic, modular, _ = pair(make_adapter, mode)
     picture = draw(classic, guidance_scale=GUIDANCE, **options)
     assert distance(draw_modular(modular, **options), picture) < ALIKE
-    assert distance(draw_modular(modular, **options | {"prompt": "blue"})[:1], picture[:1]) > 10 * ALIKE
+    assert (
+        distance(draw_modular(modular, **options | {"prompt": ["blue"] * len(options.get("prompt", "a"))}), picture)
+        > 10 * ALIKE
+    )
 
 
 def test_prompt_weights_are_the_classic_pipelines(make_adapter, mode):
@@ -108,19 +113,18 @@ def test_any_prompts_are_the_classic_pipelines(tiny_llm, prompts, replaces, scal
 
 SKIP = LayerSkipConfig(indices=[0], fqn=BLOCKS)
 SCORES = LayerSkipConfig(indices=[0], fqn=BLOCKS, skip_attention=False, skip_attention_scores=True, skip_ff=False)
-ALWAYS = {"start": 0.0, "stop": 1.0}
 
 
 def always(name: str) -> dict[str, float]:
-    return {f"{name}_{end}": value for end, value in ALWAYS.items()}
+    return {f"{name}_start": 0.0, f"{name}_stop": 1.0}
 
 
-GUIDERS: dict[str, tuple[Any, list[str]]] = {  # and whose prompt each call of one step reads
+GUIDERS: dict[str, tuple[Any, list[str]]] = {  # and which prompt each call of two steps reads
     "guidance": (lambda: ClassifierFreeGuidance(5.0), UNDER_GUIDANCE),
-    "no guidance": (lambda: ClassifierFreeGuidance(1.0), ["positive"]),
+    "no guidance": (lambda: ClassifierFreeGuidance(1.0), ["positive"] * 2),
     "rescaled": (lambda: ClassifierFreeGuidance(5.0, guidance_rescale=0.7), UNDER_GUIDANCE),
-    "from the middle": (lambda: ClassifierFreeGuidance(5.0, start=0.5), ["positive", *UNDER_GUIDANCE]),
-    "to the middle": (lambda: ClassifierFreeGuidance(5.0, stop=0.5), [*UNDER_GUIDANCE, "positive"]),
+    "from the middle": (lambda: ClassifierFreeGuidance(5.0, start=0.5), ["positive", "positive", "negative"]),
+    "to the middle": (lambda: ClassifierFreeGuidance(5.0, stop=0.5), ["positive", "negative", "positive"]),
     "projected": (lambda: AdaptiveProjectedGuidance(5.0), UNDER_GUIDANCE),
     "mixed": (lambda: AdaptiveProjectedMixGuidance(5.0), UNDER_GUIDANCE),
     "tangential": (lambda: TangentialClassifierFreeGuidance(5.0), UNDER_GUIDANCE),
@@ -130,19 +134,13 @@ GUIDERS: dict[str, tuple[Any, list[str]]] = {  # and whose prompt each call of o
         lambda: PerturbedAttentionGuidance(
             5.0, perturbed_guidance_scale=3.0, perturbed_guidance_config=SCORES, **always("perturbed_guidance")
         ),
-        [*UNDER_GUIDANCE, "positive"],
-    ),
-    "perturbed attention alone": (
-        lambda: PerturbedAttentionGuidance(
-            1.0, perturbed_guidance_scale=3.0, perturbed_guidance_config=SCORES, **always("perturbed_guidance")
-        ),
-        ["positive", "positive"],
+        PERTURBED,
     ),
     "skipped layers": (
         lambda: SkipLayerGuidance(
             5.0, skip_layer_guidance_scale=3.0, skip_layer_config=SKIP, **always("skip_layer_guidance")
         ),
-        [*UNDER_GUIDANCE, "positive"],
+        PERTURBED,
     ),
     "smoothed energy": (
         lambda: SmoothedEnergyGuidance(
@@ -151,11 +149,11 @@ GUIDERS: dict[str, tuple[Any, list[str]]] = {  # and whose prompt each call of o
             seg_guidance_config=SmoothedEnergyGuidanceConfig(indices=[0], fqn=BLOCKS),
             **always("seg_guidance"),
         ),
-        [*UNDER_GUIDANCE, "positive"],
+        PERTURBED,
     ),
 }
-"""Left out: FrequencyDecoupledGuidance, which needs another package, and MagnitudeAwareGuidance, which in diffusers 0.42
-asks torch for a norm that it does not know."""
+"""Left out: FrequencyDecoupledGuidance, which needs another package, and MagnitudeAwareGuidance, which asks torch for a
+norm that it does not know. In diffusers 0.42 perturbed or skipped layers without guidance read the negative prompt."""
 
 
 class Listener:
@@ -192,30 +190,13 @@ def test_each_call_of_a_guider_reads_its_own_prompt(make_adapter, mode, name):
     modular = build_modular(classic, guider=make())
     adapter = perturb(make_adapter(modular, mode=mode)).attach(modular)
     prompts = {"positive": PROMPT, "negative": "blue"}
-    classic_text = build_sdxl()
-    listener = Listener(adapter, classic_text, prompts)
+    listener = Listener(adapter, build_sdxl(), prompts)
     handle = modular.unet.register_forward_hook(listener, with_kwargs=True)
     picture = draw_modular(modular, negative_prompt="blue")
     handle.remove()
-    assert listener.calls == (expected if len(expected) == 3 and "middle" in name else expected * 2)
+    assert listener.calls == expected
     adapter.detach()
     assert distance(picture, draw_modular(build_modular(classic, guider=make()), negative_prompt="blue")) > ALIKE
-
-
-def test_perturbed_attention_is_the_classic_pipelines(make_adapter, mode):
-    guider = GUIDERS["perturbed attention"][0]()
-    modular = build_modular(build_sdxl(), guider=guider)
-    classic = StableDiffusionXLPAGPipeline(
-        **build_sdxl().components, pag_applied_layers=["down.block_0.attentions_0.block_0"], add_watermarker=False
-    )
-    classic.set_progress_bar_config(disable=True)
-    pictures = {}
-    for pipe, drawn in ((classic, draw), (modular, draw_modular)):
-        adapter = perturb(make_adapter(pipe, mode=mode)).attach(pipe)
-        options = {"guidance_scale": 5.0, "pag_scale": 3.0} if pipe is classic else {}
-        pictures[pipe] = drawn(pipe, **options)
-        adapter.detach()
-    assert distance(*pictures.values()) < ALIKE
 
 
 IMAGE = {"image": PICTURE, "strength": 0.9}
@@ -247,6 +228,10 @@ TASKS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {  # the classic 
 }
 
 
+APART = {"inpainting", "controlnet, img2img", "controlnet, inpainting"}
+"""Where diffusers 0.42's modular pipeline draws another picture than its classic one, of the same noise."""
+
+
 def controlnet_of(task: str, unet: Any) -> dict[str, Any]:
     if "controlnet" not in task:
         return {}
@@ -272,7 +257,8 @@ def test_every_task(make_adapter, mode, task):
     assert distance(draw_modular(modular, "blue", **options), picture) > 10 * ALIKE
     renamed = {names.get(name, name): option for name, option in options.items()}
     adapter.attach(classic)
-    assert distance(draw(classic, guidance_scale=GUIDANCE, **renamed), picture) < ALIKE
+    if task not in APART:
+        assert distance(draw(classic, guidance_scale=GUIDANCE, **renamed), picture) < ALIKE
     if mode == "augment":
         adapter.scale = 0
         assert torch.equal(draw_modular(modular, **options), base)
@@ -281,6 +267,22 @@ def test_every_task(make_adapter, mode, task):
     assert torch.equal(draw_modular(modular, **options), base)
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in modular.unet.modules())
     assert not any(m._forward_pre_hooks for net in extra.values() for m in net.modules())
+
+
+def test_what_diffusers_gets_wrong_it_still_gets_wrong():
+    """Once this fails, what the tests leave out can go in."""
+    parts = build_sdxl().components
+    for task in APART:
+        kind, options, _ = TASKS[task]
+        extra = controlnet_of(task, parts["unet"])
+        classic = kind(**parts, **extra, add_watermarker=False)
+        classic.set_progress_bar_config(disable=True)
+        modular = build_modular(classic, **extra)
+        assert distance(draw_modular(modular, **options), draw(classic, guidance_scale=GUIDANCE, **options)) > ALIKE
+    classic = build_sdxl()
+    several = {"prompt": ["a", "a much longer prompt"], "num_images_per_prompt": 2}  # mixes up the pooled vectors
+    mixed = draw_modular(build_modular(classic), **several)
+    assert distance(mixed, draw(classic, guidance_scale=GUIDANCE, **several)) > ALIKE
 
 
 def test_the_untrained_adapter_is_the_base_model(make_adapter):
@@ -337,12 +339,14 @@ def test_prompts_encoded_by_a_pipeline_of_their_own(make_adapter, mode):
     assert "unet" not in encoder.components
     text = encoder(prompt=PROMPT).get_by_kwargs("denoiser_input_fields")
     assert torch.equal(draw_modular(modular, None, **text), picture)
-    second = build_modular(modular, StableDiffusionXLAutoBlocks(), controlnet=build_controlnet(modular))
-    second.blocks.sub_blocks.pop("text_encoder")
+    second = build_modular(modular, blocks, controlnet=build_controlnet(modular))
     adapter.join(ImageModel(second))
     assert second.controlnet._forward_pre_hooks
     with pytest.raises(LLMDiffError, match="attached already"):
         adapter.join(ImageModel(build_sdxl()))
+    if mode == "replace":  # nothing in that pipeline says where it runs
+        modular.unet.to("meta")
+        assert encoder(prompt=PROMPT, output="prompt_embeds").device.type == "meta"
 
 
 def test_without_the_block_it_is_the_base_model_or_refused(make_adapter, mode):
@@ -358,10 +362,10 @@ def test_without_the_block_it_is_the_base_model_or_refused(make_adapter, mode):
 
 def test_pipelines_that_share_their_blocks(make_adapter):
     """A pipeline that is made of blocks does not copy them: the one that is not attached keeps its own."""
-    blocks = StableDiffusionXLAutoBlocks()
-    first, second = (type(build_modular(build_sdxl()))(blocks=blocks) for _ in range(2))
-    for pipe in (first, second):
-        pipe.update_components(**{k: v for k, v in build_modular(build_sdxl()).components.items() if v is not None})
+    first = build_modular(build_sdxl())
+    second = StableDiffusionXLModularPipeline(blocks=first._blocks)
+    second.update_components(unet=build_sdxl().unet, guider=first.guider)
+    second.update_components(**{name: getattr(first, name) for name in (*TEXT, "vae", "scheduler")})
     base = draw_modular(second)
     perturb(make_adapter(first)).attach(first)
     assert distance(draw_modular(first), base) > 10 * ALIKE
@@ -387,7 +391,7 @@ def test_another_adapters_step_is_refused(make_adapter):
 
 
 def test_components_that_are_not_loaded_are_named(make_adapter):
-    with pytest.raises(LLMDiffError, match="no unet or transformer.*components loaded"):
+    with pytest.raises(LLMDiffError, match=r"no unet or transformer.*components loaded"):
         make_adapter(StableDiffusionXLAutoBlocks().init_pipeline())
 
 
@@ -426,7 +430,7 @@ def test_what_is_saved_is_the_base_model(make_adapter, tmp_path):
     base = draw_modular(modular)
     adapter = perturb(make_adapter(modular)).attach(modular)
     picture = draw_modular(modular)
-    modular.save_pretrained(tmp_path)
+    modular.save_pretrained(str(tmp_path), overwrite_modular_index=True)
     assert torch.equal(draw_modular(modular), picture)
     loaded = ModularPipeline.from_pretrained(tmp_path)
     loaded.load_components()
@@ -457,5 +461,5 @@ def test_a_modular_pipeline_is_not_trained_on():
 
 def test_another_base_model_is_refused(make_adapter):
     adapter = make_adapter(build_sd())
-    with pytest.raises(LLMDiffError, match="UNet2DConditionModel|Layer"):
+    with pytest.raises(LLMDiffError, match="no branch for the cross-attention layer"):
         adapter.attach(build_modular(build_sdxl()))

@@ -6,8 +6,8 @@ replace mode is to expect no text encoders, or where prompts are encoded by a pi
 
 In diffusers 0.42 Stable Diffusion XL is the one modular family of image models with separate cross-attention whose
 step makes ``prompt_embeds``. In SD3, Flux, Qwen-Image, Z-Image, Ernie-Image, Krea and Ideogram text and image are
-attended together; Anima's step makes features that a second model turns into those of its layers; Wan, LTX, Helios,
-Hunyuan-Video, Cosmos and Echo draw video.
+attended together; Anima's step makes features that a second model turns into those of its layers; all others make
+video or music, Wan, LTX and Helios with separate cross-attention.
 
 Example:
     >>> pipe = ModularPipeline.from_pretrained("stabilityai/stable-diffusion-xl-base-1.0")
@@ -16,12 +16,13 @@ Example:
     >>> adapter = LLMDiffAdapter.from_pretrained("someone/an-adapter-for-sdxl").attach(pipe)
     >>> picture = pipe(prompt="a red cup left of a blue book", output="images")[0]
 
-    The same by hand, in replace mode; no text encoder is loaded:
+    The same by hand; in replace mode no text encoder is loaded:
 
     >>> blocks = StableDiffusionXLAutoBlocks()
     >>> blocks.sub_blocks["text_encoder"] = LLMDiffTextEncoderStep(adapter)
     >>> pipe = blocks.init_pipeline("stabilityai/stable-diffusion-xl-base-1.0")
     >>> pipe.load_components(torch_dtype=torch.float16)
+    >>> pipe.to("cuda")
     >>> adapter.attach(pipe)
 
     Prompts encoded by a pipeline of their own, once for many pictures:
@@ -30,9 +31,11 @@ Example:
     >>> blocks.sub_blocks.pop("text_encoder")
     >>> pipe = blocks.init_pipeline("stabilityai/stable-diffusion-xl-base-1.0")
     >>> pipe.load_components(torch_dtype=torch.float16)
+    >>> pipe.to("cuda")
     >>> adapter.join(ImageModel(pipe))
     >>> encoder = LLMDiffTextEncoderStep(adapter).init_pipeline("stabilityai/stable-diffusion-xl-base-1.0")
     >>> encoder.load_components(torch_dtype=torch.float16)
+    >>> encoder.to("cuda")
     >>> text = encoder(prompt="a red cup left of a blue book").get_by_kwargs("denoiser_input_fields")
     >>> picture = pipe(**text, output="images")[0]
 """

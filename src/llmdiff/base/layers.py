@@ -35,11 +35,10 @@ def has_denoiser(pipe: Any) -> bool:
 
 def find_controlnets(pipe: Any) -> list[nn.Module]:
     """The ControlNets of a pipeline that attend to text; the blocks of modular pipelines may call them as they like."""
-    if blocks_of(pipe) is None:
-        parts = [getattr(pipe, "controlnet", None)]
-    else:
-        parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
-        parts = [part for part in parts if "ControlNet" in type(unwrap(part)).__name__]
+    parts: list[Any] = [getattr(pipe, "controlnet", None)]
+    if blocks_of(pipe) is not None:
+        modules = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+        parts = [module for module in modules if "ControlNet" in type(unwrap(module)).__name__]
     nets = [unwrap(net) for part in parts for net in getattr(part, "nets", [part]) if isinstance(net, nn.Module)]
     return [net for net in nets if any(map(is_cross_attention, net.modules()))]
 
