@@ -10,6 +10,11 @@ attended together; Anima's step makes features that a second model turns into th
 video or music, Wan, LTX and Helios with separate cross-attention.
 
 Example:
+    >>> import torch
+    >>> from diffusers import ModularPipeline, StableDiffusionXLAutoBlocks
+    >>> from llmdiff import LLMDiffAdapter
+    >>> from llmdiff.adapter.modular import LLMDiffTextEncoderStep
+    >>> from llmdiff.base import ImageModel
     >>> pipe = ModularPipeline.from_pretrained("stabilityai/stable-diffusion-xl-base-1.0")
     >>> pipe.load_components(torch_dtype=torch.float16)
     >>> pipe.to("cuda")
