@@ -10,14 +10,12 @@ from llmdiff.adapter.branch import Branch
 from llmdiff.adapter.conditioning import Text
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.hooks import AttendBranch, Conditioner, EndCall, MaskPadding, StartCall
-from llmdiff.adapter.prompt_encoder import PromptEncoder
+from llmdiff.adapter.prompt_encoder import ENCODE_PROMPT, PromptEncoder
 from llmdiff.base import ImageModel
-from llmdiff.base.diffusers_internals import base_layer, forget_compiled_graphs, is_offloaded
-from llmdiff.base.layers import find_layers
+from llmdiff.base.diffusers_internals import base_layer, blocks_of, forget_compiled_graphs, is_offloaded
+from llmdiff.base.layers import find_layers, has_denoiser
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
-
-ENCODE_PROMPT = "encode_prompt"
 
 
 class Weights(Protocol):
@@ -71,6 +69,7 @@ class Attachment:
             self._branches.append(attend)
             self._handles.append(layers[path].register_forward_pre_hook(attend, with_kwargs=True))
         self.place()
+        self.hook_controlnets(model.pipe)
 
     def add(self, pipe: Any) -> None:
         """Encodes the prompts of a pipeline of this denoiser too; does nothing if it does so already.
@@ -82,13 +81,19 @@ class Attachment:
             return
         if ImageModel(pipe).denoiser is not self.denoiser:
             raise LLMDiffError("The adapter is attached to another pipeline: detach it first.")
+        if blocks_of(pipe) is None:
+            self._replace_encode_prompt(pipe)
+        else:
+            _modular().place_step(pipe, self.adapter)
+        self.pipes.append(pipe)
+        self.hook_controlnets(pipe)
+
+    def _replace_encode_prompt(self, pipe: Any) -> None:
         own = getattr(pipe, ENCODE_PROMPT, None)
         if own is None:
             kind = type(pipe).__name__
             raise LLMDiffError(f"{kind} has no {ENCODE_PROMPT}, through which an adapter gets its prompts.")
         setattr(pipe, ENCODE_PROMPT, PromptEncoder(self, pipe, own, overridden=ENCODE_PROMPT in vars(pipe)))
-        self.pipes.append(pipe)
-        self.hook_controlnets(pipe)
 
     def remove(self) -> None:
         """Leaves the denoiser and every pipeline as they were.
@@ -97,7 +102,11 @@ class Attachment:
             LLMDiffError: if something else has replaced a pipeline's ``encode_prompt`` since.
         """
         while self.pipes:
-            _restore(self.pipes[-1])
+            pipe = self.pipes[-1]
+            if blocks_of(pipe) is None:
+                _restore(pipe)
+            else:
+                _modular().remove_step(pipe, self.adapter)
             self.pipes.pop()
         for handle in self._handles:
             handle.remove()
@@ -108,6 +117,8 @@ class Attachment:
 
     def check(self, pipe: Any) -> None:
         """Raises LLMDiffError if a pipeline's denoiser was exchanged after it was attached."""
+        if blocks_of(pipe) is not None and not has_denoiser(pipe):
+            return  # a modular pipeline of a text encoder step alone
         model = ImageModel(pipe)
         if model.denoiser is not self.denoiser:
             raise LLMDiffError(
@@ -145,6 +156,13 @@ class Attachment:
         self._handles += handles
         self._conditioned.append(model)
         forget_compiled_graphs()
+
+
+def _modular() -> Any:
+    """What modular pipelines need, imported when the first one comes: diffusers takes a second for its own part."""
+    from llmdiff.adapter import modular
+
+    return modular
 
 
 def _check_free(denoiser: nn.Module) -> None:

@@ -173,9 +173,9 @@ class LLMDiffAdapter(nn.Module):
 
         The adapter moves to the denoiser's device, and its branches to the denoiser's dtype; ``text_encoding`` and φ
         run once per prompt and keep theirs. A second pipeline may be given if it shares the denoiser, as those of
-        ``from_pipe`` do. Attach before offloading is enabled. In replace mode the pipeline's text encoders are not
-        used, so they may be set to None, and its ControlNets read φ(c) too. Saving the pipeline writes the base model
-        alone.
+        ``from_pipe`` do. Of a modular pipeline the text encoder step is exchanged, see `llmdiff.adapter.modular`.
+        Attach before offloading is enabled. In replace mode the pipeline's text encoders are not used, so they may be
+        set to None, and its ControlNets read φ(c) too. Saving the pipeline writes the base model alone.
 
         Raises:
             LLMDiffError: if the pipeline has other layers than the adapter, has an adapter, or does not share the
@@ -200,13 +200,19 @@ class LLMDiffAdapter(nn.Module):
     def join(self, model: ImageModel) -> Self:
         """Puts the adapter to work in a denoiser alone, whose caller gets its text features from `condition`.
 
+        The ControlNets of the pipeline take such text features too. Another pipeline of the same denoiser may follow.
+
         Raises:
-            LLMDiffError: if the denoiser has other layers than the adapter, has an adapter, or is offloaded.
+            LLMDiffError: if the denoiser has other layers than the adapter, has an adapter, or is offloaded, or this
+                adapter is attached to another one.
         """
-        if self._attachment is not None:
+        if self._attachment is None:
+            self._attachment = Attachment(self, self._conditioner, model)
+            self.to(model.device)
+        elif self._attachment.denoiser is not model.denoiser:
             raise LLMDiffError("The adapter is attached already: detach it first.")
-        self._attachment = Attachment(self, self._conditioner, model)
-        self.to(model.device)
+        else:
+            self._attachment.hook_controlnets(model.pipe)
         return self
 
     def detach(self) -> None:
@@ -216,15 +222,29 @@ class LLMDiffAdapter(nn.Module):
             self._attachment = None
 
     @property
+    def attachment(self) -> Attachment:
+        """What the adapter is attached by.
+
+        Raises:
+            LLMDiffError: if it is attached to nothing.
+        """
+        if self._attachment is None:
+            raise LLMDiffError("The adapter is not attached: call adapter.attach(pipe) first.")
+        return self._attachment
+
+    @property
+    def pipes(self) -> list[Any]:
+        """The pipelines that the adapter is attached to."""
+        return [] if self._attachment is None else self._attachment.pipes
+
+    @property
     def denoiser(self) -> nn.Module:
         """The denoiser that the adapter is attached to.
 
         Raises:
             LLMDiffError: if it is attached to none.
         """
-        if self._attachment is None:
-            raise LLMDiffError("The adapter is not attached: call adapter.attach(pipe) first.")
-        denoiser: nn.Module = self._attachment.denoiser
+        denoiser: nn.Module = self.attachment.denoiser
         return denoiser
 
     @property

@@ -18,11 +18,15 @@ from llmdiff.adapter.conditioning import TEXT_TOKENS, Text, join, mask_of, split
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.hooks import Conditioner
 from llmdiff.base.diffusers_internals import result_names
+from llmdiff.base.layers import has_denoiser
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, emphasis
 
 POSITIVE, NEGATIVE = "", "negative_"
 PROMPTS = ("prompt", "negative_prompt")
+ENCODE_PROMPT = "encode_prompt"
+GUIDANCE = ("do_classifier_free_guidance", "prepare_unconditional_embeds")
+"""What pipelines, and the blocks of modular ones, call the argument that asks for negative prompts."""
 _ONE_AT_A_TIME = threading.RLock()
 """Pipelines in several threads share tokenizers, which keep settings of a call."""
 _NOT_MADE_HERE = (
@@ -136,7 +140,8 @@ class PromptEncoder:
     def _replaced(self, arguments: dict[str, Any], encodings: dict[str, Encoding]) -> Any:
         """The original's results, made of φ(c) and the pooled head."""
         denoiser = self.attachment.denoiser
-        device, dtype = arguments.get("device") or denoiser.device, denoiser.dtype
+        device = (arguments.get("device") if has_denoiser(self.pipe) else None) or denoiser.device
+        dtype = denoiser.dtype
         named: dict[str, Tensor | None] = {}
         length = max(self._text_tokens(arguments, sign, encoding) for sign, encoding in encodings.items())
         for sign, encoding in encodings.items():
@@ -173,7 +178,7 @@ class PromptEncoder:
                 raise LLMDiffError("There is neither a prompt nor prompt_embeds to encode: give one of them.")
             positive = self.adapter.encode(_as_list(prompts["prompt"]))
         encodings = {POSITIVE: positive.repeat_interleave(images)}
-        if "negative_prompt_embeds" in self.results and arguments.get("do_classifier_free_guidance", True):
+        if "negative_prompt_embeds" in self.results and all(arguments.get(name, True) for name in GUIDANCE):
             negative = given[NEGATIVE]
             if negative is None:
                 negative = self.adapter.encode(_negative_prompts(prompts["negative_prompt"], len(positive)))

@@ -61,6 +61,16 @@ def is_offloaded(denoiser: nn.Module) -> bool:
     return layer_by_layer or any(registry and _GROUP_OFFLOADING in registry.hooks for registry in registries)
 
 
+def blocks_of(pipe: Any) -> Any:
+    """A modular pipeline's blocks themselves, of which its public ``blocks`` is a copy; None of any other pipeline."""
+    return getattr(pipe, "__dict__", {}).get("_blocks")
+
+
+def set_blocks(pipe: Any, blocks: Any) -> None:
+    """Gives a modular pipeline other blocks, which it takes in public only when it is made."""
+    pipe._blocks = blocks
+
+
 def position_of(model: nn.Module, parameter: str) -> int | None:
     """The place of a parameter among the positional arguments of a model's ``forward``; None if it is not one.
 

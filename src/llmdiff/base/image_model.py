@@ -184,6 +184,7 @@ class ImageModel:
             and not config.get("guidance_embeds")
             and vae is not None
             and config.get("in_channels") == vae.config.latent_channels
+            and self._results is not None
             and can_schedule(self.pipe.scheduler)
         )
         if not known:

@@ -5,7 +5,7 @@ from typing import Any, cast
 from torch import nn
 
 from llmdiff.base.description import LayerShape
-from llmdiff.base.diffusers_internals import base_layer, is_cross_attention, normalises_query, unwrap
+from llmdiff.base.diffusers_internals import base_layer, blocks_of, is_cross_attention, normalises_query, unwrap
 from llmdiff.errors import LLMDiffError
 
 PARTS = ("unet", "transformer")
@@ -23,13 +23,23 @@ def find_denoiser(pipe: Any) -> nn.Module:
         if isinstance(denoiser, nn.Module):
             return unwrap(denoiser)
     kind = type(pipe).__name__
-    raise LLMDiffError(f"{kind} has no unet or transformer: give a diffusers text-to-image pipeline.")
+    raise LLMDiffError(
+        f"{kind} has no unet or transformer: give a diffusers text-to-image pipeline, its components loaded."
+    )
+
+
+def has_denoiser(pipe: Any) -> bool:
+    """Whether a pipeline holds a denoiser: a modular one may encode prompts alone."""
+    return any(isinstance(getattr(pipe, name, None), nn.Module) for name in PARTS)
 
 
 def find_controlnets(pipe: Any) -> list[nn.Module]:
-    """The ControlNets of a pipeline that attend to text."""
-    nets = getattr(pipe, "controlnet", None)
-    nets = [unwrap(net) for net in getattr(nets, "nets", [nets]) if isinstance(net, nn.Module)]
+    """The ControlNets of a pipeline that attend to text; the blocks of modular pipelines may call them as they like."""
+    parts: list[Any] = [getattr(pipe, "controlnet", None)]
+    if blocks_of(pipe) is not None:
+        modules = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+        parts = [module for module in modules if "ControlNet" in type(unwrap(module)).__name__]
+    nets = [unwrap(net) for part in parts for net in getattr(part, "nets", [part]) if isinstance(net, nn.Module)]
     return [net for net in nets if any(map(is_cross_attention, net.modules()))]
 
 
