@@ -87,15 +87,16 @@ class Family:
     control: dict[str, Any] = field(default_factory=lambda: {"image": torch.ones(1, 3, 16, 16)})
     lacks: dict[str, str] = field(default_factory=dict)
 
-    def lack(self, feature: str, mode: str) -> str | None:
-        """Why the family does not have a feature in a mode, if so."""
-        return self.lacks.get(feature) or self.lacks.get(f"{feature}, {mode}")
+    def lack(self, feature: str, mode: str, needs: str | None = None) -> str | None:
+        """Why the family does not have a feature in a mode, if so; some need another pipeline of the family."""
+        said = self.lacks.get(feature) or self.lacks.get(f"{feature}, {mode}")
+        return said or (NO_PIPELINE if needs and needs not in self.pipelines else None)
 
     def draw(self, pipe: Any, prompt: Any, **options: Any) -> Tensor:
         """The latents that a call ends with, always from the same noise."""
         settings = {"num_inference_steps": 2, "output_type": "latent", "height": 16, "width": 16}
         generator = torch.Generator().manual_seed(7)
-        return pipe(prompt, generator=generator, **settings | self.options | options).images
+        return pipe(prompt, generator=generator, **settings | self.options | options)[0]
 
 
 def build_sd21() -> Any:
@@ -133,14 +134,12 @@ SDXL = {
     "inpainting": StableDiffusionXLInpaintPipeline,
     "controlnet": StableDiffusionXLControlNetPipeline,
 }
-NO_EDITING = {"img2img": NO_PIPELINE, "inpainting": NO_PIPELINE}
 NO_CLIP_SKIP = {"clip skip": "the family has no CLIP text encoder"}
 NO_IP_ADAPTER = dict.fromkeys(["ip-adapter before", "ip-adapter after"], "diffusers has no IP-Adapter for this family")
 NO_SLICING = {"attention slicing": "diffusers does not slice the attention of this family"}
 GUIDANCE_CHANGED = {"guidance changed mid-run": "the pipeline does not let a callback change guidance"}
 GUIDANCE_ENDED = {"guidance ended mid-run": "the pipeline does not let a callback end guidance"}
-NO_UNET = NO_EDITING | NO_CLIP_SKIP | NO_IP_ADAPTER | NO_SLICING | GUIDANCE_CHANGED | GUIDANCE_ENDED
-NO_CONTROLNET = {"controlnet": NO_PIPELINE}
+NO_UNET = NO_CLIP_SKIP | NO_IP_ADAPTER | NO_SLICING | GUIDANCE_CHANGED | GUIDANCE_ENDED
 UNCHECKED = {"requires_safety_checker": False}
 NO_SKIP_YET = {"clip skip, augment": "diffusers 0.42 asks transformers 5's CLIP for a part that it no longer has"}
 MIXED = {"pictures per prompt, augment": "diffusers 0.42 mixes up the masks of several prompts in this pipeline"}
@@ -157,14 +156,12 @@ FAMILIES = {
             build_kolors,
             {"max_sequence_length": 12},
             {"img2img": KolorsImg2ImgPipeline},
-            lacks=NO_CONTROLNET
-            | NO_CLIP_SKIP
+            lacks=NO_CLIP_SKIP
             | {
-                "inpainting": NO_PIPELINE,
                 "pickle, augment": "diffusers 0.42's ChatGLM holds a local function, which cannot be pickled",
             },
         ),
-        Family("PixArt", build_pixart, BINNING, lacks=NO_UNET | NO_CONTROLNET),
+        Family("PixArt", build_pixart, BINNING, lacks=NO_UNET),
         Family(
             "Sana",
             build_sana,
@@ -184,15 +181,13 @@ AUGMENTED = {
         Family(
             "Kandinsky 3",
             build_kandinsky3,
-            lacks=NO_CONTROLNET
-            | NO_CLIP_SKIP
+            lacks=NO_CLIP_SKIP
             | NO_IP_ADAPTER
             | NO_SLICING
             | GUIDANCE_CHANGED
             | MIXED
             | {
                 "img2img": "diffusers 0.42's pipeline asks the autoencoder for something that it does not have",
-                "inpainting": NO_PIPELINE,
                 "batched prompts": "the base model itself averages over the padding that a longer neighbour brings",
                 "euler": "diffusers 0.42's pipeline does not scale the latents as this scheduler asks",
                 "unipc": "diffusers 0.42's pipeline gives the scheduler an argument that it does not take",

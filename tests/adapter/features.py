@@ -8,19 +8,18 @@ import copy
 import pickle
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from adapter.case import BOTH, Case, Feature
 from adapter.changes import (
     IMAGE,
     TEXT,
-    Prepare,
     distance,
     do,
-    drop_text_encoders,
     end_guidance,
     load_ip_adapter,
     load_lora,
@@ -29,80 +28,9 @@ from adapter.changes import (
     scheduler,
     sibling,
     tile,
-    unchanged,
 )
-from adapter.families import Family
-from adapter.tiny import PROMPT, perturb
-from llmdiff.adapter import LLMDiffAdapter
+from adapter.tiny import PROMPT
 from llmdiff.base.layers import find_denoiser
-
-BOTH = ("augment", "replace")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One cell of the matrix: a family, a mode, and how to make an adapter."""
-
-    family: Family
-    mode: str
-    make_adapter: Callable[..., LLMDiffAdapter]
-
-    def attach(self, pipe: Any, seed: int = 0) -> LLMDiffAdapter:
-        """An adapter that changes pictures, attached."""
-        return perturb(self.make_adapter(pipe, mode=self.mode), seed).attach(pipe)
-
-    def attached(self, seed: int = 0) -> tuple[Any, LLMDiffAdapter]:
-        """A pipeline with such an adapter; in replace mode its text encoders are gone."""
-        pipe = self.family.build()
-        adapter = self.attach(pipe, seed)
-        if self.mode == "replace":
-            drop_text_encoders(pipe)
-        return pipe, adapter
-
-    def draw(self, pipe: Any, prompt: Any = PROMPT, **options: Any) -> Tensor:
-        return self.family.draw(pipe, prompt, **options)
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature and how it is tested.
-
-    Attributes:
-        prepare: turns it on; gives the pipeline to draw with.
-        after: whether that happens after the adapter is attached, and not before.
-        options: of the call.
-        seen: the modes in which it makes another picture.
-        check: stands in for the usual check of pictures.
-        slow: whether it takes seconds.
-    """
-
-    prepare: Prepare = unchanged
-    after: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-    seen: tuple[str, ...] = ()
-    check: Callable[[Case], None] | None = None
-    slow: bool = False
-
-    def base(self, case: Case) -> Tensor:
-        """The base model's own picture."""
-        return self.draw(case, self.prepare(case.family, case.family.build()))
-
-    def pipeline(self, case: Case) -> tuple[Any, LLMDiffAdapter]:
-        """A pipeline with the feature and an adapter; in replace mode without text encoders."""
-        pipe = case.family.build()
-        if not self.after:
-            pipe = self.prepare(case.family, pipe)
-        adapter = case.attach(pipe)
-        if case.mode == "replace":
-            drop_text_encoders(pipe)
-        if self.after:
-            pipe = self.prepare(case.family, pipe)
-            adapter.attach(pipe)
-        return pipe, adapter
-
-    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
-        return case.draw(pipe, prompt, **self.options)
-
 
 @dataclass(frozen=True)
 class EndsGuidance(Feature):
@@ -209,13 +137,14 @@ def check_compiled(case: Case) -> None:
 TILED = {"output_type": "pt", "height": 64, "width": 64}
 FEATURES: dict[str, Feature] = {
     "text-to-image": Feature(),
-    "img2img": Feature(sibling("img2img"), options={"image": torch.zeros(1, 3, 16, 16), "strength": 0.9}, seen=BOTH),
+    "img2img": Feature(sibling("img2img"), needs="img2img", options={"image": torch.zeros(1, 3, 16, 16), "strength": 0.9}, seen=BOTH),
     "inpainting": Feature(
         sibling("inpainting"),
+        needs="inpainting",
         options={"image": torch.zeros(1, 3, 16, 16), "mask_image": torch.ones(1, 1, 16, 16), "strength": 0.9},
         seen=BOTH,
     ),
-    "controlnet": Controlled(sibling("controlnet"), seen=BOTH),
+    "controlnet": Controlled(sibling("controlnet"), needs="controlnet", seen=BOTH),
     "lora before": Feature(do(load_lora), seen=BOTH),
     "lora after": Feature(do(load_lora), after=True, seen=BOTH),
     "ip-adapter before": Feature(do(load_ip_adapter), options=IMAGE, seen=BOTH),
@@ -230,7 +159,7 @@ FEATURES: dict[str, Feature] = {
     **{name: Feature(scheduler(name)) for name in ("ddim", "dpm++", "euler", "unipc", "lcm")},
     "attention slicing": Feature(do(lambda pipe: pipe.enable_attention_slicing(1)), after=True),
     "vae tiling": Feature(do(tile), after=True, options=TILED),
-    "bfloat16": Feature(do(lambda pipe: pipe.to(torch.bfloat16)), seen=BOTH),
+    "bfloat16": Feature(do(lambda pipe: pipe.to(torch.bfloat16)), seen=BOTH, tolerance=None),
     "model offload": Feature(do(lambda pipe: pipe.enable_model_cpu_offload(device="cpu")), after=True),
     "sequential offload": Feature(do(offload_sequentially), after=True),
     "two adapters": Feature(check=check_two_adapters),
