@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapter.changes import Prepare, drop_text_encoders, unchanged
+from adapter.changes import GuidanceInterval, Prepare, drop_text_encoders, end_guidance, unchanged
 from adapter.families import Family
 from adapter.reference import SlowReading
 from adapter.tiny import PROMPT, perturb
@@ -104,3 +104,59 @@ class Feature:
         if self.tolerance is not None:
             expected = self.draw(case, self.reference(case))
             assert torch.allclose(picture, expected, atol=self.tolerance), (picture - expected).abs().max()
+
+
+@dataclass(frozen=True)
+class EndsGuidance(Feature):
+    """Guidance that a callback ends asks for all tensors that the family's pipeline keeps for both halves."""
+
+    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
+        return self.called_back(case, pipe, prompt, end_guidance)
+
+    def called_back(self, case: Case, pipe: Any, prompt: str, callback: Any, **options: Any) -> Tensor:
+        known = ("prompt_embeds", "add_text_embeds", "add_time_ids", "attention_mask")
+        tensors = [name for name in known if name in pipe._callback_tensor_inputs]
+        inputs = {"callback_on_step_end_tensor_inputs": [*tensors, "latents"]}
+        return case.draw(pipe, prompt, callback_on_step_end=callback, **inputs, **options)
+
+
+@dataclass(frozen=True)
+class IntervalOfGuidance(EndsGuidance):
+    """Guidance that a callback ends and begins again."""
+
+    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
+        return self.called_back(case, pipe, prompt, GuidanceInterval(), num_inference_steps=4)
+
+
+@dataclass(frozen=True)
+class Controlled(Feature):
+    """The picture that steers a ControlNet goes by another name in each family, one of which adds noise to it."""
+
+    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
+        torch.manual_seed(0)
+        return case.draw(pipe, prompt, **case.family.control)
+
+
+@dataclass(frozen=True)
+class DoublyControlled(Feature):
+    """A ControlNet pipeline with two of them."""
+
+    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
+        torch.manual_seed(0)
+        return case.draw(pipe, prompt, **{name: [image, 1 - image / 2] for name, image in case.family.control.items()})
+
+
+@dataclass(frozen=True)
+class Video(Feature):
+    """A denoiser whose layers see the frames of a video."""
+
+    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
+        return case.draw(pipe, prompt, **case.family.video)
+
+
+@dataclass(frozen=True)
+class Pag(Feature):
+    """Perturbed-attention guidance, whose rows stand behind those of guidance, if there is any."""
+
+    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
+        return case.draw(pipe, prompt, pag_scale=3.0, **self.options)

@@ -1,5 +1,6 @@
 """The families of base models that an adapter is tested on, as tiny random pipelines, and how each one draws."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,20 +18,28 @@ from diffusers import (
     HunyuanDiT2DControlNetModel,
     HunyuanDiT2DModel,
     HunyuanDiTControlNetPipeline,
+    HunyuanDiTPAGPipeline,
     KandinskyV22Pipeline,
     KolorsImg2ImgPipeline,
+    KolorsPAGPipeline,
     LCMScheduler,
+    PixArtSigmaPAGPipeline,
     SanaControlNetModel,
     SanaControlNetPipeline,
+    SanaPAGPipeline,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionPAGPipeline,
+    StableDiffusionPanoramaPipeline,
+    StableDiffusionSAGPipeline,
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPAGPipeline,
     UniPCMultistepScheduler,
 )
 from torch import Tensor, nn
@@ -44,6 +53,15 @@ from adapter.tiny import (
     build_sana,
     build_sd,
     build_sdxl,
+)
+from adapter.variants import (
+    FRAMES,
+    build_animatediff,
+    build_animatediff_sdxl,
+    build_latte,
+    build_sana_video,
+    build_sprint,
+    build_text_to_video,
 )
 from tiny_parts import build_unet, build_vae
 
@@ -75,6 +93,7 @@ class Family:
         settings: of those pipelines.
         schedulers: by name, with their settings.
         control: options of a call with a ControlNet.
+        video: options of a call that makes a video.
         lacks: features that the family does not have, in both modes or in one, and why.
     """
 
@@ -85,6 +104,7 @@ class Family:
     settings: dict[str, Any] = field(default_factory=dict)
     schedulers: dict[str, Any] = field(default_factory=lambda: PLAIN)
     control: dict[str, Any] = field(default_factory=lambda: {"image": torch.ones(1, 3, 16, 16)})
+    video: dict[str, Any] = field(default_factory=lambda: {"num_frames": FRAMES})
     lacks: dict[str, str] = field(default_factory=dict)
 
     def lack(self, feature: str, mode: str, needs: str | None = None) -> str | None:
@@ -105,7 +125,7 @@ def build_sd21() -> Any:
     return pipe
 
 
-def build_controlnet(pipe: Any) -> nn.Module:
+def build_controlnet(pipe: Any, seed: int = 5) -> nn.Module:
     """A ControlNet of the pipeline's family that has learned something: its last layers start as zeros."""
     if hasattr(pipe, "unet"):
         net = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4, 8))
@@ -113,7 +133,7 @@ def build_controlnet(pipe: Any) -> nn.Module:
         kind, depth = TRANSFORMER_CONTROLNETS[type(pipe.transformer)]
         config = pipe.transformer.config
         net = kind(**{name: config[name] for name in inspect.signature(kind).parameters if name in config} | depth)
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -128,11 +148,35 @@ SD = {
     "img2img": StableDiffusionImg2ImgPipeline,
     "inpainting": StableDiffusionInpaintPipeline,
     "controlnet": StableDiffusionControlNetPipeline,
+    "multicontrolnet": StableDiffusionControlNetPipeline,
+    "pag": functools.partial(StableDiffusionPAGPipeline, pag_applied_layers="mid"),
+    "sag": StableDiffusionSAGPipeline,
+    "panorama": StableDiffusionPanoramaPipeline,
+    "video": build_animatediff,
 }
 SDXL = {
     "img2img": StableDiffusionXLImg2ImgPipeline,
     "inpainting": StableDiffusionXLInpaintPipeline,
     "controlnet": StableDiffusionXLControlNetPipeline,
+    "multicontrolnet": StableDiffusionXLControlNetPipeline,
+    "pag": functools.partial(StableDiffusionXLPAGPipeline, pag_applied_layers="mid"),
+    "video": build_animatediff_sdxl,
+}
+KOLORS = {
+    "img2img": KolorsImg2ImgPipeline,
+    "pag": functools.partial(KolorsPAGPipeline, pag_applied_layers="mid"),
+}
+PIXART = {"pag": functools.partial(PixArtSigmaPAGPipeline, pag_applied_layers="blocks.1"), "video": build_latte}
+SANA = {
+    "controlnet": SanaControlNetPipeline,
+    "pag": functools.partial(SanaPAGPipeline, pag_applied_layers="transformer_blocks.0"),
+    "video": build_sana_video,
+    "sprint": build_sprint,
+}
+HUNYUAN = {
+    "controlnet": HunyuanDiTControlNetPipeline,
+    "multicontrolnet": HunyuanDiTControlNetPipeline,
+    "pag": functools.partial(HunyuanDiTPAGPipeline, pag_applied_layers="blocks.1"),
 }
 NO_CLIP_SKIP = {"clip skip": "the family has no CLIP text encoder"}
 NO_IP_ADAPTER = dict.fromkeys(["ip-adapter before", "ip-adapter after"], "diffusers has no IP-Adapter for this family")
@@ -149,26 +193,29 @@ FAMILIES = {
     family.name: family
     for family in (
         Family("SD 1.x", build_sd, pipelines=SD, settings=UNCHECKED, lacks=NO_SKIP_YET),
-        Family("SD 2.x", build_sd21, pipelines=SD, settings=UNCHECKED, lacks=NO_SKIP_YET),
+        Family(
+            "SD 2.x", build_sd21, pipelines=SD | {"video": build_text_to_video}, settings=UNCHECKED, lacks=NO_SKIP_YET
+        ),
         Family("SDXL", build_sdxl, pipelines=SDXL, settings={"add_watermarker": False}),
         Family(
             "Kolors",
             build_kolors,
             {"max_sequence_length": 12},
-            {"img2img": KolorsImg2ImgPipeline},
+            KOLORS,
             lacks=NO_CLIP_SKIP
             | {
                 "pickle, augment": "diffusers 0.42's ChatGLM holds a local function, which cannot be pickled",
             },
         ),
-        Family("PixArt", build_pixart, BINNING, lacks=NO_UNET),
+        Family("PixArt", build_pixart, BINNING, PIXART, video={"video_length": FRAMES}, lacks=NO_UNET),
         Family(
             "Sana",
             build_sana,
             BINNING | {"complex_human_instruction": None, "height": 32, "width": 32},
-            {"controlnet": SanaControlNetPipeline},
+            SANA,
             schedulers=FLOW,
             control={"control_image": torch.ones(1, 3, 32, 32)},
+            video={"frames": FRAMES, "height": 64, "width": 64},
             lacks=NO_UNET | {"ddim": NO_FLOW, "lcm": NO_FLOW} | MIXED,
         ),
     )
@@ -198,7 +245,7 @@ AUGMENTED = {
             "Hunyuan-DiT",
             build_hunyuan,
             {"use_resolution_binning": False, "height": 64, "width": 64},
-            {"controlnet": HunyuanDiTControlNetPipeline},
+            HUNYUAN,
             UNCHECKED,
             control={"control_image": torch.ones(1, 3, 64, 64)},
             lacks=NO_UNET
