@@ -19,16 +19,21 @@ NEGATIVE, LONG = "zebra", "a long row of blue cups by a bowl"
 Embeds = dict[str, Tensor]
 
 
-def embeds_of(case: Case, pipe: Any, prompt: str, negative: str = NEGATIVE) -> Embeds:
-    """What ``encode_prompt`` makes of a prompt, by the names by which the pipeline's call takes it."""
-    encode = pipe.encode_prompt
-    wanted = inspect.signature(encode).parameters
-    options = {"prompt": prompt, "negative_prompt": negative, "num_images_per_prompt": 1, "device": pipe.device}
+def embeds_of(case: Case, pipe: Any, prompts: list[str]) -> Embeds:
+    """What ``encode_prompt`` makes of prompts, by the names by which the pipeline's call takes it."""
+    encode, own = pipe.encode_prompt, type(pipe).encode_prompt
+    wanted = inspect.signature(own).parameters
+    options = {
+        "prompt": prompts,
+        "negative_prompt": [NEGATIVE] * len(prompts),
+        "num_images_per_prompt": 1,
+        "device": pipe.device,
+    }
     options |= case.family.options | {"do_classifier_free_guidance": True}
     options = {name: value for name, value in options.items() if name in wanted}
-    results = dict(zip(result_names(encode), encode(**options), strict=True))
+    results = dict(zip(result_names(own), encode(**options), strict=True))
     if "text_encoder_index" in wanted:  # a second text encoder, whose features have names of their own
-        second = zip(result_names(encode), encode(**options, text_encoder_index=1), strict=True)
+        second = zip(result_names(own), encode(**options, text_encoder_index=1), strict=True)
         results |= {f"{name}_2": value for name, value in second}
     taken = inspect.signature(pipe.__call__).parameters
     return {name: value for name, value in results.items() if name in taken and value is not None}
@@ -36,6 +41,11 @@ def embeds_of(case: Case, pipe: Any, prompt: str, negative: str = NEGATIVE) -> E
 
 def draw(case: Case, pipe: Any, embeds: Embeds, **options: Any) -> Tensor:
     return case.draw(pipe, None, **embeds, **options)
+
+
+def row_of(embeds: Embeds, row: int) -> Embeds:
+    """Those of one prompt."""
+    return {name: value[row : row + 1] for name, value in embeds.items()}
 
 
 def mixed(parts: list[Embeds], weights: list[float]) -> Embeds:
@@ -54,7 +64,7 @@ def check_cached_embeds(case: Case) -> None:
     pipe, adapter = case.attached()
     prompts = [PROMPT, "blue"]
     expected = [case.draw(pipe, prompt, negative_prompt=NEGATIVE) for prompt in prompts]
-    kept = [embeds_of(case, pipe, prompt) for prompt in prompts]
+    kept = [embeds_of(case, pipe, [prompt]) for prompt in prompts]
     assert distance(*expected) > 1e-3
     for _ in range(2):
         for embeds, picture in zip(kept, expected, strict=True):
@@ -82,14 +92,14 @@ def check_weighted_embeds(case: Case) -> None:
     stock = case.family.build()
     reading = SlowReading(case.adapter(case.family.build()), stock)
     prompts = [PROMPT, LONG]
-    mine = [embeds_of(case, pipe, prompt) for prompt in prompts]
-    slow = [embeds_of(case, stock, prompt) for prompt in prompts]
+    mine = [row_of(embeds_of(case, pipe, prompts), i) for i in range(2)]
+    slow = [row_of(embeds_of(case, stock, prompts), i) for i in range(2)]
     for weights in ([1.3, 0.0], [0.6, 0.4]):
         theirs = mixed(slow, weights)
-        reading.learn(theirs["prompt_embeds"][0], dict(zip(prompts, weights, strict=True)))
+        used = {prompt: weight for prompt, weight in zip(prompts, weights, strict=True) if weight}
+        reading.learn(theirs["prompt_embeds"][0], used)
         if "negative_prompt_embeds" in theirs:
-            sum_of_negatives = {NEGATIVE: sum(weights)}
-            reading.learn(theirs["negative_prompt_embeds"][0], sum_of_negatives)
+            reading.learn(theirs["negative_prompt_embeds"][0], {NEGATIVE: sum(weights)})
         assert torch.allclose(draw(case, pipe, mixed(mine, weights)), draw(case, stock, theirs), atol=1e-3)
     before, changed = draw(case, pipe, mine[0]), mine[0]["prompt_embeds"]
     with torch.no_grad():
@@ -101,7 +111,7 @@ def check_weighted_embeds(case: Case) -> None:
 def check_foreign_embeds(case: Case) -> str | None:
     """Text features that the LLM did not read: the base model's own picture and a warning, or a refusal."""
     stock = case.family.build()
-    foreign = embeds_of(case, stock, PROMPT)
+    foreign = embeds_of(case, stock, [PROMPT])
     pipe = case.family.build()
     case.attach(pipe)
     if case.mode == "augment":

@@ -9,6 +9,7 @@ from torch import nn
 
 from adapter.case import Case
 from adapter.changes import distance
+from adapter.reference import SlowReading
 from adapter.tiny import PROMPT
 from llmdiff.base.layers import find_denoiser
 from llmdiff.errors import LLMDiffError
@@ -66,6 +67,30 @@ def offload_groups(pipe: Any) -> None:
 def quantise(pipe: Any) -> None:
     """torch's own dynamic quantisation of every linear layer that it finds."""
     torch.ao.quantization.quantize_dynamic(find_denoiser(pipe), {nn.Linear}, dtype=torch.qint8, inplace=True)
+
+
+def check_quantised(before: bool) -> Callable[[Case], None]:
+    """torch's quantisation of the base model leaves the adapter alone, which must be made of plain weights."""
+
+    def check(case: Case) -> None:
+        pipe, stock = case.family.build(), case.family.build()
+        adapter, reference = case.adapter(pipe), case.adapter(stock)
+        for one in (pipe, stock):
+            if before or one is stock:
+                quantise(one)
+        with pytest.raises(LLMDiffError, match="create the adapter on the plain model"):
+            case.make_adapter(stock, mode=case.mode)
+        adapter.attach(pipe)
+        if not before:
+            quantise(pipe)
+        SlowReading(reference, stock)
+        kinds = [type(module) for module in reference.modules()]
+        for prompt in (PROMPT, "blue"):
+            assert torch.allclose(case.draw(pipe, prompt), case.draw(stock, prompt), atol=0.2)
+        assert distance(case.draw(pipe), case.draw(pipe, "blue")) > 0.2
+        assert [type(module) for module in adapter.modules()] == kinds
+
+    return check
 
 
 def check_inference_mode(case: Case) -> None:

@@ -99,12 +99,15 @@ def check_threads(case: Case) -> None:
     assert distance(*alone) > 1e-3
     together, meeting = [None, None], threading.Barrier(2, timeout=60)
 
+    def meet(*_: Any) -> None:
+        meeting.wait()
+
     def work(i: int) -> None:
         together[i] = case.draw(pipes[i], prompts[i])
 
     denoiser = find_denoiser(pipe)
     places = [denoiser, *list(find_layers(denoiser).values())[-1:]]
-    handles = [place.register_forward_pre_hook(lambda *_: meeting.wait() and None) for place in places]
+    handles = [place.register_forward_pre_hook(meet) for place in places]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     try:

@@ -68,14 +68,15 @@ def check_copy_of_pipeline(case: Case) -> None:
     stock = case.family.build()
     pipe = case.family.build()
     adapter = case.attach(pipe)
-    other = copy.copy(pipe)
-    for prompt in (PROMPT, "blue"):
-        assert torch.equal(case.draw(other, prompt), case.draw(pipe, prompt))
-    adapter.attach(other)
-    assert torch.equal(case.draw(other), case.draw(pipe))
+    others = [copy.copy(pipe), copy.copy(pipe)]
+    for other in others:
+        for prompt in (PROMPT, "blue"):
+            assert torch.equal(case.draw(other, prompt), case.draw(pipe, prompt))
+    adapter.attach(others[0])
+    assert torch.equal(case.draw(others[0]), case.draw(pipe))
     adapter.detach()
-    assert torch.equal(case.draw(pipe), case.draw(stock))
-    assert torch.equal(case.draw(other), case.draw(stock))
+    for other in (pipe, *others):
+        assert torch.equal(case.draw(other), case.draw(stock))
 
 
 def exchange_denoiser(pipe: Any, other: Any) -> None:
@@ -92,22 +93,23 @@ def check_exchanged(exchange: Callable[[Any, Any], None]) -> Callable[[Case], st
     """What took the place of an attached part has no adapter, which the next prompt says; detach and attach help."""
 
     def check(case: Case) -> str:
-        pipe, other = case.family.build(), case.family.build()
+        stock, pipe, other = (case.family.build() for _ in range(3))
         with torch.no_grad():
             for parameter in find_denoiser(other).parameters():
                 parameter *= 1.1
+        exchange(stock, copy.deepcopy(other))
         adapter = case.attach(pipe)
         case.draw(pipe)
         exchange(pipe, other)
         with pytest.raises(LLMDiffError, match=r"exchanged after attach.*adapter.detach\(\)") as refusal:
             case.draw(pipe)
         adapter.detach()
-        assert torch.equal(case.draw(pipe), case.draw(other))
+        assert torch.equal(case.draw(pipe), case.draw(stock))
         adapter.attach(pipe)
         picture = case.draw(pipe)
         adapter.detach()
-        adapter.attach(other)
-        assert torch.equal(picture, case.draw(other))
+        adapter.attach(stock)
+        assert torch.equal(picture, case.draw(stock))
         return f"refused: {refusal.value}"
 
     return check

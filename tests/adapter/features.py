@@ -41,11 +41,11 @@ from adapter.checks_embeds import check_cached_embeds, check_foreign_embeds, che
 from adapter.checks_memory import (
     check_inference_mode,
     check_offloaded_before,
+    check_quantised,
     check_there_and_back,
     layerwise_cast,
     offload_groups,
     offload_models,
-    quantise,
 )
 from adapter.checks_rows import check_batch, check_exception, check_own_loop, check_pictures_per_prompt, check_threads
 from adapter.checks_saving import check_copies, check_saving, check_two_adapters
@@ -129,8 +129,8 @@ FEATURES: dict[str, Feature] = {
     "bfloat16 and back": Feature(check=check_there_and_back),
     "layerwise casting before": Feature(do(layerwise_cast), seen=BOTH),
     "layerwise casting after": Feature(do(layerwise_cast), after=True, seen=BOTH),
-    "quantised before": Feature(do(quantise), seen=BOTH, tolerance=None),
-    "quantised after": Feature(do(quantise), after=True, seen=BOTH),
+    "quantised before": Feature(check=check_quantised(before=True)),
+    "quantised after": Feature(check=check_quantised(before=False)),
     "model offload before": Feature(do(offload_models)),
     "model offload": Feature(do(offload_models), after=True),
     "sequential offload before": Feature(check=check_offloaded_before(offload_sequentially)),
