@@ -15,6 +15,10 @@ from llmdiff.base.layers import find_denoiser
 Prepare = Callable[[Family, Any], Any]
 TEXT = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
 LORA = ("to_q", "to_k", "to_v", "to_out.0")
+EXTRA: dict[str, Callable[[Any], Any]] = {  # what a pipeline has more than the plain one
+    "controlnet": build_controlnet,
+    "multicontrolnet": lambda pipe: [build_controlnet(pipe), build_controlnet(pipe, seed=6)],
+}
 IMAGE = {"ip_adapter_image_embeds": [torch.ones(2, 1, 6)]}
 
 
@@ -36,7 +40,7 @@ def sibling(name: str) -> Prepare:
     """Another pipeline of the family, of the same parts."""
 
     def prepare(family: Family, pipe: Any) -> Any:
-        extra = {"controlnet": build_controlnet(pipe)} if name == "controlnet" else {}
+        extra = {"controlnet": EXTRA[name](pipe)} if name in EXTRA else {}
         other = family.pipelines[name](**pipe.components, **extra, **family.settings)
         other.set_progress_bar_config(disable=True)
         return other
@@ -70,12 +74,23 @@ def load_lora(pipe: Any) -> None:
         generator, linear = torch.Generator().manual_seed(i), denoiser.get_submodule(name)
         weights[f"{name}.lora_A.weight"] = torch.randn(2, linear.in_features, generator=generator)
         weights[f"{name}.lora_B.weight"] = 0.3 * torch.randn(linear.out_features, 2, generator=generator)
-    part = "unet" if hasattr(pipe, "unet") else "transformer"
+    part = part_of(pipe)
     if hasattr(pipe, "load_lora_weights") and hasattr(denoiser, "load_lora_adapter"):
         pipe.load_lora_weights({f"{part}.{name}": weight for name, weight in weights.items()})
     else:
         peft.inject_adapter_in_model(peft.LoraConfig(r=2, lora_alpha=2, target_modules=names), denoiser)
         peft.set_peft_model_state_dict(denoiser, weights)
+
+
+def add_lora(targets: Any) -> Callable[[Any], None]:
+    """A random LoRA that PEFT itself finds the places for."""
+
+    def add(pipe: Any) -> None:
+        torch.manual_seed(0)
+        config = peft.LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False)
+        peft.inject_adapter_in_model(config, find_denoiser(pipe))
+
+    return add
 
 
 def load_ip_adapter(pipe: Any) -> None:
@@ -130,3 +145,92 @@ def end_guidance(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -
 def lower_guidance(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
     pipe._guidance_scale = 2.0
     return tensors
+
+
+class GuidanceInterval:
+    """Ends guidance after the first step and begins it again after the third, as a callback."""
+
+    def __init__(self) -> None:
+        self.both: dict[str, Any] = {}
+
+    def __call__(self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        latents = tensors.pop("latents")
+        if step == 0:
+            self.both = {"scale": pipe._guidance_scale, **tensors}
+            pipe._guidance_scale = 1.0
+            tensors = {name: tensor.chunk(2)[-1] for name, tensor in tensors.items()}
+        elif step == 2:
+            pipe._guidance_scale = self.both.pop("scale")
+            tensors = self.both
+        return tensors | {"latents": latents}
+
+
+def wrap_forwards(pipe: Any) -> None:
+    """What speed-up libraries do: functions without a signature in the place of ``forward``, of all that attends."""
+    denoiser = find_denoiser(pipe)
+    for module in (denoiser, *(layer for name, layer in denoiser.named_modules() if name.endswith("attn2"))):
+        module.forward = wrapped(module.forward)
+
+
+def wrapped(own: Callable[..., Any]) -> Callable[..., Any]:
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return own(*args, **kwargs)
+
+    return forward
+
+
+def cache_features(pipe: Any) -> None:
+    """What DeepCache does: every second call of the denoiser takes what the one before made of its inner blocks."""
+    denoiser = find_denoiser(pipe)
+    names = ("mid_block", "transformer_blocks", "blocks")
+    inner = next(getattr(denoiser, name) for name in names if getattr(denoiser, name, None) is not None)
+    inner = inner[-1] if isinstance(inner, nn.ModuleList) else inner
+    inner.forward = every_second(inner.forward)
+
+
+def every_second(own: Callable[..., Any]) -> Callable[..., Any]:
+    kept: list[Any] = []
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if kept:
+            return kept.pop()
+        kept.append(own(*args, **kwargs))
+        return kept[0]
+
+    return forward
+
+
+class Wrapper(nn.Module):
+    """A module around a denoiser, as data parallelism and users have it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
+
+def wrap_denoiser(pipe: Any) -> None:
+    setattr(pipe, part_of(pipe), Wrapper(find_denoiser(pipe)))
+
+
+def part_of(pipe: Any) -> str:
+    """The name by which a pipeline holds its denoiser."""
+    return "unet" if hasattr(pipe, "unet") else "transformer"
+
+
+def fuse_projections(pipe: Any) -> None:
+    find_denoiser(pipe).fuse_qkv_projections()
+
+
+def fuse_and_undo(pipe: Any) -> None:
+    denoiser = find_denoiser(pipe)
+    denoiser.fuse_qkv_projections()
+    denoiser.unfuse_qkv_projections()

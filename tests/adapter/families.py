@@ -1,5 +1,6 @@
 """The families of base models that an adapter is tested on, as tiny random pipelines, and how each one draws."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,20 +18,28 @@ from diffusers import (
     HunyuanDiT2DControlNetModel,
     HunyuanDiT2DModel,
     HunyuanDiTControlNetPipeline,
+    HunyuanDiTPAGPipeline,
     KandinskyV22Pipeline,
     KolorsImg2ImgPipeline,
+    KolorsPAGPipeline,
     LCMScheduler,
+    PixArtSigmaPAGPipeline,
     SanaControlNetModel,
     SanaControlNetPipeline,
+    SanaPAGPipeline,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
+    StableDiffusionPAGPipeline,
+    StableDiffusionPanoramaPipeline,
+    StableDiffusionSAGPipeline,
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPAGPipeline,
     UniPCMultistepScheduler,
 )
 from torch import Tensor, nn
@@ -44,6 +53,15 @@ from adapter.tiny import (
     build_sana,
     build_sd,
     build_sdxl,
+)
+from adapter.variants import (
+    FRAMES,
+    build_animatediff,
+    build_animatediff_sdxl,
+    build_latte,
+    build_sana_video,
+    build_sprint,
+    build_text_to_video,
 )
 from tiny_parts import build_unet, build_vae
 
@@ -75,6 +93,7 @@ class Family:
         settings: of those pipelines.
         schedulers: by name, with their settings.
         control: options of a call with a ControlNet.
+        video: options of a call that makes a video.
         lacks: features that the family does not have, in both modes or in one, and why.
     """
 
@@ -85,17 +104,19 @@ class Family:
     settings: dict[str, Any] = field(default_factory=dict)
     schedulers: dict[str, Any] = field(default_factory=lambda: PLAIN)
     control: dict[str, Any] = field(default_factory=lambda: {"image": torch.ones(1, 3, 16, 16)})
+    video: dict[str, Any] = field(default_factory=lambda: {"num_frames": FRAMES})
     lacks: dict[str, str] = field(default_factory=dict)
 
-    def lack(self, feature: str, mode: str) -> str | None:
-        """Why the family does not have a feature in a mode, if so."""
-        return self.lacks.get(feature) or self.lacks.get(f"{feature}, {mode}")
+    def lack(self, feature: str, mode: str, needs: str | None = None) -> str | None:
+        """Why the family does not have a feature in a mode, if so; some need another pipeline of the family."""
+        said = self.lacks.get(feature) or self.lacks.get(f"{feature}, {mode}")
+        return said or (NO_PIPELINE if needs and needs not in self.pipelines else None)
 
     def draw(self, pipe: Any, prompt: Any, **options: Any) -> Tensor:
         """The latents that a call ends with, always from the same noise."""
         settings = {"num_inference_steps": 2, "output_type": "latent", "height": 16, "width": 16}
         generator = torch.Generator().manual_seed(7)
-        return pipe(prompt, generator=generator, **settings | self.options | options).images
+        return pipe(prompt, generator=generator, **settings | self.options | options)[0]
 
 
 def build_sd21() -> Any:
@@ -104,7 +125,7 @@ def build_sd21() -> Any:
     return pipe
 
 
-def build_controlnet(pipe: Any) -> nn.Module:
+def build_controlnet(pipe: Any, seed: int = 5) -> nn.Module:
     """A ControlNet of the pipeline's family that has learned something: its last layers start as zeros."""
     if hasattr(pipe, "unet"):
         net = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(4, 8))
@@ -112,7 +133,7 @@ def build_controlnet(pipe: Any) -> nn.Module:
         kind, depth = TRANSFORMER_CONTROLNETS[type(pipe.transformer)]
         config = pipe.transformer.config
         net = kind(**{name: config[name] for name in inspect.signature(kind).parameters if name in config} | depth)
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -127,20 +148,42 @@ SD = {
     "img2img": StableDiffusionImg2ImgPipeline,
     "inpainting": StableDiffusionInpaintPipeline,
     "controlnet": StableDiffusionControlNetPipeline,
+    "multicontrolnet": StableDiffusionControlNetPipeline,
+    "pag": functools.partial(StableDiffusionPAGPipeline, pag_applied_layers="mid"),
+    "sag": StableDiffusionSAGPipeline,
+    "panorama": StableDiffusionPanoramaPipeline,
+    "video": build_animatediff,
 }
 SDXL = {
     "img2img": StableDiffusionXLImg2ImgPipeline,
     "inpainting": StableDiffusionXLInpaintPipeline,
     "controlnet": StableDiffusionXLControlNetPipeline,
+    "multicontrolnet": StableDiffusionXLControlNetPipeline,
+    "pag": functools.partial(StableDiffusionXLPAGPipeline, pag_applied_layers="mid"),
+    "video": build_animatediff_sdxl,
 }
-NO_EDITING = {"img2img": NO_PIPELINE, "inpainting": NO_PIPELINE}
+KOLORS = {
+    "img2img": KolorsImg2ImgPipeline,
+    "pag": functools.partial(KolorsPAGPipeline, pag_applied_layers="mid"),
+}
+PIXART = {"pag": functools.partial(PixArtSigmaPAGPipeline, pag_applied_layers="blocks.1"), "video": build_latte}
+SANA = {
+    "controlnet": SanaControlNetPipeline,
+    "pag": functools.partial(SanaPAGPipeline, pag_applied_layers="transformer_blocks.0"),
+    "video": build_sana_video,
+    "sprint": build_sprint,
+}
+HUNYUAN = {
+    "controlnet": HunyuanDiTControlNetPipeline,
+    "multicontrolnet": HunyuanDiTControlNetPipeline,
+    "pag": functools.partial(HunyuanDiTPAGPipeline, pag_applied_layers="blocks.1"),
+}
 NO_CLIP_SKIP = {"clip skip": "the family has no CLIP text encoder"}
 NO_IP_ADAPTER = dict.fromkeys(["ip-adapter before", "ip-adapter after"], "diffusers has no IP-Adapter for this family")
 NO_SLICING = {"attention slicing": "diffusers does not slice the attention of this family"}
 GUIDANCE_CHANGED = {"guidance changed mid-run": "the pipeline does not let a callback change guidance"}
 GUIDANCE_ENDED = {"guidance ended mid-run": "the pipeline does not let a callback end guidance"}
-NO_UNET = NO_EDITING | NO_CLIP_SKIP | NO_IP_ADAPTER | NO_SLICING | GUIDANCE_CHANGED | GUIDANCE_ENDED
-NO_CONTROLNET = {"controlnet": NO_PIPELINE}
+NO_UNET = NO_CLIP_SKIP | NO_IP_ADAPTER | NO_SLICING | GUIDANCE_CHANGED | GUIDANCE_ENDED
 UNCHECKED = {"requires_safety_checker": False}
 NO_SKIP_YET = {"clip skip, augment": "diffusers 0.42 asks transformers 5's CLIP for a part that it no longer has"}
 MIXED = {"pictures per prompt, augment": "diffusers 0.42 mixes up the masks of several prompts in this pipeline"}
@@ -150,28 +193,29 @@ FAMILIES = {
     family.name: family
     for family in (
         Family("SD 1.x", build_sd, pipelines=SD, settings=UNCHECKED, lacks=NO_SKIP_YET),
-        Family("SD 2.x", build_sd21, pipelines=SD, settings=UNCHECKED, lacks=NO_SKIP_YET),
+        Family(
+            "SD 2.x", build_sd21, pipelines=SD | {"video": build_text_to_video}, settings=UNCHECKED, lacks=NO_SKIP_YET
+        ),
         Family("SDXL", build_sdxl, pipelines=SDXL, settings={"add_watermarker": False}),
         Family(
             "Kolors",
             build_kolors,
             {"max_sequence_length": 12},
-            {"img2img": KolorsImg2ImgPipeline},
-            lacks=NO_CONTROLNET
-            | NO_CLIP_SKIP
+            KOLORS,
+            lacks=NO_CLIP_SKIP
             | {
-                "inpainting": NO_PIPELINE,
                 "pickle, augment": "diffusers 0.42's ChatGLM holds a local function, which cannot be pickled",
             },
         ),
-        Family("PixArt", build_pixart, BINNING, lacks=NO_UNET | NO_CONTROLNET),
+        Family("PixArt", build_pixart, BINNING, PIXART, video={"video_length": FRAMES}, lacks=NO_UNET),
         Family(
             "Sana",
             build_sana,
             BINNING | {"complex_human_instruction": None, "height": 32, "width": 32},
-            {"controlnet": SanaControlNetPipeline},
+            SANA,
             schedulers=FLOW,
             control={"control_image": torch.ones(1, 3, 32, 32)},
+            video={"frames": FRAMES, "height": 64, "width": 64},
             lacks=NO_UNET | {"ddim": NO_FLOW, "lcm": NO_FLOW} | MIXED,
         ),
     )
@@ -184,15 +228,13 @@ AUGMENTED = {
         Family(
             "Kandinsky 3",
             build_kandinsky3,
-            lacks=NO_CONTROLNET
-            | NO_CLIP_SKIP
+            lacks=NO_CLIP_SKIP
             | NO_IP_ADAPTER
             | NO_SLICING
             | GUIDANCE_CHANGED
             | MIXED
             | {
                 "img2img": "diffusers 0.42's pipeline asks the autoencoder for something that it does not have",
-                "inpainting": NO_PIPELINE,
                 "batched prompts": "the base model itself averages over the padding that a longer neighbour brings",
                 "euler": "diffusers 0.42's pipeline does not scale the latents as this scheduler asks",
                 "unipc": "diffusers 0.42's pipeline gives the scheduler an argument that it does not take",
@@ -203,7 +245,7 @@ AUGMENTED = {
             "Hunyuan-DiT",
             build_hunyuan,
             {"use_resolution_binning": False, "height": 64, "width": 64},
-            {"controlnet": HunyuanDiTControlNetPipeline},
+            HUNYUAN,
             UNCHECKED,
             control={"control_image": torch.ones(1, 3, 64, 64)},
             lacks=NO_UNET

@@ -6,22 +6,26 @@ check of their own.
 
 import copy
 import pickle
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor
 
+from adapter.case import (
+    BOTH,
+    Controlled,
+    DoublyControlled,
+    EndsGuidance,
+    Feature,
+    IntervalOfGuidance,
+    Pag,
+    Video,
+)
 from adapter.changes import (
     IMAGE,
-    TEXT,
-    Prepare,
-    distance,
+    add_lora,
+    cache_features,
     do,
-    drop_text_encoders,
-    end_guidance,
+    fuse_and_undo,
+    fuse_projections,
     load_ip_adapter,
     load_lora,
     lower_guidance,
@@ -29,213 +33,118 @@ from adapter.changes import (
     scheduler,
     sibling,
     tile,
-    unchanged,
+    wrap_denoiser,
+    wrap_forwards,
 )
-from adapter.families import Family
-from adapter.tiny import PROMPT, perturb
-from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.base.layers import find_denoiser
-
-BOTH = ("augment", "replace")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One cell of the matrix: a family, a mode, and how to make an adapter."""
-
-    family: Family
-    mode: str
-    make_adapter: Callable[..., LLMDiffAdapter]
-
-    def attach(self, pipe: Any, seed: int = 0) -> LLMDiffAdapter:
-        """An adapter that changes pictures, attached."""
-        return perturb(self.make_adapter(pipe, mode=self.mode), seed).attach(pipe)
-
-    def attached(self, seed: int = 0) -> tuple[Any, LLMDiffAdapter]:
-        """A pipeline with such an adapter; in replace mode its text encoders are gone."""
-        pipe = self.family.build()
-        adapter = self.attach(pipe, seed)
-        if self.mode == "replace":
-            drop_text_encoders(pipe)
-        return pipe, adapter
-
-    def draw(self, pipe: Any, prompt: Any = PROMPT, **options: Any) -> Tensor:
-        return self.family.draw(pipe, prompt, **options)
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A feature and how it is tested.
-
-    Attributes:
-        prepare: turns it on; gives the pipeline to draw with.
-        after: whether that happens after the adapter is attached, and not before.
-        options: of the call.
-        seen: the modes in which it makes another picture.
-        check: stands in for the usual check of pictures.
-        slow: whether it takes seconds.
-    """
-
-    prepare: Prepare = unchanged
-    after: bool = False
-    options: dict[str, Any] = field(default_factory=dict)
-    seen: tuple[str, ...] = ()
-    check: Callable[[Case], None] | None = None
-    slow: bool = False
-
-    def base(self, case: Case) -> Tensor:
-        """The base model's own picture."""
-        return self.draw(case, self.prepare(case.family, case.family.build()))
-
-    def pipeline(self, case: Case) -> tuple[Any, LLMDiffAdapter]:
-        """A pipeline with the feature and an adapter; in replace mode without text encoders."""
-        pipe = case.family.build()
-        if not self.after:
-            pipe = self.prepare(case.family, pipe)
-        adapter = case.attach(pipe)
-        if case.mode == "replace":
-            drop_text_encoders(pipe)
-        if self.after:
-            pipe = self.prepare(case.family, pipe)
-            adapter.attach(pipe)
-        return pipe, adapter
-
-    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
-        return case.draw(pipe, prompt, **self.options)
-
-
-@dataclass(frozen=True)
-class EndsGuidance(Feature):
-    """Guidance that a callback ends asks for all tensors that the family's pipeline keeps for both halves."""
-
-    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
-        known = ("prompt_embeds", "add_text_embeds", "add_time_ids", "attention_mask")
-        tensors = [name for name in known if name in pipe._callback_tensor_inputs]
-        return case.draw(
-            pipe, prompt, callback_on_step_end=end_guidance, callback_on_step_end_tensor_inputs=[*tensors, "latents"]
-        )
-
-
-@dataclass(frozen=True)
-class Controlled(Feature):
-    """The picture that steers a ControlNet goes by another name in each family, one of which adds noise to it."""
-
-    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
-        torch.manual_seed(0)
-        return case.draw(pipe, prompt, **case.family.control)
-
-
-def check_pictures_per_prompt(case: Case) -> None:
-    pipe, _ = case.attached()
-    single = case.draw(pipe, ["a cup", "blue"])
-    noise = torch.randn_like(single[:1])
-    grouped = case.draw(pipe, ["a cup", "blue"], num_images_per_prompt=2, latents=noise.expand(4, -1, -1, -1))
-    alone = torch.cat([case.draw(pipe, prompt, latents=noise) for prompt in ("a cup", "blue")])
-    assert torch.allclose(grouped, alone.repeat_interleave(2, 0), atol=1e-3)
-    assert distance(grouped[0], grouped[2]) > 1e-3
-
-
-def check_batch(case: Case) -> None:
-    """Each picture of a batch is the one that its prompt gives alone, whatever the length of its neighbours."""
-    pipe, _ = case.attached()
-    prompts = ["a", "a much longer prompt"]
-    noise = torch.randn_like(case.draw(pipe, prompts))
-    together = case.draw(pipe, prompts, latents=noise)
-    for i, prompt in enumerate(prompts):
-        assert torch.allclose(case.draw(pipe, prompt, latents=noise[i : i + 1])[0], together[i], atol=1e-3)
-
-
-def check_two_adapters(case: Case) -> None:
-    (first, one), (second, two) = case.attached(seed=0), case.attached(seed=1)
-    pictures = [case.draw(first), case.draw(second)]
-    assert distance(*pictures) > 1e-3
-    assert torch.equal(case.draw(first), pictures[0])
-    one.detach()
-    assert torch.equal(case.draw(second), pictures[1])
-    two.detach()
-
-
-def check_saving(case: Case) -> None:
-    """What is saved while an adapter is attached is the base model, and the adapter stays attached."""
-    stock = case.family.build()
-    pipe, _ = case.attached()
-    before, dropped = case.draw(pipe), [name for name, part in pipe.components.items() if part is None]
-    with tempfile.TemporaryDirectory() as folder:
-        pipe.save_pretrained(folder)
-        again = type(pipe).from_pretrained(folder, **{name: None for name in TEXT if name in dropped})
-    again.set_progress_bar_config(disable=True)
-    expected, found = find_denoiser(stock).state_dict(), find_denoiser(again).state_dict()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
-    assert torch.equal(case.draw(pipe), before)
-    if case.mode == "augment":
-        assert torch.equal(case.draw(again), case.draw(stock))
-
-
-def check_copies(copies: Callable[[Any], Any]) -> Callable[[Case], None]:
-    """A copy draws the same picture, and goes on doing so when the original is changed."""
-
-    def check(case: Case) -> None:
-        pipe, adapter = case.attached()
-        other = copies(pipe)  # before it draws: then transformers hangs a local function on SDXL's text encoders
-        picture = case.draw(pipe)
-        adapter.scale = 0
-        adapter.detach()
-        other.set_progress_bar_config(disable=True)
-        assert torch.equal(case.draw(other), picture)
-        assert distance(case.draw(other, "blue"), picture) > 1e-3
-
-    return check
-
-
-def check_compiled(case: Case) -> None:
-    pipe, _ = case.attached()
-    picture = case.draw(pipe)
-    graphs: list[Any] = []
-
-    def backend(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    part = "unet" if hasattr(pipe, "unet") else "transformer"
-    setattr(pipe, part, torch.compile(getattr(pipe, part), backend=backend, fullgraph=True))
-    assert torch.allclose(case.draw(pipe), picture, atol=1e-3)
-    count = len(graphs)
-    case.draw(pipe, "b red cup")
-    assert len(graphs) == count > 0
-
+from adapter.checks_compile import by_blocks, by_forward, by_wrapper, check_compiled, check_settled, in_place
+from adapter.checks_embeds import check_cached_embeds, check_foreign_embeds, check_weighted_embeds
+from adapter.checks_memory import (
+    check_inference_mode,
+    check_offloaded_before,
+    check_quantised,
+    check_there_and_back,
+    layerwise_cast,
+    offload_groups,
+    offload_models,
+)
+from adapter.checks_rows import check_batch, check_exception, check_own_loop, check_pictures_per_prompt, check_threads
+from adapter.checks_saving import check_copies, check_saving, check_two_adapters
+from adapter.checks_siblings import (
+    check_attached_siblings,
+    check_copy_of_pipeline,
+    check_exchanged,
+    check_unattached_siblings,
+    exchange_blocks,
+    exchange_denoiser,
+)
 
 TILED = {"output_type": "pt", "height": 64, "width": 64}
+TILED = {"output_type": "pt", "height": 64, "width": 64}
+FREEU = {"s1": 0.9, "s2": 0.2, "b1": 1.2, "b2": 1.4}
 FEATURES: dict[str, Feature] = {
     "text-to-image": Feature(),
-    "img2img": Feature(sibling("img2img"), options={"image": torch.zeros(1, 3, 16, 16), "strength": 0.9}, seen=BOTH),
+    "img2img": Feature(
+        sibling("img2img"), options={"image": torch.zeros(1, 3, 16, 16), "strength": 0.9}, needs="img2img", seen=BOTH
+    ),
     "inpainting": Feature(
         sibling("inpainting"),
         options={"image": torch.zeros(1, 3, 16, 16), "mask_image": torch.ones(1, 1, 16, 16), "strength": 0.9},
+        needs="inpainting",
         seen=BOTH,
     ),
-    "controlnet": Controlled(sibling("controlnet"), seen=BOTH),
+    "controlnet": Controlled(sibling("controlnet"), needs="controlnet", seen=BOTH),
+    "several controlnets": DoublyControlled(sibling("multicontrolnet"), needs="multicontrolnet", seen=BOTH),
+    "video": Video(sibling("video"), needs="video"),
+    "sprint": Feature(
+        sibling("sprint"), options={"intermediate_timesteps": 1.3, "guidance_scale": 4.5}, needs="sprint"
+    ),
+    "sibling, attached": Feature(check=check_attached_siblings),
+    "sibling, not attached": Feature(check=check_unattached_siblings),
+    "copy of the pipeline": Feature(check=check_copy_of_pipeline),
+    "denoiser exchanged": Feature(check=check_exchanged(exchange_denoiser)),
+    "part of the denoiser exchanged": Feature(check=check_exchanged(exchange_blocks)),
+    "wrapper around the denoiser, before": Feature(do(wrap_denoiser)),
+    "wrapper around the denoiser, after": Feature(do(wrap_denoiser), after=True),
+    "forward replaced before": Feature(do(wrap_forwards)),
+    "forward replaced after": Feature(do(wrap_forwards), after=True),
+    "feature caching before": Feature(do(cache_features), seen=BOTH),
+    "feature caching after": Feature(do(cache_features), after=True, seen=BOTH),
     "lora before": Feature(do(load_lora), seen=BOTH),
     "lora after": Feature(do(load_lora), after=True, seen=BOTH),
+    "lora on every linear layer": Feature(do(add_lora("all-linear")), after=True, seen=BOTH),
+    "lora on query, key, value": Feature(do(add_lora(["query", "key", "value", "to_k"])), after=True, seen=BOTH),
     "ip-adapter before": Feature(do(load_ip_adapter), options=IMAGE, seen=BOTH),
     "ip-adapter after": Feature(do(load_ip_adapter), after=True, options=IMAGE, seen=BOTH),
+    "freeu before": Feature(do(lambda pipe: pipe.enable_freeu(**FREEU)), seen=BOTH),
+    "freeu after": Feature(do(lambda pipe: pipe.enable_freeu(**FREEU)), after=True, seen=BOTH),
+    "fused projections before": Feature(do(fuse_projections)),
+    "fused projections after": Feature(do(fuse_projections), after=True),
+    "fused projections undone": Feature(do(fuse_and_undo), after=True),
     "pictures per prompt": Feature(check=check_pictures_per_prompt),
     "batched prompts": Feature(check=check_batch),
+    "prompt_embeds kept": Feature(check=check_cached_embeds),
+    "prompt_embeds weighted": Feature(check=check_weighted_embeds),
+    "prompt_embeds from elsewhere": Feature(check=check_foreign_embeds),
     "negative prompt": Feature(options={"negative_prompt": "blue"}, seen=BOTH),
     "guidance off": Feature(options={"guidance_scale": 1.0}, seen=BOTH),
     "guidance changed mid-run": Feature(options={"callback_on_step_end": lower_guidance}, seen=BOTH),
     "guidance ended mid-run": EndsGuidance(seen=BOTH),
+    "guidance in an interval": IntervalOfGuidance(seen=BOTH),
+    "guidance rescaled": Feature(options={"guidance_rescale": 0.7}, seen=BOTH),
+    "pag": Pag(sibling("pag"), needs="pag", seen=BOTH),
+    "pag without guidance": Pag(sibling("pag"), options={"guidance_scale": 1.0}, needs="pag", seen=BOTH),
+    "sag": Feature(sibling("sag"), options={"sag_scale": 0.75}, needs="sag", seen=BOTH),
+    "panorama": Feature(sibling("panorama"), options={"width": 32}, needs="panorama"),
+    "panorama, views in batches": Feature(
+        sibling("panorama"), options={"width": 32, "view_batch_size": 2}, needs="panorama"
+    ),
+    "own loop, row by row": Feature(check=check_own_loop),
+    "two threads": Feature(check=check_threads),
+    "error in a call": Feature(check=check_exception),
     "clip skip": Feature(options={"clip_skip": 1}, seen=("augment",)),
     **{name: Feature(scheduler(name)) for name in ("ddim", "dpm++", "euler", "unipc", "lcm")},
     "attention slicing": Feature(do(lambda pipe: pipe.enable_attention_slicing(1)), after=True),
     "vae tiling": Feature(do(tile), after=True, options=TILED),
-    "bfloat16": Feature(do(lambda pipe: pipe.to(torch.bfloat16)), seen=BOTH),
-    "model offload": Feature(do(lambda pipe: pipe.enable_model_cpu_offload(device="cpu")), after=True),
+    "bfloat16": Feature(do(lambda pipe: pipe.to(torch.bfloat16)), seen=BOTH, tolerance=None),
+    "bfloat16 and back": Feature(check=check_there_and_back),
+    "layerwise casting before": Feature(do(layerwise_cast), seen=BOTH),
+    "layerwise casting after": Feature(do(layerwise_cast), after=True, seen=BOTH),
+    "quantised before": Feature(check=check_quantised(before=True)),
+    "quantised after": Feature(check=check_quantised(before=False)),
+    "model offload before": Feature(do(offload_models)),
+    "model offload": Feature(do(offload_models), after=True),
+    "sequential offload before": Feature(check=check_offloaded_before(offload_sequentially)),
     "sequential offload": Feature(do(offload_sequentially), after=True),
+    "group offload before": Feature(check=check_offloaded_before(offload_groups)),
+    "group offload": Feature(do(offload_groups), after=True),
+    "inference mode": Feature(check=check_inference_mode),
     "two adapters": Feature(check=check_two_adapters),
     "saving while attached": Feature(check=check_saving),
     "deep copy": Feature(check=check_copies(copy.deepcopy)),
     "pickle": Feature(check=check_copies(lambda pipe: pickle.loads(pickle.dumps(pipe)))),
-    "torch.compile": Feature(check=check_compiled, slow=True),
+    "torch.compile": Feature(check=check_settled, slow=True),
+    "torch.compile(denoiser)": Feature(check=check_compiled(by_wrapper), slow=True),
+    "denoiser.compile()": Feature(check=check_compiled(in_place), slow=True),
+    "compiled forward": Feature(check=check_compiled(by_forward), slow=True),
+    "compiled blocks": Feature(check=check_compiled(by_blocks), slow=True),
 }

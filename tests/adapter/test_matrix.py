@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from adapter.case import Case, Feature
 from adapter.changes import distance
 from adapter.families import AUGMENTED, FAMILIES, REFUSED
-from adapter.features import FEATURES, Case, Feature
+from adapter.features import FEATURES
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
 from llmdiff.errors import LLMDiffError
@@ -46,17 +47,13 @@ def test_cell(
     record_property: Callable[[str, object], None],
 ) -> None:
     outcome = refusals.get(family) if mode == "replace" else None
-    outcome = outcome or ALL[family].lack(feature, mode)
+    outcome = outcome or ALL[family].lack(feature, mode, FEATURES[feature].needs)
     if outcome is not None:
         record_property("matrix", (family, feature, mode, outcome))
         pytest.skip(outcome)
     case = Case(ALL[family], mode, make_adapter)
-    check = FEATURES[feature].check
-    if check is not None:
-        check(case)
-    else:
-        PICTURES[mode](case, FEATURES[feature])
-    record_property("matrix", (family, feature, mode, "works"))
+    check = FEATURES[feature].check or (lambda case: PICTURES[mode](case, FEATURES[feature]))
+    record_property("matrix", (family, feature, mode, check(case) or "works"))
 
 
 @pytest.mark.parametrize("family", AUGMENTED)
@@ -94,12 +91,14 @@ def test_what_diffusers_gets_wrong_it_still_gets_wrong() -> None:
 
 
 def augments(case: Case, feature: Feature) -> None:
-    """At scale 0 the picture is the base model's bit for bit; otherwise the LLM has a say in it."""
+    """At scale 0 the picture is the base model's bit for bit; otherwise the LLM has its say in it."""
     base = feature.base(case)
     if "augment" in feature.seen:
         assert distance(base.float(), case.draw(case.family.build())) > 1e-3
     pipe, adapter = feature.pipeline(case)
-    assert distance(feature.draw(case, pipe), base) > 1e-3
+    picture = feature.draw(case, pipe)
+    assert distance(picture, base) > 1e-3
+    feature.compare(case, picture)
     adapter.scale = 0
     assert torch.equal(feature.draw(case, pipe), base)
     adapter.scale = 1
@@ -108,10 +107,11 @@ def augments(case: Case, feature: Feature) -> None:
 
 
 def replaces(case: Case, feature: Feature) -> None:
-    """Without any text encoder, the picture is the prompt's."""
+    """Without any text encoder, the picture is the prompt's, as a slow reading of it has it."""
     pipe, _ = feature.pipeline(case)
     picture = feature.draw(case, pipe)
     assert picture.isfinite().all()
+    feature.compare(case, picture)
     assert torch.equal(feature.draw(case, pipe), picture)
     assert distance(feature.draw(case, pipe, "blue"), picture) > 1e-3
     if "replace" in feature.seen:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from llmdiff.adapter.branch import Branch
@@ -12,7 +12,13 @@ from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.hooks import AttendBranch, Conditioner, EndCall, MaskPadding, StartCall
 from llmdiff.adapter.prompt_encoder import ENCODE_PROMPT, PromptEncoder
 from llmdiff.base import ImageModel
-from llmdiff.base.diffusers_internals import base_layer, blocks_of, forget_compiled_graphs, is_offloaded
+from llmdiff.base.diffusers_internals import (
+    blocks_of,
+    compute_dtype,
+    forget_compiled_graphs,
+    is_offloaded,
+    weight_of,
+)
 from llmdiff.base.layers import find_layers, has_denoiser
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
@@ -62,12 +68,11 @@ class Attachment:
         if adapter.config.mode == "replace":
             _check_text(adapter.config, model)
         self._hook(self.denoiser)
-        layers = model.layers
+        self._layers = model.layers
         for path, branch in adapter.named_branches().items():
             attend = AttendBranch(conditioner, branch)
-            attend.add.join(layers[path])
             self._branches.append(attend)
-            self._handles.append(layers[path].register_forward_pre_hook(attend, with_kwargs=True))
+            self._handles.append(self._layers[path].register_forward_pre_hook(attend, with_kwargs=True))
         self.place()
         self.hook_controlnets(model.pipe)
 
@@ -89,11 +94,18 @@ class Attachment:
         self.hook_controlnets(pipe)
 
     def _replace_encode_prompt(self, pipe: Any) -> None:
+        if isinstance(vars(pipe).get(ENCODE_PROMPT), PromptEncoder):
+            delattr(pipe, ENCODE_PROMPT)  # of the pipeline that this one is a shallow copy of
         own = getattr(pipe, ENCODE_PROMPT, None)
         if own is None:
             kind = type(pipe).__name__
             raise LLMDiffError(f"{kind} has no {ENCODE_PROMPT}, through which an adapter gets its prompts.")
         setattr(pipe, ENCODE_PROMPT, PromptEncoder(self, pipe, own, overridden=ENCODE_PROMPT in vars(pipe)))
+
+    @property
+    def removed(self) -> bool:
+        """True once `remove` has been called."""
+        return not self._handles
 
     def remove(self) -> None:
         """Leaves the denoiser and every pipeline as they were.
@@ -116,14 +128,15 @@ class Attachment:
         forget_compiled_graphs()
 
     def check(self, pipe: Any) -> None:
-        """Raises LLMDiffError if a pipeline's denoiser was exchanged after it was attached."""
+        """Raises LLMDiffError if a pipeline's denoiser, or some of its layers, were exchanged after it was attached."""
         if blocks_of(pipe) is not None and not has_denoiser(pipe):
             return  # a modular pipeline of a text encoder step alone
         model = ImageModel(pipe)
-        if model.denoiser is not self.denoiser:
+        layers = {id(layer) for layer in self._layers.values()}
+        if model.denoiser is not self.denoiser or layers != {id(layer) for layer in model.layers.values()}:
             raise LLMDiffError(
-                f"The pipeline's {model.part} was exchanged after attach, and the new one has no adapter: "
-                "call adapter.detach() and attach it again."
+                f"The pipeline's {model.part}, or a part of it, was exchanged after attach, and the new one has no "
+                "adapter: call adapter.detach() and attach it again."
             )
         self.hook_controlnets(pipe)
         self.place()
@@ -136,12 +149,13 @@ class Attachment:
 
     def place(self) -> None:
         """Moves the branches to where the denoiser's layers are, as far as those can be seen to be anywhere."""
-        layers = find_layers(self.denoiser)
+        dtype = compute_dtype(self.denoiser)
         for attend, path in zip(self._branches, self.adapter.named_branches(), strict=True):
-            attend.add.join(layers[path])
-            weight = getattr(base_layer(layers[path].to_q), "weight", None)
-            if isinstance(weight, Tensor) and weight.is_floating_point() and not weight.is_meta:
-                attend.branch.follow(weight)
+            layer = self._layers[path]
+            attend.add.join(layer)
+            weight = weight_of(layer.to_q)
+            if weight is not None and weight.is_floating_point() and not weight.is_meta:
+                attend.branch.follow(weight.new_empty(0, dtype=dtype))
 
     def _hook(self, model: nn.Module) -> None:
         """Has a denoiser or ControlNet take apart what it gets, and nothing compiled go on without the hooks."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from llmdiff.adapter.conditioning import Prepared, Rows
 from llmdiff.adapter.config import Mode
 from llmdiff.base import LayerShape
-from llmdiff.base.diffusers_internals import base_layer
+from llmdiff.base.diffusers_internals import base_layer, weight_of
 from llmdiff.errors import LLMDiffError
 
 # a2 at the start. With 0 an untrained adapter is the base model itself, which augment mode promises. Replace mode has
@@ -83,12 +83,13 @@ class Branch(nn.Module):
         Raises:
             LLMDiffError: if the layer's weights are not there to be copied (quantised or offloaded).
         """
-        own = base_layer(layer.to_q)
-        if own.weight.shape != self.query.weight.shape or own.weight.is_meta:
+        weight = weight_of(layer.to_q)
+        if weight is None or weight.shape != self.query.weight.shape or weight.is_meta:
             raise LLMDiffError(
                 "The base model's weights are quantised or offloaded: create the adapter on the plain model."
             )
-        weights = {"weight": own.weight, "bias": own.bias} if own.bias is not None else {"weight": own.weight}
+        bias = base_layer(layer.to_q).bias
+        weights = {"weight": weight, "bias": bias} if bias is not None else {"weight": weight}
         self.query.load_state_dict(weights)
 
     def forward(self, image: Tensor, rows: Rows, scale: float) -> tuple[Tensor, Tensor | None]:

@@ -45,6 +45,7 @@ class _Attachment(Protocol):
     adapter: Any
     conditioner: Conditioner
     denoiser: Any
+    removed: bool
 
     def check(self, pipe: Any) -> None: ...
 
@@ -74,13 +75,15 @@ class PromptEncoder:
         if "prompt_embeds" not in self.results:
             kind = type(pipe).__name__
             raise LLMDiffError(f"The encode_prompt of {kind} returns no prompt_embeds that could carry an encoding.")
-        functools.update_wrapper(self, original)
+        functools.update_wrapper(self, original, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with _ONE_AT_A_TIME:
             return self._encode_prompt(*args, **kwargs)
 
     def _encode_prompt(self, *args: Any, **kwargs: Any) -> Any:
+        if self.attachment.removed:  # of a shallow copy of a pipeline that the adapter has left
+            return self.original(*args, **kwargs)
         self.attachment.check(self.pipe)
         call = inspect.signature(self.original).bind(*args, **kwargs)
         call.apply_defaults()

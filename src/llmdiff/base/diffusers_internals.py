@@ -14,7 +14,8 @@ from typing import Any, cast
 import torch
 from diffusers import ModelMixin
 from diffusers.models.attention import BasicTransformerBlock
-from torch import nn
+from diffusers.models.modeling_utils import get_parameter_dtype
+from torch import Tensor, nn
 
 from llmdiff.errors import LLMDiffError
 
@@ -42,6 +43,24 @@ def is_cross_attention(module: nn.Module) -> bool:
 def base_layer(linear: Any) -> Any:
     """The layer under the wrapper that PEFT puts around it for a LoRA, or the layer itself."""
     return getattr(linear, "base_layer", linear)
+
+
+def weight_of(linear: Any) -> Tensor | None:
+    """The weight of a linear layer; None of one that torch has quantised, whose ``weight`` is a method."""
+    weight = getattr(base_layer(linear), "weight", None)
+    return weight if isinstance(weight, Tensor) else None
+
+
+def has_bias(linear: Any) -> bool:
+    """Whether a linear layer adds a bias; of one that torch has quantised, ``bias`` is a method."""
+    bias = base_layer(linear).bias
+    return (bias if bias is None or isinstance(bias, Tensor) else bias()) is not None
+
+
+def compute_dtype(denoiser: nn.Module) -> torch.dtype:
+    """The dtype in which a diffusers model computes, also where it stores its weights in another one."""
+    dtype: torch.dtype = get_parameter_dtype(denoiser)
+    return dtype
 
 
 def normalises_query(block: nn.Module) -> bool:

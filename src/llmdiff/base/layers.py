@@ -5,7 +5,14 @@ from typing import Any, cast
 from torch import nn
 
 from llmdiff.base.description import LayerShape
-from llmdiff.base.diffusers_internals import base_layer, blocks_of, is_cross_attention, normalises_query, unwrap
+from llmdiff.base.diffusers_internals import (
+    base_layer,
+    blocks_of,
+    has_bias,
+    is_cross_attention,
+    normalises_query,
+    unwrap,
+)
 from llmdiff.errors import LLMDiffError
 
 PARTS = ("unet", "transformer")
@@ -68,7 +75,7 @@ def layer_shape(denoiser: nn.Module, path: str, layer: Any) -> LayerShape:
         inner=to_q.out_features,
         heads=layer.heads,
         context=to_k.in_features,
-        bias=to_q.bias is not None,
+        bias=has_bias(to_q),
         normalise_query=not normalises_query(denoiser.get_submodule(path.rpartition(".")[0])),
     )
 
