@@ -30,9 +30,16 @@ def test_what_transformers_will_take_away_is_an_error() -> None:
         call(old=1)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("category", [FutureWarning, DeprecationWarning])
-@pytest.mark.parametrize("module", ["accelerate.utils.other", "peft.tuners.lora", "llmdiff.training.run", "__main__"])
-def test_a_deprecation_is_an_error_wherever_it_is_attributed_to(category: type[Warning], module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "category"),
+    [
+        ("accelerate.utils.other", FutureWarning),
+        ("peft.tuners.lora", FutureWarning),
+        ("llmdiff.training.run", FutureWarning),
+        ("llmdiff.training.run", DeprecationWarning),
+    ],
+)
+def test_a_deprecation_is_an_error_wherever_it_is_attributed_to(module: str, category: type[Warning]) -> None:
     with pytest.raises(category, match="goes away"):
         warnings.warn_explicit("it goes away", category, "file.py", 1, module=module)
 
