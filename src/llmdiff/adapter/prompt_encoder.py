@@ -45,7 +45,9 @@ class _Attachment(Protocol):
     adapter: Any
     conditioner: Conditioner
     denoiser: Any
-    removed: bool
+
+    @property
+    def removed(self) -> bool: ...
 
     def check(self, pipe: Any) -> None: ...
 
