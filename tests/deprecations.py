@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 HOSTS = ("accelerate", "diffusers", "huggingface_hub", "peft", "transformers")
+RETIRED = "will not receive bug fixes"
+"""What diffusers says of whole pipelines, such as SAG's, which users have all the same."""
 BY_HOSTS = ("diffusers/pipelines/kolors/",)
 """Where a host itself uses what another one is to take away: diffusers 0.42's copy of ChatGLM, of transformers 5.24."""
 
@@ -24,7 +26,7 @@ class Deprecations(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keeps the message of a record if it is about something deprecated."""
         message = record.getMessage()
-        if "deprecat" in message.lower() and not _is_the_hosts_own():
+        if "deprecat" in message.lower() and RETIRED not in message and not _is_the_hosts_own():
             self.messages.append(f"{record.name}: {message}")
 
 
