@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.scenes.pictures import COLOUR, SMEARS, WASHES, smear, wash
 
 from llmdiff.scenes.checker import read
 from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, IMAGE_SIZE, INK
+from scenes.pictures import COLOUR, SMEARS, WASHES, smear, wash
 
 
 @given(WASHES)
