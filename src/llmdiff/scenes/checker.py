@@ -4,10 +4,11 @@ No learned parts. The background is the one that most pixels agree with. Then, a
 colour, size, place) that explains most of what is not background is taken out, until nothing that looks like a thing
 is left. Picture and sprites are compared softened by half a pixel: a thing that was drawn half a pixel off, or with a
 soft outline, is as much that thing to an eye, though its thin lines do not lie on the sprite's.
+
+All arithmetic is exact, in whole numbers (`llmdiff.scenes.matching`): every processor reads the same.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -15,7 +16,18 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from llmdiff.scenes.drawing import background, sprite
+from llmdiff.scenes.drawing import sprite
+from llmdiff.scenes.matching import (
+    OPAQUE,
+    PALETTE,
+    RADIUS,
+    empty,
+    gains,
+    soft_background,
+    soft_picture,
+    soft_sprite,
+    soft_sprites,
+)
 from llmdiff.scenes.scene import Scene, Thing
 from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, IMAGE_SIZE, KINDS, SIZES
 
@@ -25,14 +37,14 @@ MAX_FOUND = 8
 MIN_EXPLAINED = 0.5
 """A sprite is a thing when it accounts for at least this share of what differs from the background under it."""
 
-_MIN_ENERGY = 0.015  # least mean squared difference from the background under a thing, softened, colours in 0..1
-_NEAR = 0.15  # colour distance within which a pixel agrees with a background
-_SOFTNESS = 0.5  # standard deviation in pixels of the blur under which pictures and sprites are compared
-_RADIUS = 3  # of the blur, in pixels
-_FRAME = IMAGE_SIZE + 2 * _RADIUS + 2
-_ROUGH = 0.3  # largest mean squared difference of a thing from its sprite, colours in 0..1
-_INSIDE = 0.8  # opacity from which on hardly any background shines through it
-_EDGE = 0.05  # opacity from which on a pixel belongs to a softened sprite
+MIN_DETAIL = 0.1
+"""A sprite is a thing when the picture has at least this share of its detail (outline and lines), and as much again for
+each time that it varies more than the sprite."""
+
+_MIN_ENERGY = 15606  # least mean squared difference from the background under a thing, in quarters of grey levels
+_NEAR = 38.25  # distance in grey levels within which a pixel agrees with a background
+_ROUGH = 19507.5  # largest mean squared difference of a thing from its sprite, in grey levels
+_INSIDE = 205  # of 256: opacity from which on hardly any background shines through it
 
 
 @dataclass(frozen=True)
@@ -50,22 +62,23 @@ def read(image: Image.Image | np.ndarray) -> Reading:
     Args:
         image: A picture, or uint8 array (64, 64, 3); other sizes are resampled to 64×64.
     """
-    pixels = torch.from_numpy(np.array(_normal(image), np.float32) / 255).permute(2, 0, 1)
-    name = _background(pixels)
-    empty = _empty(name)
+    picture = torch.from_numpy(np.array(_normal(image))).permute(2, 0, 1).double()
+    name = _background(picture)
+    far = (picture - empty(name)).square().sum(0) > _NEAR**2
+    free = torch.ones(IMAGE_SIZE, IMAGE_SIZE, dtype=torch.bool)  # of the things and smears found so far
     things: list[Thing] = []
-    smears = 0.0
+    clutter = 0
     for _ in range(MAX_FOUND):
-        found = _best(pixels, name)
+        found = _best(torch.where(free, picture, empty(name)), name)
         if found is None:
             break
-        rest = _erase(pixels, empty, found)
-        if _is_drawn(pixels, name, found):
+        place = _place(found)
+        if _is_drawn(picture, free, name, found):
             things.append(found)
         else:
-            smears += (_far(pixels, empty) - _far(rest, empty)).mean().item()
-        pixels = rest
-    return Reading(Scene(name, tuple(things)), smears + _far(pixels, empty).mean().item())
+            clutter += int((far & free & place).sum())
+        free &= ~place
+    return Reading(Scene(name, tuple(things)), (clutter + int((far & free).sum())) / IMAGE_SIZE**2)
 
 
 def _normal(image: Image.Image | np.ndarray) -> Image.Image:
@@ -75,138 +88,27 @@ def _normal(image: Image.Image | np.ndarray) -> Image.Image:
     return picture if picture.size == side else picture.resize(side, Image.Resampling.BOX)
 
 
-def _far(pixels: Tensor, empty: Tensor) -> Tensor:
-    return ((pixels - empty).norm(dim=0) > _NEAR).float()
-
-
-@cache
-def _empty(name: str) -> Tensor:
-    """A background: (3, 64, 64) in 0..1."""
-    return torch.from_numpy(background(name).astype(np.float32) / 255).permute(2, 0, 1)
-
-
 def _background(pixels: Tensor) -> str:
-    stack = torch.stack([_empty(name) for name in BACKGROUNDS])
-    distance = (stack - pixels).norm(dim=1).clamp(max=2 * _NEAR)
-    return list(BACKGROUNDS)[int(distance.mean((1, 2)).argmin())]
-
-
-@dataclass(frozen=True)
-class _Filters:
-    """All sprites of one size, softened, as correlation filters: K kinds, C colours.
-
-    A sprite's premultiplied colours are `body · colour + details`, with details (ink, paper) of no other colour. All
-    but `energy` are spectra of the filters in a frame of `_FRAME` pixels.
-    """
-
-    footprint: Tensor  # (K, F, F/2+1), 1 where the sprite is
-    alpha: Tensor  # (K, F, F/2+1)
-    alpha_squared: Tensor  # (K, F, F/2+1)
-    body: Tensor  # (K, F, F/2+1)
-    details: Tensor  # (K, 3, F, F/2+1)
-    alpha_body: Tensor  # (K, F, F/2+1)
-    alpha_details: Tensor  # (K, 3, F, F/2+1)
-    energy: Tensor  # (K, C, 1, 1), sum of the squared premultiplied colours
-
-
-_PALETTE = torch.tensor(list(COLOURS.values())) / 255  # (C, 3)
-
-
-@cache
-def _filters(size: str) -> _Filters:
-    pairs = [[_soft_sprite(kind, colour, size) for colour in COLOURS] for kind in KINDS]
-    alpha = torch.stack([row[0][1] for row in pairs])[:, 0]  # (K, P, P)
-    drawn = torch.stack([torch.stack([c for c, _ in row]) for row in pairs])  # (K, C, 3, P, P)
-    step = _PALETTE[0] - _PALETTE[-1]
-    body = torch.einsum("kayx,a->kyx", drawn[:, 0] - drawn[:, -1], step) / step.square().sum()
-    details = drawn[:, 0] - body[:, None] * _PALETTE[0][:, None, None]
-    return _Filters(
-        footprint=_spectrum((alpha > _EDGE).float()),
-        alpha=_spectrum(alpha),
-        alpha_squared=_spectrum(alpha.square()),
-        body=_spectrum(body),
-        details=_spectrum(details),
-        alpha_body=_spectrum(alpha * body),
-        alpha_details=_spectrum(alpha[:, None] * details),
-        energy=drawn.square().sum((2, 3, 4))[..., None, None],
-    )
-
-
-@cache
-def _soft_sprite(kind: str, colour: str, size: str) -> tuple[Tensor, Tensor]:
-    """A softened sprite: premultiplied colours (3, P, P) in 0..1 and opacity (1, P, P), P = side + 2 · `_RADIUS`."""
-    main, alpha = (torch.from_numpy(part).permute(2, 0, 1) for part in sprite(kind, colour, size))
-    edges = (2 * _RADIUS,) * 4
-    return _soften(F.pad(main / 255 * alpha, edges)), _soften(F.pad(alpha, edges))
-
-
-def _soften(x: Tensor) -> Tensor:
-    """A Gaussian blur, which takes `_RADIUS` pixels off every edge: (A, Y, X) to (A, Y - 2R, X - 2R)."""
-    kernel = torch.exp(-0.5 * (torch.arange(-_RADIUS, _RADIUS + 1) / _SOFTNESS).square())
-    kernel = kernel / kernel.sum()
-    rows = F.conv2d(x[:, None], kernel.view(1, 1, -1, 1))
-    return F.conv2d(rows, kernel.view(1, 1, 1, -1))[:, 0]
-
-
-def _soft_picture(x: Tensor) -> Tensor:
-    """A softened picture with `_RADIUS` pixels more on every side, where softened sprites reach: (3, 64 + 2R, …)."""
-    return _soften(F.pad(x[None], (2 * _RADIUS,) * 4, mode="replicate")[0])
-
-
-@cache
-def _soft_background(name: str) -> Tensor:
-    return _soft_picture(_empty(name))
-
-
-def _spectrum(x: Tensor) -> Tensor:
-    return torch.fft.rfft2(x, s=(_FRAME, _FRAME))
-
-
-def _correlate(image: Tensor, filters: Tensor, size: str) -> Tensor:
-    """Correlation of an image's spectrum with filters' at every place where a P×P frame fits: (..., 65-P, 65-P)."""
-    full = torch.fft.irfft2(image * filters.conj(), s=(_FRAME, _FRAME))
-    places = IMAGE_SIZE - SIZES[size] + 1
-    return full[..., :places, :places]
+    """The background that is nearest: by distances in whole 16ths of grey levels, which add up in any order."""
+    stack = torch.stack([empty(name) for name in BACKGROUNDS])
+    distance = ((stack - pixels).square().sum(1) * 16**2).sqrt().floor().clamp(max=2 * 16 * _NEAR)
+    return list(BACKGROUNDS)[int(distance.sum((1, 2)).argmin())]
 
 
 def _best(pixels: Tensor, name: str) -> Thing | None:
-    """The sprite and place that explain most, or None where none explains enough."""
-    soft = _soft_picture(pixels)
+    """The sprite and place that explain most, the first of those that explain equally much, or None where none explains
+    enough."""
+    soft = soft_picture(pixels)
     best, found = 0.0, None
     for size in SIZES:
-        gain = _gains(soft, name, size)
-        index = int(gain.argmax())
-        if gain.flatten()[index] > best:
-            best, found = float(gain.flatten()[index]), _thing(size, index, gain.shape)
+        gain, before = gains(soft, name, size)
+        area = soft_sprites(size).alpha.sum((1, 2))[:, None, None, None]
+        least = (MIN_EXPLAINED * before).where(before > OPAQUE * _MIN_ENERGY * area, torch.inf)
+        explained = gain.masked_fill_(gain <= least, 0).numpy()
+        index = int(explained.argmax())
+        if explained.flat[index] > best:
+            best, found = float(explained.flat[index]), _thing(size, index, explained.shape)
     return found
-
-
-def _gains(pixels: Tensor, name: str, size: str) -> Tensor:
-    """By how much each sprite, laid over the background at each place, brings down the squared difference from the
-    softened picture: (K, C, Y, X), 0 where it does not explain enough."""
-    f, empty = _filters(size), _soft_background(name)
-    difference = pixels - empty
-    before = _correlate(_spectrum(difference.square().sum(0)), f.footprint, size)[:, None]
-    drawn = _with_colours(_spectrum(difference), f.body, f.details, size)
-    hidden = _correlate(_spectrum((difference * empty).sum(0)), f.alpha, size)[:, None]
-    gain = 2 * (drawn - hidden) - _price(name, size)
-    area = f.alpha[:, :1, :1, None].real
-    enough = (gain > MIN_EXPLAINED * before) & (before > _MIN_ENERGY * area)
-    return gain.where(enough, 0)
-
-
-@cache
-def _price(name: str, size: str) -> Tensor:
-    """The squared difference that each sprite makes to an empty background at each place: (K, C, Y, X)."""
-    f, empty = _filters(size), _soft_background(name)
-    under = _with_colours(_spectrum(empty), f.alpha_body, f.alpha_details, size)
-    return f.energy - 2 * under + _correlate(_spectrum(empty.square().sum(0)), f.alpha_squared, size)[:, None]
-
-
-def _with_colours(image: Tensor, body: Tensor, details: Tensor, size: str) -> Tensor:
-    """Correlation of an image's spectrum (3, F, …) with `body · colour + details`: (K, C, Y, X)."""
-    shared = _correlate((image * details.conj()).sum(1), torch.ones(()), size)[:, None]
-    return torch.einsum("kayx,ca->kcyx", _correlate(image, body[:, None], size), _PALETTE) + shared
 
 
 def _thing(size: str, index: int, shape: tuple[int, ...]) -> Thing:
@@ -215,26 +117,53 @@ def _thing(size: str, index: int, shape: tuple[int, ...]) -> Thing:
     return Thing(KINDS[kind], list(COLOURS)[colour], size, x + half, y + half)
 
 
-def _is_drawn(pixels: Tensor, name: str, thing: Thing) -> bool:
-    """Whether the sprite, with its outline and details, fits better than a smear, its silhouette in a plain colour; and
-    the picture is like it before it is softened too, which makes a grey of noise."""
+def _is_drawn(picture: Tensor, free: Tensor, name: str, thing: Thing) -> bool:
+    """Whether a thing is drawn where one would explain the picture best, and not a smear in its place.
+
+    The sprite, with its outline and details, must fit better than its silhouette in a plain colour; the picture must
+    have detail there, of which a wash has none and shading hardly any; and it must be like the sprite before it is
+    softened too, which makes a grey of noise. Only the picture's own free pixels count: where a thing or smear was
+    taken out beside it is no outline.
+    """
     left, top = thing.corner
-    side = thing.side + 2 * _RADIUS
-    frame = (slice(None), slice(top, top + side), slice(left, left + side))
-    main, alpha = _soft_sprite(thing.kind, thing.colour, thing.size)
-    inside = alpha[0] > _INSIDE
-    seen = (_soft_picture(pixels)[frame] - _soft_background(name)[frame] * (1 - alpha))[:, inside]
-    smears = _PALETTE[..., None] * alpha[:, inside]
-    better = (seen - main[:, inside]).square().sum() < (seen - smears).square().sum((1, 2)).min()
-    sharp = F.pad(pixels, (_RADIUS,) * 4)[frame][:, inside]
-    return bool(better and (sharp - main[:, inside] / alpha[:, inside]).square().sum(0).mean() < _ROUGH)
+    side = thing.side + 2 * RADIUS
+    frame = (..., slice(top, top + side), slice(left, left + side))
+    main, alpha = soft_sprite(thing)
+    inside = (alpha >= _INSIDE) & F.pad(free, (RADIUS,) * 4, value=True)[frame]
+    seen, under = soft_picture(picture)[frame], soft_background(name)[frame] * (OPAQUE - alpha)
+    drawn, smears = (((x + under) / OPAQUE).round() for x in (4 * main, 4 * PALETTE[..., None, None] * alpha))
+    off, smeared = ((seen - model)[..., inside].square().sum((-2, -1)) for model in (drawn, smears))
+    if off >= smeared.min() or not _has_detail(seen, drawn, inside):
+        return False
+    plain = (main[:, inside] / alpha[inside]).round()
+    sharp = F.pad(picture, (RADIUS,) * 4)[frame][:, inside]
+    return bool((sharp - plain).square().sum() < _ROUGH * inside.sum())
 
 
-def _erase(pixels: Tensor, empty: Tensor, thing: Thing) -> Tensor:
-    """The picture without the thing: background wherever its sprite, grown by a pixel, was."""
+def _has_detail(seen: Tensor, drawn: Tensor, inside: Tensor) -> bool:
+    """Whether the pixels inside have enough of the detail that they would have if drawn, (3, P, P) both."""
+    detail, wanted = (_detail(x)[:, inside].sum() for x in (seen, drawn))
+    variation, usual = (_variation(x[:, inside]) for x in (seen, drawn))
+    return bool(detail * usual > MIN_DETAIL * (wanted * torch.maximum(variation, usual)))
+
+
+def _detail(x: Tensor) -> Tensor:
+    """Energy of the second differences in each direction, 0 in plain and evenly shaded parts: of and to (3, P, P)."""
+    x = F.pad(x[None], (1,) * 4, mode="replicate")[0]
+    middle = 2 * x[:, 1:-1, 1:-1]
+    across, down = x[:, 1:-1, :-2] + x[:, 1:-1, 2:], x[:, :-2, 1:-1] + x[:, 2:, 1:-1]
+    return (middle - across).square() + (middle - down).square()
+
+
+def _variation(x: Tensor) -> Tensor:
+    """The variance of each channel of (3, N), times N², added up."""
+    return (x.shape[1] * x.square().sum(1) - x.sum(1).square()).sum()
+
+
+def _place(thing: Thing) -> Tensor:
+    """The pixels of a thing's sprite, grown by one: bool (64, 64)."""
     left, top = thing.corner
     alpha = torch.from_numpy(sprite(thing.kind, thing.colour, thing.size)[1])[..., 0]
     mask = torch.zeros(IMAGE_SIZE, IMAGE_SIZE)
     mask[top : top + thing.side, left : left + thing.side] = (alpha > 0.05).float()
-    mask = F.max_pool2d(mask[None], 3, stride=1, padding=1)
-    return torch.where(mask > 0, empty, pixels)
+    return F.max_pool2d(mask[None], 3, stride=1, padding=1)[0] > 0
