@@ -1,14 +1,16 @@
 """Deprecations that the host libraries log, where no filter of warnings sees them, made into failures."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 HOSTS = ("accelerate", "diffusers", "huggingface_hub", "peft", "transformers")
+_BETWEEN = ("contextlib", "functools", "logging", "torch", "deprecations")  # a caller and what it calls
 
 
 class Deprecations(logging.Handler):
-    """Keeps the messages about something deprecated.
+    """Keeps the messages about something deprecated that one of us has called, and not another host.
 
     Attributes:
         messages: of the log.
@@ -21,8 +23,20 @@ class Deprecations(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keeps the message of a record if it is about something deprecated."""
         message = record.getMessage()
-        if "deprecat" in message.lower():
+        if "deprecat" in message.lower() and _caller(_package(record.name)) not in HOSTS:
             self.messages.append(f"{record.name}: {message}")
+
+
+def _caller(host: str) -> str:
+    """The package that has called a host, from which this is called."""
+    frame = sys._getframe()
+    while frame.f_back and (name := _package(frame.f_globals.get("__name__", ""))) in (host, *_BETWEEN):
+        frame = frame.f_back
+    return name
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 @contextmanager
