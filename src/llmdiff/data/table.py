@@ -70,7 +70,7 @@ def copied(data: DatasetData, report: Progress) -> Path:
 def _copy(data: DatasetData, shard: Path, report: Progress) -> None:
     rows, limit = _load(data), data.limit or 0
     with written_whole(shard) as draft, tarfile.open(draft, "w") as file:
-        for number, row in enumerate(_told(_encoded(rows, data.image).take(limit), data)):
+        for number, row in enumerate(_explained(_encoded(rows, data.image).take(limit), data)):
             report(f"Copying rows of {data.path}", number / limit)
             _add(file, f"{number:09d}{_suffix(row[data.image])}", _content(row[data.image]))
             _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}, default=repr).encode())
@@ -102,7 +102,7 @@ def _load(data: DatasetData) -> Any:
     return rows
 
 
-def _told(rows: Iterable[dict[str, Any]], data: DatasetData) -> Iterable[dict[str, Any]]:
+def _explained(rows: Iterable[dict[str, Any]], data: DatasetData) -> Iterable[dict[str, Any]]:
     """The rows of a stream, with every error on the way as one sentence."""
     from datasets.exceptions import DatasetsError
 
