@@ -1,19 +1,18 @@
 """Deprecations that the host libraries log, where no filter of warnings sees them, made into failures."""
 
 import logging
-import traceback
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 HOSTS = ("accelerate", "diffusers", "huggingface_hub", "peft", "transformers")
 RETIRED = "will not receive bug fixes"
 """What diffusers says of whole pipelines, such as SAG's, which users have all the same."""
-BY_HOSTS = ("diffusers/pipelines/kolors/",)
-"""Where a host itself uses what another one is to take away: diffusers 0.42's copy of ChatGLM, of transformers 5.24."""
+_BETWEEN = ("contextlib", "functools", "logging", "torch", "deprecations")  # a caller and what it calls
 
 
 class Deprecations(logging.Handler):
-    """Keeps the messages about something deprecated.
+    """Keeps the messages about something deprecated that one of us has called, and not another host.
 
     Attributes:
         messages: of the log.
@@ -26,14 +25,20 @@ class Deprecations(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keeps the message of a record if it is about something deprecated."""
         message = record.getMessage()
-        if "deprecat" in message.lower() and RETIRED not in message and not _is_the_hosts_own():
+        if "deprecat" in message.lower() and RETIRED not in message and _caller(_package(record.name)) not in HOSTS:
             self.messages.append(f"{record.name}: {message}")
 
 
-def _is_the_hosts_own() -> bool:
-    """True where the deprecated thing is used by one of the files of `BY_HOSTS`."""
-    files = (frame.filename.replace("\\", "/") for frame in traceback.extract_stack())
-    return any(place in file for file in files for place in BY_HOSTS)
+def _caller(host: str) -> str:
+    """The package that has called a host, from which this is called."""
+    frame = sys._getframe()
+    while frame.f_back and (name := _package(frame.f_globals.get("__name__", ""))) in (host, *_BETWEEN):
+        frame = frame.f_back
+    return name
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 @contextmanager

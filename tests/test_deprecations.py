@@ -57,6 +57,23 @@ def test_what_is_only_logged_is_an_error_too() -> None:
         logger.warning("this model is large")
 
 
+def test_what_one_host_takes_of_another_is_not_ours_to_mend() -> None:
+    logger = transformers_logging.get_logger("transformers.models.some")
+    inside = {"__name__": "diffusers.pipelines.some", "logger": logger}
+    exec("def call(work): work()\ndef use_the_old(): logger.warning('`old` is deprecated!')", inside)
+    with refused():
+        inside["use_the_old"]()
+    ours = {"__name__": "llmdiff.training.some", "logger": logger}
+    exec("def use_the_old(): logger.warning('`old` is deprecated!')", ours)
+
+    def use_the_old() -> None:
+        with refused():
+            inside["call"](ours["use_the_old"])
+
+    with pytest.raises(AssertionError, match="is deprecated"):
+        use_the_old()
+
+
 def test_a_deprecated_attribute_of_transformers_is_seen() -> None:
     """A real one, of the version at hand."""
     transformers_logging.warning_once.cache_clear()  # it is logged once in a process

@@ -108,7 +108,7 @@ def test_other_timesteps_are_logit_normal(kind, centre):
     assert abs(logit.std() - 1) < 0.03
 
 
-def test_late_timesteps_come_evenly_from_the_last_fifth():
+def test_high_noise_timesteps_come_evenly_from_the_last_fifth():
     t = draw_timesteps("high", 1000, Streams(0, range(20_000)), high_noise_share=0.75)
     last_fifth = t[t >= 800]
     assert 0.81 < len(last_fifth) / len(t) < 0.84  # three quarters, and what "high" has there of the others

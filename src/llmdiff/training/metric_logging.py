@@ -45,7 +45,7 @@ class MetricLogger:
                 tracker.finish()
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """Notes the figures of a step."""
+        """Writes the figures of a step."""
         if not self._writes:
             return
         row = {"step": step, **{name: round(value, 6) for name, value in figures.items()}}
