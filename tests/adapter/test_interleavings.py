@@ -106,8 +106,8 @@ def make(family: Family, pipe: Any, mode: Any) -> LLMDiffAdapter:
     return perturb(LLMDiffAdapter.create(pipe, llm(), mode=mode))
 
 
-def noise(index: int) -> Tensor:
-    return torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(index))
+def noise(index: int, side: int = 8) -> Tensor:
+    return torch.randn(4, side, side, generator=torch.Generator().manual_seed(index))
 
 
 def text_of(results: dict[str, Tensor], row: int, negative: bool) -> dict[str, Any]:
@@ -157,11 +157,11 @@ def fresh(family: str, mode: str | None, scale: float) -> Any:
 
 
 def drawn(family: Family, pipe: Any, action: Pictures) -> Tensor:
-    start = noise(9).expand(len(action.prompts) * action.each, -1, -1, -1)
+    side = family.options.get("height", 16) // pipe.vae_scale_factor
+    start = noise(9, side).expand(len(action.prompts) * action.each, -1, -1, -1)
     negatives = [action.negative] * len(action.prompts)
     options = {"negative_prompt": negatives, "num_images_per_prompt": action.each, "latents": start}
-    side = 8 * pipe.vae_scale_factor
-    return family.draw(pipe, list(action.prompts), num_inference_steps=1, height=side, width=side, **options)
+    return family.draw(pipe, list(action.prompts), num_inference_steps=1, **options)
 
 
 class World:
@@ -192,7 +192,7 @@ class World:
         def work(i: int) -> None:
             try:
                 found[i] = self._result(step.actions[i], step.pipes[i], step.enabled)
-            except LLMDiffError as error:
+            except Exception as error:  # of a thread, for `_check` to raise
                 found[i] = error
 
         threads = [threading.Thread(target=work, args=(i,)) for i in range(1, len(step.actions))]
