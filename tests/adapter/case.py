@@ -143,7 +143,8 @@ class DoublyControlled(Feature):
 
     def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
         torch.manual_seed(0)
-        return case.draw(pipe, prompt, **{name: [image, 1 - image / 2] for name, image in case.family.control.items()})
+        images = {name: [image, 1 - image / 2] for name, image in case.family.control.items()}
+        return case.draw(pipe, prompt, **images, controlnet_conditioning_scale=[1.0, 0.8])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from adapter.changes import distance
 from adapter.checks_rows import second_pipeline
 from adapter.reference import SlowReading
 from adapter.tiny import PROMPT
-from llmdiff.base.diffusers_internals import result_names
 from llmdiff.errors import LLMDiffError
 
 NEGATIVE, LONG = "zebra", "a long row of blue cups by a bowl"
@@ -21,25 +20,14 @@ Embeds = dict[str, Tensor]
 
 def embeds_of(case: Case, pipe: Any, prompts: list[str]) -> Embeds:
     """What ``encode_prompt`` makes of prompts, by the names by which the pipeline's call takes it."""
-    encode, own = pipe.encode_prompt, type(pipe).encode_prompt
-    wanted = inspect.signature(own).parameters
-    options = {
-        "prompt": prompts,
-        "negative_prompt": [NEGATIVE] * len(prompts),
-        "num_images_per_prompt": 1,
-        "device": pipe.device,
-    }
-    options |= case.family.options | {"do_classifier_free_guidance": True}
-    options = {name: value for name, value in options.items() if name in wanted}
-    results = dict(zip(result_names(own), encode(**options), strict=True))
-    if "text_encoder_index" in wanted:  # a second text encoder, whose features have names of their own
-        second = zip(result_names(own), encode(**options, text_encoder_index=1), strict=True)
-        results |= {f"{name}_2": value for name, value in second}
+    results = case.family.encode(pipe, prompts, [NEGATIVE] * len(prompts))
     taken = inspect.signature(pipe.__call__).parameters
-    return {name: value for name, value in results.items() if name in taken and value is not None}
+    return {name: value for name, value in results.items() if name in taken}
 
 
 def draw(case: Case, pipe: Any, embeds: Embeds, **options: Any) -> Tensor:
+    if "negative_prompt" in inspect.signature(pipe.__call__).parameters:
+        options["negative_prompt"] = None  # some pipelines take the empty one if it is left out
     return case.draw(pipe, None, **embeds, **options)
 
 

@@ -63,6 +63,7 @@ from adapter.variants import (
     build_sprint,
     build_text_to_video,
 )
+from llmdiff.base.diffusers_internals import result_names
 from tiny_parts import build_unet, build_vae
 
 PLAIN = {
@@ -115,8 +116,23 @@ class Family:
     def draw(self, pipe: Any, prompt: Any, **options: Any) -> Tensor:
         """The latents that a call ends with, always from the same noise."""
         settings = {"num_inference_steps": 2, "output_type": "latent", "height": 16, "width": 16}
-        generator = torch.Generator().manual_seed(7)
-        return pipe(prompt, generator=generator, **settings | self.options | options)[0]
+        taken = inspect.signature(type(pipe).__call__).parameters
+        settings |= {name: value for name, value in self.options.items() if name in taken}
+        return pipe(prompt, generator=torch.Generator().manual_seed(7), **settings | options)[0]
+
+    def encode(self, pipe: Any, prompts: list[str], negatives: list[str]) -> dict[str, Tensor]:
+        """What ``encode_prompt`` makes of prompts and negative prompts, by the names of its results."""
+        encode, own = pipe.encode_prompt, type(pipe).encode_prompt
+        wanted = inspect.signature(own).parameters
+        options = {"prompt": prompts, "negative_prompt": negatives, "num_images_per_prompt": 1, "device": pipe.device}
+        options |= self.options | {"do_classifier_free_guidance": True}
+        options = {name: value for name, value in options.items() if name in wanted}
+        names = result_names(own)
+        results = dict(zip(names, encode(**options), strict=True))
+        if "text_encoder_index" in wanted:  # a second text encoder, whose features have names of their own
+            second = encode(**options, text_encoder_index=1)
+            results |= {f"{name}_2": value for name, value in zip(names, second, strict=True)}
+        return {name: value for name, value in results.items() if value is not None}
 
 
 def build_sd21() -> Any:
@@ -181,9 +197,13 @@ HUNYUAN = {
 NO_CLIP_SKIP = {"clip skip": "the family has no CLIP text encoder"}
 NO_IP_ADAPTER = dict.fromkeys(["ip-adapter before", "ip-adapter after"], "diffusers has no IP-Adapter for this family")
 NO_SLICING = {"attention slicing": "diffusers does not slice the attention of this family"}
+NO_FREEU = dict.fromkeys(["freeu before", "freeu after"], "diffusers has no FreeU for this family")
+NO_RESCALE = {"guidance rescaled": "the family's pipeline does not rescale guidance"}
 GUIDANCE_CHANGED = {"guidance changed mid-run": "the pipeline does not let a callback change guidance"}
-GUIDANCE_ENDED = {"guidance ended mid-run": "the pipeline does not let a callback end guidance"}
-NO_UNET = NO_CLIP_SKIP | NO_IP_ADAPTER | NO_SLICING | GUIDANCE_CHANGED | GUIDANCE_ENDED
+GUIDANCE_ENDED = dict.fromkeys(
+    ["guidance ended mid-run", "guidance in an interval"], "the pipeline does not let a callback end guidance"
+)
+NO_UNET = NO_CLIP_SKIP | NO_IP_ADAPTER | NO_SLICING | NO_FREEU | GUIDANCE_CHANGED | GUIDANCE_ENDED
 UNCHECKED = {"requires_safety_checker": False}
 NO_SKIP_YET = {"clip skip, augment": "diffusers 0.42 asks transformers 5's CLIP for a part that it no longer has"}
 MIXED = {"pictures per prompt, augment": "diffusers 0.42 mixes up the masks of several prompts in this pipeline"}
@@ -203,11 +223,12 @@ FAMILIES = {
             {"max_sequence_length": 12},
             KOLORS,
             lacks=NO_CLIP_SKIP
+            | NO_RESCALE
             | {
                 "pickle, augment": "diffusers 0.42's ChatGLM holds a local function, which cannot be pickled",
             },
         ),
-        Family("PixArt", build_pixart, BINNING, PIXART, video={"video_length": FRAMES}, lacks=NO_UNET),
+        Family("PixArt", build_pixart, BINNING, PIXART, video={"video_length": FRAMES}, lacks=NO_UNET | NO_RESCALE),
         Family(
             "Sana",
             build_sana,
@@ -215,8 +236,8 @@ FAMILIES = {
             SANA,
             schedulers=FLOW,
             control={"control_image": torch.ones(1, 3, 32, 32)},
-            video={"frames": FRAMES, "height": 64, "width": 64},
-            lacks=NO_UNET | {"ddim": NO_FLOW, "lcm": NO_FLOW} | MIXED,
+            video={"frames": 4 * FRAMES, "height": 64, "width": 64},
+            lacks=NO_UNET | NO_RESCALE | {"ddim": NO_FLOW, "lcm": NO_FLOW} | MIXED,
         ),
     )
 }
@@ -231,6 +252,8 @@ AUGMENTED = {
             lacks=NO_CLIP_SKIP
             | NO_IP_ADAPTER
             | NO_SLICING
+            | NO_FREEU
+            | NO_RESCALE
             | GUIDANCE_CHANGED
             | MIXED
             | {
@@ -250,7 +273,11 @@ AUGMENTED = {
             control={"control_image": torch.ones(1, 3, 64, 64)},
             lacks=NO_UNET
             | MIXED
-            | {"sequential offload": "diffusers 0.42's Hunyuan-DiT uses weights past the hooks that would bring them"},
+            | dict.fromkeys(["quantised before", "quantised after"], "diffusers 0.42's Hunyuan-DiT cannot be quantised")
+            | {
+                "sequential offload": "diffusers 0.42's Hunyuan-DiT uses weights past the hooks that would bring them",
+                "pag without guidance": "diffusers 0.42's pipeline mixes up its rows without guidance",
+            },
         ),
     )
 }

@@ -117,7 +117,8 @@ class SlowReading:
             arguments.pop("encoder_attention_mask", None)
             added = arguments.get("added_cond_kwargs")
             if added and "text_embeds" in added:
-                pooled = torch.stack([row.pooled for row in self.rows]).to(added["text_embeds"])
+                each = len(self.rows) // len(added["text_embeds"])  # frames may have rows of text, but none of these
+                pooled = torch.stack([row.pooled for row in self.rows[::each]]).to(added["text_embeds"])
                 arguments["added_cond_kwargs"] = added | {"text_embeds": pooled}
         return (), arguments
 

@@ -34,12 +34,13 @@ class Call:
     Attributes:
         rows: what its rows read; None where the base model runs as if there were no adapter.
         scale: of the branches.
-        image_rows: how many rows of image features its layers are given, one for each row and frame.
+        image_rows: how many rows of image features its layers may be given: one for each frame of each row or, of a
+            video whose frames are one sequence of tokens, one for each row.
     """
 
     rows: Rows | None
     scale: float
-    image_rows: int
+    image_rows: tuple[int, ...]
 
 
 class Conditioner:
@@ -108,8 +109,10 @@ class Conditioner:
             LLMDiffError: in replace mode, if there is no encoding.
         """
         features, rows = self._take_apart(text)
-        frames = sample.shape[2] if sample.dim() == 5 else 1
-        call = Call(rows, self.scale, sample.shape[0] * frames)
+        batch, frames = sample.shape[0], sample.shape[2] if sample.dim() == 5 else 1
+        each_frame_has_text = features.shape[0] > batch
+        image_rows = (batch * frames,) if each_frame_has_text else (batch * frames, batch)
+        call = Call(rows, self.scale, image_rows)
         self._thread.call = call
         self.attended = None
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -228,10 +231,10 @@ class AttendBranch:
         if call is None or call.rows is None:
             return
         image = named["hidden_states"]
-        if image.shape[0] != call.image_rows:
+        if image.shape[0] not in call.image_rows:
             raise LLMDiffError(
-                f"A cross-attention layer was given {image.shape[0]} rows in a call of {call.image_rows}: switch off "
-                "what splits the rows of a call within the denoiser, such as FreeNoise's split inference."
+                f"A cross-attention layer was given {image.shape[0]} rows in a call of {call.image_rows[0]}: switch "
+                "off what splits the rows of a call within the denoiser, such as FreeNoise's split inference."
             )
         if not torch.compiler.is_compiling():
             self.branch.follow(image)

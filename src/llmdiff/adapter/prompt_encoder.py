@@ -163,7 +163,7 @@ class PromptEncoder:
         features, pooled = (arguments.get(f"{sign}{name}") for name in ("prompt_embeds", "pooled_prompt_embeds"))
         if features is None:
             return self.adapter.text(encoding.pad(length))
-        images = arguments.get("num_images_per_prompt") or 1
+        images = _pictures_per_prompt(arguments)
         pooled = None if pooled is None else pooled.repeat_interleave(images, 0)
         return Text(features.repeat_interleave(images, 0), pooled)
 
@@ -176,7 +176,7 @@ class PromptEncoder:
         self, arguments: dict[str, Any], prompts: dict[str, Any], given: dict[str, Encoding | None]
     ) -> dict[str, Encoding]:
         """The encodings of prompts and, under guidance, negative prompts: (B · n, S, D) by their sign."""
-        images = arguments.get("num_images_per_prompt") or 1
+        images = _pictures_per_prompt(arguments)
         positive = given[POSITIVE]
         if positive is None:
             if prompts["prompt"] is None:
@@ -218,6 +218,11 @@ def _negative_prompts(negative: Any, count: int) -> list[str]:
     if len(negatives) != count:
         raise LLMDiffError(f"There are {len(negatives)} negative prompts for {count} prompts: give one for each.")
     return negatives
+
+
+def _pictures_per_prompt(arguments: dict[str, Any]) -> int:
+    """n, which goes by another name in pipelines of videos."""
+    return arguments.get("num_images_per_prompt") or arguments.get("num_videos_per_prompt") or 1
 
 
 def _as_list(prompts: str | Sequence[str]) -> list[str]:

@@ -5,9 +5,11 @@ for each that fails when the host changes.
 """
 
 import ast
+import functools
 import inspect
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -22,6 +24,7 @@ from llmdiff.errors import LLMDiffError
 ATTENTION_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "attention_mask")
 """The first parameters of every attention layer's ``forward``, in their order."""
 
+_ONE_PARSER = threading.Lock()  # two threads in Python 3.11's ast.parse make a SystemError
 _PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
 _GROUP_OFFLOADING = "group_offloading"
 
@@ -112,7 +115,12 @@ def result_names(encode_prompt: Callable[..., Any]) -> tuple[str, ...]:
     Raises:
         LLMDiffError: if the source is not at hand, or what is returned has no names.
     """
-    function = inspect.unwrap(getattr(encode_prompt, "__func__", encode_prompt))
+    with _ONE_PARSER:
+        return _result_names(inspect.unwrap(getattr(encode_prompt, "__func__", encode_prompt)))
+
+
+@functools.cache
+def _result_names(function: Callable[..., Any]) -> tuple[str, ...]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError) as error:
