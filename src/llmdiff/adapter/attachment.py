@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from llmdiff.adapter.branch import Branch
 from llmdiff.adapter.conditioning import Text
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.hooks import AttendBranch, Conditioner, EndCall, MaskPadding, StartCall
+from llmdiff.adapter.lora import LoRA, LoRAAttachment
+from llmdiff.adapter.lora import check_fits as check_lora_fits
 from llmdiff.adapter.prompt_encoder import PromptEncoder
 from llmdiff.base import ImageModel
-from llmdiff.base.diffusers_internals import base_layer, forget_compiled_graphs, is_offloaded
+from llmdiff.base.diffusers_internals import forget_compiled_graphs, is_offloaded, visible_weight
 from llmdiff.base.layers import find_layers
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
@@ -28,6 +30,10 @@ class Weights(Protocol):
 
     def named_branches(self) -> Mapping[str, Branch]:
         """The branches by the module path of their layer."""
+        ...
+
+    def named_loras(self) -> Mapping[str, LoRA]:
+        """The LoRA by the module path of the projections that it changes."""
         ...
 
     def encode(self, prompts: list[str]) -> Encoding:
@@ -61,6 +67,8 @@ class Attachment:
         self._conditioned: list[nn.Module] = []
         _check_free(self.denoiser)
         model.check_fits(adapter.config.base)
+        if adapter.config.lora:
+            check_lora_fits(adapter.config.lora, self.denoiser)
         if adapter.config.mode == "replace":
             _check_text(adapter.config, model)
         self._hook(self.denoiser)
@@ -70,6 +78,7 @@ class Attachment:
             attend.add.join(layers[path])
             self._branches.append(attend)
             self._handles.append(layers[path].register_forward_pre_hook(attend, with_kwargs=True))
+        self._lora = LoRAAttachment(self.denoiser, conditioner, adapter.named_loras())
         self.place()
 
     def add(self, pipe: Any) -> None:
@@ -103,6 +112,7 @@ class Attachment:
             handle.remove()
         for attend in self._branches:
             attend.add.leave()
+        self._lora.remove()
         self._handles, self._branches, self._conditioned = [], [], []
         forget_compiled_graphs()
 
@@ -124,13 +134,13 @@ class Attachment:
                 self._hook(net)
 
     def place(self) -> None:
-        """Moves the branches to where the denoiser's layers are, as far as those can be seen to be anywhere."""
+        """Moves branches and LoRA to where the denoiser's layers are, as far as those can be seen to be anywhere."""
         layers = find_layers(self.denoiser)
         for attend, path in zip(self._branches, self.adapter.named_branches(), strict=True):
             attend.add.join(layers[path])
-            weight = getattr(base_layer(layers[path].to_q), "weight", None)
-            if isinstance(weight, Tensor) and weight.is_floating_point() and not weight.is_meta:
+            if (weight := visible_weight(layers[path].to_q)) is not None:
                 attend.branch.follow(weight)
+        self._lora.place()
 
     def _hook(self, model: nn.Module) -> None:
         """Has a denoiser or ControlNet take apart what it gets, and nothing compiled go on without the hooks."""

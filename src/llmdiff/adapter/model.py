@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from llmdiff.adapter import storage
 from llmdiff.adapter.attachment import Attachment
-from llmdiff.adapter.branch import Branch, insert_branch
+from llmdiff.adapter.branch import Branch, insert
 from llmdiff.adapter.conditioning import Text, join, last_token
-from llmdiff.adapter.config import AdapterConfig, Mode
+from llmdiff.adapter.config import AdapterConfig, LoRAConfig, Mode
 from llmdiff.adapter.hooks import Conditioner
+from llmdiff.adapter.lora import LoRA, complete
 from llmdiff.adapter.refiner import Refiner, RefinerConfig
 from llmdiff.base import ImageModel, Inputs
 from llmdiff.errors import LLMDiffError
@@ -41,6 +42,7 @@ class LLMDiffAdapter(nn.Module):
             Sana, Kolors): φ stands in for the text encoder, and that frozen projection stays in use **[choice]**.
         pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
+        lora: a `LoRA` for every attention projection of the denoiser, nested alike; empty unless it was asked for.
         prompt_weights: whether ``(word:1.3)`` in a prompt is a weight and not text; False at first.
     """
 
@@ -54,7 +56,11 @@ class LLMDiffAdapter(nn.Module):
         self.pool = nn.Linear(llm.width, config.pooled_width) if config.pooled_width else None
         self.branches = nn.ModuleDict()
         for path, shape in config.base.layers.items():
-            insert_branch(self.branches, path, Branch(shape, llm.width, config.mode))
+            insert(self.branches, path, Branch(shape, llm.width, config.mode))
+        self.lora = nn.ModuleDict()
+        if config.lora:
+            for path, widths in config.lora.projections.items():
+                insert(self.lora, path, LoRA(*widths, config.lora.rank))
         self.prompt_weights = False
         self.eval()
         self._conditioner = Conditioner(config.mode, config.base.context_width, llm.width)
@@ -69,6 +75,7 @@ class LLMDiffAdapter(nn.Module):
         mode: Mode = "augment",
         reading: ExtractionConfig | None = None,
         refiner: RefinerConfig | None = None,
+        lora: LoRAConfig | None = None,
         seed: int = 0,
     ) -> Self:
         """An untrained adapter for a pipeline, not attached yet; in augment mode it changes nothing.
@@ -79,10 +86,15 @@ class LLMDiffAdapter(nn.Module):
             mode: ``augment`` or ``replace``.
             reading: how prompts are read; if None the paper's way, or `last` of a text encoder that is no LLM.
             refiner: size of the blocks in which the encoding's tokens read each other; None for none.
+            lora: that trains with it, on every attention projection unless it names some; None for none.
             seed: of the initial weights; torch's own random state is left alone.
 
         Raises:
-            LLMDiffError: if the denoiser has no separate cross-attention, or needs more than replace mode gives.
+            LLMDiffError: if the denoiser has no separate cross-attention, needs more than replace mode gives, or lacks
+                a projection that the LoRA names.
+
+        Example:
+            >>> adapter = LLMDiffAdapter.create(pipe, "embedded", lora=LoRAConfig(rank=8))
         """
         model = ImageModel(pipe)
         base = model.describe()
@@ -95,6 +107,7 @@ class LLMDiffAdapter(nn.Module):
             llm=llm.identity(),
             base=base,
             refiner=refiner,
+            lora=lora and complete(lora, model.denoiser),
             pooled_width=model.pooled_width if mode == "replace" else None,
         )
         with torch.random.fork_rng():
@@ -229,14 +242,20 @@ class LLMDiffAdapter(nn.Module):
         """The branches by the module path of their layer."""
         return {path: module for path, module in self.branches.named_modules() if isinstance(module, Branch)}
 
+    def named_loras(self) -> dict[str, LoRA]:
+        """The LoRA by the module path of the projections that it changes."""
+        return {path: module for path, module in self.lora.named_modules() if isinstance(module, LoRA)}
+
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Everything to train, by name.
 
-        From then on the branches keep the dtype that they have, whatever that of the denoiser is.
+        From then on branches and LoRA keep the dtype that they have, whatever that of the denoiser is.
         """
         self.requires_grad_(True)
         for branch in self.named_branches().values():
             branch.keeps_dtype = True
+        for lora in self.named_loras().values():
+            lora.keeps_dtype = True
         return self.named_parameters()
 
     def encode(self, prompts: Sequence[str]) -> Encoding:

@@ -14,14 +14,16 @@ from typing import Any, cast
 import torch
 from diffusers import ModelMixin
 from diffusers.models.attention import BasicTransformerBlock
-from torch import nn
+from torch import Tensor, nn
 
 from llmdiff.errors import LLMDiffError
 
 ATTENTION_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "attention_mask")
 """The first parameters of every attention layer's ``forward``, in their order."""
 
-_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+"""The paths of an attention layer's linear maps."""
+_FUSED = {"to_qkv": ("to_q", "to_k", "to_v"), "to_kv": ("to_k", "to_v")}
 _GROUP_OFFLOADING = "group_offloading"
 
 
@@ -34,14 +36,36 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 def is_cross_attention(module: nn.Module) -> bool:
     """Whether a module is a cross-attention layer of its own, and not one that attends text and image together."""
-    complete = all(isinstance(getattr(module, name, None), nn.Module) for name in _PROJECTIONS)
     separate = bool(getattr(module, "is_cross_attention", False)) and not getattr(module, "added_kv_proj_dim", None)
-    return complete and separate and isinstance(module.to_out, nn.ModuleList)
+    return separate and is_attention(module)
+
+
+def is_attention(module: Any) -> bool:
+    """Whether a module is an attention layer of linear maps, of whichever kind."""
+    parts = [getattr(module, name, None) for name in ("to_q", "to_k", "to_v")]
+    complete = all(isinstance(part, nn.Module) for part in parts)
+    return complete and isinstance(getattr(module, "to_out", None), nn.ModuleList)
+
+
+def projections(attention: nn.Module) -> dict[tuple[str, ...], nn.Module]:
+    """The linear maps that an attention layer may run, as they are now, by the names of what each of them makes.
+
+    ``fuse_qkv_projections`` puts some beside those that they are made of, and the processor runs one or the other.
+    """
+    parts: Any = attention._modules  # asked for in every layer of every step
+    maps = {(name,): parts[name] for name in ("to_q", "to_k", "to_v")} | {("to_out.0",): parts["to_out"][0]}
+    return maps | {names: parts[fused] for fused, names in _FUSED.items() if fused in parts}
 
 
 def base_layer(linear: Any) -> Any:
     """The layer under the wrapper that PEFT puts around it for a LoRA, or the layer itself."""
     return getattr(linear, "base_layer", linear)
+
+
+def visible_weight(linear: Any) -> Tensor | None:
+    """The weight of a linear map as numbers, if it is neither quantised nor offloaded."""
+    weight = getattr(base_layer(linear), "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.is_floating_point() and not weight.is_meta else None
 
 
 def normalises_query(block: nn.Module) -> bool:
