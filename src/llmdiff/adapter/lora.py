@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from llmdiff.adapter.branch import follow
 from llmdiff.adapter.config import LoRAConfig
 from llmdiff.adapter.hooks import Args, Conditioner, Kwargs
-from llmdiff.base.diffusers_internals import PROJECTIONS, projections, visible_weight
+from llmdiff.base.diffusers_internals import PROJECTIONS, projections, register_shared_hook, visible_weight
 from llmdiff.base.layers import find_attentions, projection_shapes
 from llmdiff.errors import LLMDiffError
 
@@ -115,7 +115,7 @@ class JoinLoRA:
                     parts = [self.loras.get(name) for name in names]
                     if any(parts):
                         add = AddLoRA(self.conditioner, parts, [self.widths[name] for name in names])
-                        self._handles.append(projection.register_forward_hook(add))
+                        self._handles.append(register_shared_hook(projection, add))
                 self._joined = found
 
     def leave(self) -> None:
@@ -178,7 +178,7 @@ class LoRAAttachment:
         resume, leave = ResumeCall(conditioner), LeaveCall(conditioner)
         for block in _around(denoiser, self._joins):
             self._handles.append(block.register_forward_pre_hook(resume, with_kwargs=True))
-            self._handles.append(block.register_forward_hook(leave, always_call=True))
+            self._handles.append(register_shared_hook(block, leave, always_call=True))
 
     def place(self) -> None:
         """Joins the projections as they are now, and moves the LoRA to where they are as far as that can be seen."""

@@ -15,6 +15,7 @@ import torch
 from diffusers import ModelMixin
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from llmdiff.errors import LLMDiffError
 
@@ -24,6 +25,7 @@ ATTENTION_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "attention_mask
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
 """The paths of an attention layer's linear maps."""
 _FUSED = {"to_qkv": ("to_q", "to_k", "to_v"), "to_kv": ("to_k", "to_v")}
+_SHARED_HOOK = -1  # torch counts from 0
 _GROUP_OFFLOADING = "group_offloading"
 
 
@@ -160,3 +162,20 @@ def forget_compiled_graphs() -> None:
     """
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
+
+
+def register_shared_hook(module: nn.Module, hook: Callable[..., Any], always_call: bool = False) -> RemovableHandle:
+    """``register_forward_hook``, for a hook that many blocks of one shape have; at most one of them on each module.
+
+    Dynamo guards on the ids of forward hooks, of which torch gives each its own: blocks that could share one compiled
+    graph (``compile_repeated_blocks``) would have one each, and soon hit the limit. So these all have the same.
+
+    Returns:
+        The handle that removes it.
+    """
+    handle = RemovableHandle(module._forward_hooks, extra_dict=module._forward_hooks_always_called)
+    handle.id = _SHARED_HOOK
+    module._forward_hooks[handle.id] = hook
+    if always_call:
+        module._forward_hooks_always_called[handle.id] = True
+    return handle
