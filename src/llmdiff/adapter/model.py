@@ -154,8 +154,26 @@ class LLMDiffAdapter(nn.Module):
         return adapter.to(device=device, dtype=dtype)
 
     def save_pretrained(self, directory: str | PathLike[str]) -> None:
-        """Writes ``config.json``, ``adapter.safetensors`` and a model card; no file is ever half written."""
-        storage.save_adapter(directory, self.config, self.state_dict())
+        """Writes ``config.json``, ``adapter.safetensors`` and a model card; no file is ever half written.
+
+        They are read again before they take the place of what is there.
+
+        Raises:
+            LLMDiffError: if a weight is not finite or offloaded, the disk refuses, or the files would not load again.
+        """
+        storage.save_adapter(directory, self.config, self.state_dict(), self._expected_weights)
+
+    def save_lora_weights(self, directory: str | PathLike[str]) -> None:
+        """Writes the LoRA alone, as ``pytorch_lora_weights.safetensors``, for pipelines without this adapter.
+
+        An adapter that is loaded has its LoRA already; this file is for ``pipe.load_lora_weights``.
+
+        Raises:
+            LLMDiffError: if there is no LoRA, or as `save_pretrained`.
+        """
+        if self.config.lora is None:
+            raise LLMDiffError("The adapter has no LoRA: create it with lora=LoRAConfig(rank=8) and train it.")
+        storage.save_lora(directory, self.config.base.denoiser, self.lora.state_dict())
 
     def push_to_hub(
         self,
@@ -166,7 +184,15 @@ class LLMDiffAdapter(nn.Module):
         commit_message: str = "Upload LLMDiff Adapter",
     ) -> str:
         """Uploads what ``save_pretrained`` writes; returns the commit's address."""
-        return storage.push(repo_id, self.config, self.state_dict(), private, token, commit_message)
+        return storage.push(
+            repo_id,
+            self.config,
+            self.state_dict(),
+            self._expected_weights,
+            private=private,
+            token=token,
+            message=commit_message,
+        )
 
     def attach(self, pipe: Any) -> Self:
         """Puts the adapter to work in a pipeline, whose own call is used as before.
@@ -345,3 +371,8 @@ class LLMDiffAdapter(nn.Module):
             yield
         finally:
             self._conditioner.enabled = before
+
+    def _expected_weights(self, config: AdapterConfig) -> dict[str, Tensor]:
+        """The names and shapes of the weights that an adapter of a config has for this LLM."""
+        with torch.device("meta"):
+            return type(self)(config, self.llm).state_dict()

@@ -15,7 +15,6 @@ from llmdiff.generation import load_pipeline
 from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.precompute import CacheConfig, Latents, Terms, open_latents, open_terms
 from llmdiff.progress import Progress
-from llmdiff.training.lora import check_lora
 from llmdiff.training.processes import broadcast_from_main
 from llmdiff.training.ridge_init import fit, fitting_captions
 from llmdiff.training.sharding import in_main_process, is_sharding_asked_for, shard
@@ -45,21 +44,18 @@ class Split(NamedTuple):
         )
 
 
-def load_base(name: str, device: torch.device, lora: bool) -> ImageModel:
+def load_base(name: str, device: torch.device) -> ImageModel:
     """The base model, frozen.
 
     Args:
         name: as in a recipe.
         device: to which it goes.
-        lora: True if a LoRA is to train on it.
 
     Raises:
         LLMDiffError: It cannot be loaded, or not be trained on.
     """
     base = ImageModel(load_pipeline(name, device=device))
     base.check_trainable()
-    if lora:
-        check_lora(base.pipe)
     return base.freeze()
 
 

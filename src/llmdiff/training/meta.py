@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.config import AdapterConfig
+from llmdiff.adapter.lora import complete
 from llmdiff.base import ImageModel
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import find_stack
@@ -83,6 +84,7 @@ def meta_adapter(recipe: Recipe, pipe: Any, llm: Any) -> LLMDiffAdapter:
         llm={},
         base=model.describe(),
         refiner=recipe.refiner,
+        lora=recipe.lora and complete(recipe.lora.config(), model.denoiser),
         pooled_width=model.pooled_width if recipe.mode == "replace" else None,
     )
     return LLMDiffAdapter(config, llm)
