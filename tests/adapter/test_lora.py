@@ -1,8 +1,10 @@
 """A LoRA that belongs to an adapter: drawn, trained, saved and detached with it, on every attention of the denoiser."""
 
 import copy
+import json
 import pickle
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from adapter.changes import LORA, distance, load_lora
 from adapter.families import AUGMENTED, FAMILIES
+from adapter.features import FEATURES, Case
 from adapter.test_gradients import gradients, train_mode, training_encoding
+from adapter.test_matrix import PICTURES
 from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sana, build_sd, draw, perturb
 from llmdiff.adapter import LLMDiffAdapter, LoRAConfig
 from llmdiff.base import ImageModel
@@ -278,3 +282,109 @@ def test_a_denoiser_without_its_projections_is_refused(make_adapter):
     with pytest.raises(LLMDiffError, match=r"attn1.to_q.*is 16 → 24: take a base model of the family"):
         adapter.attach(pipe)
     assert lora_hooks(pipe.unet) == 0
+
+
+FEATURES_BESIDE = [
+    "controlnet", "lora before", "ip-adapter after", "batched prompts", "guidance ended mid-run", "attention slicing",
+    "bfloat16", "model offload", "sequential offload", "two adapters", "saving while attached", "deep copy", "pickle",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("feature", [*FEATURES_BESIDE, pytest.param("torch.compile", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", ["SD 1.x", "SDXL", "PixArt", "Sana"])
+def test_beside_the_features_of_diffusers(family, feature, mode, make_adapter):
+    """The checks of the matrix, of adapters with a LoRA."""
+    if outcome := FAMILIES[family].lack(feature, mode):
+        pytest.skip(outcome)
+    case = Case(FAMILIES[family], mode, partial(make_adapter, lora=RANK_2))
+    check = FEATURES[feature].check
+    if check is not None:
+        check(case)
+    else:
+        PICTURES[mode](case, FEATURES[feature])
+
+
+@pytest.mark.parametrize(
+    "part", ["repeated blocks", *(pytest.param(n, marks=pytest.mark.slow) for n in ("whole", "in place"))]
+)
+def test_compiled_blocks_share_a_graph_and_take_up_every_change(part, make_adapter):
+    """As many graphs as without a LoRA: one for each length of prompts, and one for each other state of the dial."""
+    counts = []
+    for lora in (None, RANK_2):
+        pipe = build_sd(
+            block_out_channels=(8,), down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",)
+        )
+        adapter = perturb(make_adapter(pipe, lora=lora)).attach(pipe)
+        states = [1.0, 0.5, 0.0, 1.0]
+        expected = []
+        for adapter.scale in states:
+            expected.append(draw(pipe))
+        graphs = []
+
+        def backend(graph, inputs, graphs=graphs):
+            graphs.append(graph)
+            return graph.forward
+
+        torch._dynamo.reset()
+        if part == "repeated blocks":
+            pipe.unet.compile_repeated_blocks(backend=backend, fullgraph=True)
+        elif part == "whole":
+            pipe.unet = torch.compile(pipe.unet, backend=backend, fullgraph=True)
+        else:
+            pipe.unet.compile(backend=backend, fullgraph=True)
+        for adapter.scale, picture in zip(states, expected, strict=True):
+            assert torch.allclose(draw(pipe), picture, atol=1e-4)
+        assert distance(expected[0], expected[2]) > 1e-3
+        counts.append(len(graphs))
+        adapter.detach()
+        assert torch.allclose(draw(pipe), expected[2], atol=1e-5)
+    assert counts[0] == counts[1] > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["SD 1.x", "SDXL", "Sana"])
+def test_stock_diffusers_draws_the_same_with_the_file_that_is_written_for_it(family, make_adapter, tmp_path):
+    pipe, stock = FAMILIES[family].build(), FAMILIES[family].build()
+    plain = FAMILIES[family].draw(stock, "a red cup")
+    adapter = lora_alone(make_adapter(pipe, lora=RANK_2)).attach(pipe)
+    adapter.save_lora_weights(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
+    stock.load_lora_weights(tmp_path)
+    picture = FAMILIES[family].draw(stock, "a red cup")
+    assert torch.allclose(picture, FAMILIES[family].draw(pipe, "a red cup"), atol=2e-4)
+    assert distance(picture, plain) > 1e-3
+
+
+def test_there_is_no_such_file_of_an_adapter_without_one(sd, make_adapter, tmp_path):
+    with pytest.raises(LLMDiffError, match=r"no LoRA: create it with lora=LoRAConfig\(rank=8\)"):
+        make_adapter(sd).save_lora_weights(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_saved_draws_the_same_when_it_is_loaded(sd, make_adapter, tiny_llm, mode, tmp_path):
+    adapter = perturb(make_adapter(sd, mode=mode, lora=LoRAConfig(rank=3))).attach(sd)
+    picture = draw(sd)
+    adapter.save_pretrained(tmp_path)
+    adapter.detach()
+    loaded = LLMDiffAdapter.from_pretrained(tmp_path, llm=tiny_llm)
+    assert loaded.config == adapter.config
+    assert loaded.config.lora.projections["mid_block.attentions.0.transformer_blocks.0.attn2.to_k"] == (24, 16)
+    loaded.attach(sd)
+    assert torch.equal(draw(sd), picture)
+    assert "rank 3, on 32 attention projections" in (tmp_path / "README.md").read_text()
+
+
+def test_an_adapter_of_the_first_version_keeps_the_file_beside_it_and_has_no_lora(sd, make_adapter, tiny_llm, tmp_path):
+    adapter = perturb(make_adapter(sd)).attach(sd)
+    picture = draw(sd)
+    adapter.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["lora"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "pytorch_lora_weights.safetensors").write_bytes(b"of the first version")
+    adapter.detach()
+    loaded = LLMDiffAdapter.from_pretrained(tmp_path, llm=tiny_llm).attach(sd)
+    assert loaded.config.lora is None
+    assert torch.equal(draw(sd), picture)
+    loaded.save_pretrained(tmp_path)
+    assert (tmp_path / "pytorch_lora_weights.safetensors").read_bytes() == b"of the first version"
