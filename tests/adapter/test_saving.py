@@ -312,3 +312,53 @@ def test_saving_in_half_precision_and_attaching_again(make_adapter, tiny_llm, tm
     adapter.detach()
     again = LLMDiffAdapter.from_pretrained(tmp_path, llm=tiny_llm).attach(pipe)
     assert all(torch.equal(again.state_dict()[name], weight) for name, weight in adapter.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_not_saved(saved, sd, make_adapter, value):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    adapter = make_adapter(sd, mode="replace")
+    with torch.no_grad():
+        adapter.phi.bias[3] = value
+    with pytest.raises(LLMDiffError, match=r"not saved, since its phi.bias is not finite: go back to a checkpoint"):
+        adapter.save_pretrained(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_what_would_not_load_again_is_not_saved(saved, sd, make_adapter, tmp_path):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    more, less, other = (make_adapter(sd, mode="replace") for _ in range(3))
+    more.extra = torch.nn.Linear(2, 2)
+    del less.phi
+    less.phi = None
+    other.phi = torch.nn.Linear(32, 25)
+    for adapter, message in (
+        (more, "unknown extra.bias"),
+        (less, "lacks phi.bias"),
+        (other, r"\(25, 32\), not \(24, 32\)"),
+    ):
+        with pytest.raises(LLMDiffError, match=f"not saved, since it would not load again: .*{message}"):
+            adapter.save_pretrained(saved)
+        with pytest.raises(LLMDiffError, match="not saved"):
+            adapter.save_pretrained(tmp_path / "new")
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_disk_that_keeps_half_of_a_file_is_noticed(saved, sd, make_adapter, monkeypatch):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    write = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, content: write(path, content[: len(content) // 2]))
+    with pytest.raises(LLMDiffError, match="not saved, since it would not load again"):
+        perturb(make_adapter(sd, mode="replace"), seed=1).save_pretrained(saved)
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_saving_leaves_the_random_state_alone(sd, make_adapter, tmp_path):
+    adapter = make_adapter(sd)
+    torch.manual_seed(2)
+    expected = torch.rand(3)
+    torch.manual_seed(2)
+    adapter.save_pretrained(tmp_path)
+    assert torch.equal(torch.rand(3), expected)

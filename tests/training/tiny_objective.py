@@ -12,7 +12,6 @@ from llmdiff.base import ImageModel
 from llmdiff.data import SceneData, Size, SizeConditioning
 from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.precompute import BlockTerms
-from llmdiff.training.lora import add_lora
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.recipe import ObjectiveSettings, Recipe
 from tiny_base import build_base
@@ -60,9 +59,9 @@ def maker(llm: LanguageModel, folder: Path) -> Make:
         pipe.scheduler.register_to_config(prediction_type=prediction)
         terms = BlockTerms.of([*CAPTIONS, ""], llm, recipe.reading, folder, lambda *_: None)
         latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1)).half()
-        adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, seed=0).attach(pipe)
-        if recipe.lora:
-            add_lora(pipe, recipe.lora, seed=0)
+        lora = recipe.adapter_lora
+        adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, lora=lora, seed=0)
+        adapter.attach(pipe)
         return AdapterObjective(
             adapter, ImageModel(pipe).freeze(), latents, Listed(), terms, recipe, precision=torch.float32
         )

@@ -10,6 +10,8 @@ from llmdiff.adapter.branch import Branch
 from llmdiff.adapter.conditioning import Text
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.hooks import AttendBranch, Conditioner, EndCall, MaskPadding, StartCall
+from llmdiff.adapter.lora import LoRA, LoRAAttachment
+from llmdiff.adapter.lora import check_fits as check_lora_fits
 from llmdiff.adapter.prompt_encoder import ENCODE_PROMPT, PromptEncoder
 from llmdiff.base import ImageModel
 from llmdiff.base.diffusers_internals import (
@@ -17,7 +19,7 @@ from llmdiff.base.diffusers_internals import (
     compute_dtype,
     forget_compiled_graphs,
     is_offloaded,
-    weight_of,
+    visible_weight,
 )
 from llmdiff.base.layers import find_layers, has_denoiser
 from llmdiff.errors import LLMDiffError
@@ -32,6 +34,10 @@ class Weights(Protocol):
 
     def named_branches(self) -> Mapping[str, Branch]:
         """The branches by the module path of their layer."""
+        ...
+
+    def named_loras(self) -> Mapping[str, LoRA]:
+        """The LoRA by the module path of the projections that it changes."""
         ...
 
     def encode(self, prompts: list[str]) -> Encoding:
@@ -65,6 +71,8 @@ class Attachment:
         self._conditioned: list[nn.Module] = []
         _check_free(self.denoiser)
         model.check_fits(adapter.config.base)
+        if adapter.config.lora:
+            check_lora_fits(adapter.config.lora, self.denoiser)
         if adapter.config.mode == "replace":
             _check_text(adapter.config, model)
         self._hook(self.denoiser)
@@ -73,6 +81,7 @@ class Attachment:
             attend = AttendBranch(conditioner, branch)
             self._branches.append(attend)
             self._handles.append(self._layers[path].register_forward_pre_hook(attend, with_kwargs=True))
+        self._lora = LoRAAttachment(self.denoiser, conditioner, adapter.named_loras())
         self.place()
         self.hook_controlnets(model.pipe)
 
@@ -124,6 +133,7 @@ class Attachment:
             handle.remove()
         for attend in self._branches:
             attend.add.leave()
+        self._lora.remove()
         self._handles, self._branches, self._conditioned = [], [], []
         forget_compiled_graphs()
 
@@ -148,14 +158,14 @@ class Attachment:
                 self._hook(net)
 
     def place(self) -> None:
-        """Moves the branches to where the denoiser's layers are, as far as those can be seen to be anywhere."""
+        """Moves branches and LoRA to where the denoiser's layers are, as far as those can be seen to be anywhere."""
         dtype = compute_dtype(self.denoiser)
         for attend, path in zip(self._branches, self.adapter.named_branches(), strict=True):
             layer = self._layers[path]
             attend.add.join(layer)
-            weight = weight_of(layer.to_q)
-            if weight is not None and weight.is_floating_point() and not weight.is_meta:
+            if (weight := visible_weight(layer.to_q)) is not None:
                 attend.branch.follow(weight.new_empty(0, dtype=dtype))
+        self._lora.place()
 
     def _hook(self, model: nn.Module) -> None:
         """Has a denoiser or ControlNet take apart what it gets, and nothing compiled go on without the hooks."""

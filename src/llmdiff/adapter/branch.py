@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from llmdiff.adapter.conditioning import Prepared, Rows
 from llmdiff.adapter.config import Mode
 from llmdiff.base import LayerShape
-from llmdiff.base.diffusers_internals import base_layer, weight_of
+from llmdiff.base.diffusers_internals import base_layer, visible_weight
 from llmdiff.errors import LLMDiffError
 
 # a2 at the start. With 0 an untrained adapter is the base model itself, which augment mode promises. Replace mode has
@@ -83,8 +83,8 @@ class Branch(nn.Module):
         Raises:
             LLMDiffError: if the layer's weights are not there to be copied (quantised or offloaded).
         """
-        weight = weight_of(layer.to_q)
-        if weight is None or weight.shape != self.query.weight.shape or weight.is_meta:
+        weight = visible_weight(layer.to_q)
+        if weight is None or weight.shape != self.query.weight.shape:
             raise LLMDiffError(
                 "The base model's weights are quantised or offloaded: create the adapter on the plain model."
             )
@@ -114,11 +114,7 @@ class Branch(nn.Module):
 
     def follow(self, image: Tensor) -> None:
         """Moves to the device of image features, and to their dtype unless it trains or there is autocast."""
-        weight = self.query.weight
-        if weight.device == image.device and weight.dtype == image.dtype:
-            return
-        keeps_dtype = self.keeps_dtype or torch.is_autocast_enabled(image.device.type)
-        self.to(image.device, None if keeps_dtype else image.dtype)
+        follow(self, self.query.weight, image, self.keeps_dtype)
 
     def _state(self, scale: float) -> tuple[object, ...]:
         """Equal as long as keys and values are."""
@@ -136,8 +132,23 @@ class Branch(nn.Module):
         return features.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
-def insert_branch(tree: nn.ModuleDict, path: str, branch: Branch) -> None:
-    """Puts a branch at a module path, so that its parameters' names are the layer's path and their own."""
+def follow(part: nn.Module, weight: Tensor, features: Tensor, keeps_dtype: bool) -> None:
+    """Moves a part of an adapter to the device of features, and to their dtype unless it trains or there is autocast.
+
+    Args:
+        part: a branch or a LoRA.
+        weight: one of its parameters.
+        features: that it reads.
+        keeps_dtype: whether it trains.
+    """
+    if weight.device == features.device and weight.dtype == features.dtype:
+        return
+    keeps_dtype = keeps_dtype or torch.is_autocast_enabled(features.device.type)
+    part.to(features.device, None if keeps_dtype else features.dtype)
+
+
+def insert(tree: nn.ModuleDict, path: str, part: nn.Module) -> None:
+    """Puts a part at a module path of the denoiser, so that its parameters' names are that path and their own."""
     *parents, name = path.split(".")
     for parent in parents:
         if parent not in tree:
@@ -145,4 +156,4 @@ def insert_branch(tree: nn.ModuleDict, path: str, branch: Branch) -> None:
         inner = tree[parent]
         assert isinstance(inner, nn.ModuleDict)
         tree = inner
-    tree[name] = branch
+    tree[name] = part

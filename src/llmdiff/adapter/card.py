@@ -2,7 +2,7 @@
 
 from huggingface_hub import ModelCardData
 
-from llmdiff.adapter.config import AdapterConfig
+from llmdiff.adapter.config import AdapterConfig, LoRAConfig
 from llmdiff.adapter.refiner import RefinerConfig
 from llmdiff.sources import is_remote_id, public_name
 
@@ -21,6 +21,7 @@ LLMs are Better Controllers for Diffusion Models" (ACM MM 2024, arXiv 2502.04412
 | language model | {llm}, revision {revision}, {blocks} blocks of width {width}, `{dtype}` |
 | reading | {reading} |
 | refiner | {refiner} |
+| LoRA | {lora} |
 | cross-attention layers | {layers} |
 | llmdiff | {version} |
 
@@ -54,6 +55,7 @@ def model_card(config: AdapterConfig) -> str:
         dtype=llm.get("dtype"),
         reading=reading,
         refiner=_size(config.refiner),
+        lora=_lora(config.lora),
         layers=len(config.base.layers),
         version=config.version,
     )
@@ -61,6 +63,12 @@ def model_card(config: AdapterConfig) -> str:
 
 def _size(refiner: RefinerConfig | None) -> str:
     return f"{refiner.blocks} blocks of width {refiner.width}" if refiner else "none, as in the paper"
+
+
+def _lora(lora: LoRAConfig | None) -> str:
+    if lora is None:
+        return "none, as in the paper"
+    return f"rank {lora.rank}, on {len(lora.projections)} attention projections of the image model"
 
 
 def _metadata(config: AdapterConfig) -> ModelCardData:

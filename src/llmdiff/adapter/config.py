@@ -21,6 +21,21 @@ def library_version() -> str:
     return __version__
 
 
+class LoRAConfig(BaseModel):
+    """A LoRA on the attention projections of the denoiser (Hu et al. 2022, arXiv 2106.09685); α is the rank.
+
+    Attributes:
+        rank: r.
+        projections: width in and width out of the linear maps that it changes, by module path; where there is none,
+            `LLMDiffAdapter.create` takes those of every attention, self-attention too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(8, ge=1)
+    projections: dict[str, tuple[int, int]] = Field(default_factory=dict)
+
+
 class AdapterConfig(BaseModel):
     """Everything besides the weights that an adapter needs: saved as ``config.json`` beside them.
 
@@ -30,6 +45,7 @@ class AdapterConfig(BaseModel):
         llm: identity of the LLM it was made for: name, revision, width, blocks, dtype, fingerprint.
         base: the image model that it was made for.
         refiner: size of the blocks in which the encoding's tokens read each other; None for none, as in the paper.
+        lora: of the denoiser's attention, that trains with the adapter; None for none, as in the paper.
         pooled_width: P, width of the pooled text vector that it makes, None if it makes none.
         version: the version of llmdiff that wrote it.
 
@@ -47,6 +63,7 @@ class AdapterConfig(BaseModel):
     llm: dict[str, Any]
     base: BaseDescription
     refiner: RefinerConfig | None = None
+    lora: LoRAConfig | None = None
     pooled_width: int | None = None
     version: str = Field(default_factory=library_version)
 

@@ -131,6 +131,23 @@ class Conditioner:
                     self._recomputed[text] = call
         return call
 
+    def resume(self, block: nn.Module, features: Tensor) -> None:
+        """Has a block that gradient checkpointing runs again, when the call is over, be in that call once more.
+
+        Args:
+            block: that is about to run, with gradients.
+            features: what it is given first, by which its call is known: the very tensor of the forward pass.
+        """
+        if self.call is not None:
+            self._recomputed[features] = self.call
+        elif (call := self._recomputed.get(features)) is not None:
+            self._thread.call, self._thread.resumed_by = call, block
+
+    def leave(self, block: nn.Module) -> None:
+        """Ends the call that `resume` took up for a block."""
+        if getattr(self._thread, "resumed_by", None) is block:
+            self._thread.call = self._thread.resumed_by = None
+
     def know(self, joined: Tensor, features: Tensor, encoding: Encoding) -> None:
         """Takes note of what a tensor was joined of, which then need not be taken apart."""
         if not self.idle and not torch.compiler.is_compiling():

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from llmdiff.adapter import storage
 from llmdiff.adapter.attachment import Attachment
-from llmdiff.adapter.branch import Branch, insert_branch
+from llmdiff.adapter.branch import Branch, insert
 from llmdiff.adapter.conditioning import Text, join, last_token
-from llmdiff.adapter.config import AdapterConfig, Mode
+from llmdiff.adapter.config import AdapterConfig, LoRAConfig, Mode
 from llmdiff.adapter.hooks import Conditioner
+from llmdiff.adapter.lora import LoRA, complete
 from llmdiff.adapter.refiner import Refiner, RefinerConfig
 from llmdiff.base import ImageModel, Inputs
 from llmdiff.errors import LLMDiffError
@@ -41,6 +42,7 @@ class LLMDiffAdapter(nn.Module):
             Sana, Kolors): φ stands in for the text encoder, and that frozen projection stays in use **[choice]**.
         pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
+        lora: a `LoRA` for every attention projection of the denoiser, nested alike; empty unless it was asked for.
         prompt_weights: True if ``(word:1.3)`` in a prompt is a weight and not text; False at first.
 
     Example:
@@ -61,7 +63,11 @@ class LLMDiffAdapter(nn.Module):
         self.pool = nn.Linear(llm.width, config.pooled_width) if config.pooled_width else None
         self.branches = nn.ModuleDict()
         for path, shape in config.base.layers.items():
-            insert_branch(self.branches, path, Branch(shape, llm.width, config.mode))
+            insert(self.branches, path, Branch(shape, llm.width, config.mode))
+        self.lora = nn.ModuleDict()
+        if config.lora:
+            for path, widths in config.lora.projections.items():
+                insert(self.lora, path, LoRA(*widths, config.lora.rank))
         self.prompt_weights = False
         self.eval()
         self._conditioner = Conditioner(config.mode, config.base.context_width, llm.width)
@@ -76,6 +82,7 @@ class LLMDiffAdapter(nn.Module):
         mode: Mode = "augment",
         reading: ExtractionConfig | None = None,
         refiner: RefinerConfig | None = None,
+        lora: LoRAConfig | None = None,
         seed: int = 0,
     ) -> Self:
         """An untrained adapter for a pipeline, not attached yet; in augment mode it changes nothing.
@@ -86,10 +93,12 @@ class LLMDiffAdapter(nn.Module):
             mode: ``augment`` or ``replace``.
             reading: how prompts are read; if None the paper's way, or `last` of a text encoder that is no LLM.
             refiner: size of the blocks in which the encoding's tokens read each other; None for none.
+            lora: that trains with it, on every attention projection unless it names some; None for none.
             seed: of the initial weights; torch's own random state is left alone.
 
         Raises:
-            LLMDiffError: if the denoiser has no separate cross-attention, or needs more than replace mode gives.
+            LLMDiffError: if the denoiser has no separate cross-attention, needs more than replace mode gives, or lacks
+                a projection that the LoRA names.
 
         Example:
             >>> adapter = LLMDiffAdapter.create(pipe, "Qwen/Qwen3-0.6B", mode="replace", refiner=RefinerConfig())
@@ -105,6 +114,7 @@ class LLMDiffAdapter(nn.Module):
             llm=llm.identity(),
             base=base,
             refiner=refiner,
+            lora=lora and complete(lora, model.denoiser),
             pooled_width=model.pooled_width if mode == "replace" else None,
         )
         with torch.random.fork_rng():
@@ -154,8 +164,26 @@ class LLMDiffAdapter(nn.Module):
         return adapter.to(device=device, dtype=dtype)
 
     def save_pretrained(self, directory: str | PathLike[str]) -> None:
-        """Writes ``config.json``, ``adapter.safetensors`` and a model card; no file is ever half written."""
-        storage.save_adapter(directory, self.config, self.state_dict())
+        """Writes ``config.json``, ``adapter.safetensors`` and a model card; no file is ever half written.
+
+        They are read again before they take the place of what is there.
+
+        Raises:
+            LLMDiffError: if a weight is not finite or offloaded, the disk refuses, or the files would not load again.
+        """
+        storage.save_adapter(directory, self.config, self.state_dict(), self._expected_weights)
+
+    def save_lora_weights(self, directory: str | PathLike[str]) -> None:
+        """Writes the LoRA alone, as ``pytorch_lora_weights.safetensors``, for pipelines without this adapter.
+
+        An adapter that is loaded has its LoRA already; this file is for ``pipe.load_lora_weights``.
+
+        Raises:
+            LLMDiffError: if there is no LoRA, or as `save_pretrained`.
+        """
+        if self.config.lora is None:
+            raise LLMDiffError("The adapter has no LoRA: create it with lora=LoRAConfig(rank=8) and train it.")
+        storage.save_lora(directory, self.config.base.denoiser, self.lora.state_dict())
 
     def push_to_hub(
         self,
@@ -166,7 +194,15 @@ class LLMDiffAdapter(nn.Module):
         commit_message: str = "Upload LLMDiff Adapter",
     ) -> str:
         """Uploads what ``save_pretrained`` writes; returns the commit's address."""
-        return storage.push(repo_id, self.config, self.state_dict(), private, token, commit_message)
+        return storage.push(
+            repo_id,
+            self.config,
+            self.state_dict(),
+            self._expected_weights,
+            private=private,
+            token=token,
+            message=commit_message,
+        )
 
     def attach(self, pipe: Any) -> Self:
         """Puts the adapter to work in a pipeline, whose own call is used as before.
@@ -267,14 +303,20 @@ class LLMDiffAdapter(nn.Module):
         """The branches by the module path of their layer."""
         return {path: module for path, module in self.branches.named_modules() if isinstance(module, Branch)}
 
+    def named_loras(self) -> dict[str, LoRA]:
+        """The LoRA by the module path of the projections that it changes."""
+        return {path: module for path, module in self.lora.named_modules() if isinstance(module, LoRA)}
+
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Everything to train, by name.
 
-        From then on the branches keep the dtype that they have, whatever that of the denoiser is.
+        From then on branches and LoRA keep the dtype that they have, whatever that of the denoiser is.
         """
         self.requires_grad_(True)
         for branch in self.named_branches().values():
             branch.keeps_dtype = True
+        for lora in self.named_loras().values():
+            lora.keeps_dtype = True
         return self.named_parameters()
 
     def encode(self, prompts: Sequence[str]) -> Encoding:
@@ -377,3 +419,8 @@ class LLMDiffAdapter(nn.Module):
             yield
         finally:
             self._conditioner.enabled = before
+
+    def _expected_weights(self, config: AdapterConfig) -> dict[str, Tensor]:
+        """The names and shapes of the weights that an adapter of a config has for this LLM."""
+        with torch.device("meta"):
+            return type(self)(config, self.llm).state_dict()

@@ -1,8 +1,10 @@
-"""Adapters on disk and on the Hub: three files, written whole or not at all."""
+"""Adapters on disk and on the Hub: three files, written whole and so that they load again, or not at all."""
 
 import os
 import tempfile
 import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,29 +25,82 @@ from llmdiff.sources import local_folder, reason
 CONFIG = "config.json"
 WEIGHTS = "adapter.safetensors"
 CARD = "README.md"
+LORA = "pytorch_lora_weights.safetensors"  # by which name diffusers looks for it
 Weights = dict[str, Tensor]
 
 
-def save_adapter(directory: str | PathLike[str], config: AdapterConfig, weights: Weights) -> None:
-    """Writes the three files of an adapter into a folder, which is made if need be."""
-    folder = Path(directory)
-    try:
-        _write(folder / WEIGHTS, save(_plain(weights), metadata={"format": "pt"}))
-        _write(folder / CONFIG, config.model_dump_json(indent=2).encode() + b"\n")
-        _write(folder / CARD, model_card(config).encode())
-    except OSError as error:
-        raise LLMDiffError(f"The adapter could not be written to {folder}: {error}.") from error
+def save_adapter(
+    directory: str | PathLike[str],
+    config: AdapterConfig,
+    weights: Weights,
+    expected: Callable[[AdapterConfig], Weights],
+) -> None:
+    """Writes the three files of an adapter into a folder, which is made if need be, and reads them again first.
+
+    Args:
+        directory: the folder; what was in it stays as it was if anything goes wrong.
+        config: of the adapter.
+        weights: of the adapter.
+        expected: gives the names and shapes of the weights that an adapter of a config has.
+
+    Raises:
+        LLMDiffError: if a weight is not finite or not there, the disk refuses, or what is on it would not load again.
+    """
+    contents = {
+        WEIGHTS: _safetensors(weights),
+        CONFIG: config.model_dump_json(indent=2).encode() + b"\n",
+        CARD: model_card(config).encode(),
+    }
+
+    def check(drafts: dict[str, Path]) -> None:
+        again = AdapterConfig.from_json(drafts[CONFIG].read_text(encoding="utf-8"))
+        if again.model_dump_json() != config.model_dump_json():
+            raise LLMDiffError(f"{CONFIG} reads as another configuration.")
+        check_weights(_load(drafts[WEIGHTS]), expected(again))
+
+    _write(Path(directory), contents, check)
+
+
+def save_lora(directory: str | PathLike[str], denoiser: str, weights: Weights) -> None:
+    """Writes a LoRA into a folder in diffusers' layout, so that ``pipe.load_lora_weights`` takes it.
+
+    Args:
+        directory: the folder.
+        denoiser: name of the denoiser's class.
+        weights: ``down`` and ``up`` by the module path of the projection.
+
+    Raises:
+        LLMDiffError: as `save_adapter`.
+    """
+    part = "unet" if "unet" in denoiser.lower() else "transformer"
+    names = {".down": ".lora_A.weight", ".up": ".lora_B.weight"}
+    renamed = {}
+    for name, weight in weights.items():
+        path, dot, kind = name.rpartition(".")
+        renamed[f"{part}.{path}{names[dot + kind]}"] = weight
+    _write(
+        Path(directory),
+        {LORA: _safetensors(renamed)},
+        lambda drafts: check_weights(_load(drafts[LORA]), renamed),
+    )
 
 
 def push(
-    repo_id: str, config: AdapterConfig, weights: Weights, private: bool | None, token: str | None, message: str
+    repo_id: str,
+    config: AdapterConfig,
+    weights: Weights,
+    expected: Callable[[AdapterConfig], Weights],
+    *,
+    private: bool | None,
+    token: str | None,
+    message: str,
 ) -> str:
-    """Uploads the three files of an adapter to the Hub and returns the commit's address."""
+    """Uploads the three files of an adapter, see `save_adapter`, to the Hub and returns the commit's address."""
     api = HfApi(token=token)
     try:
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         with tempfile.TemporaryDirectory() as folder:
-            save_adapter(folder, config, weights)
+            save_adapter(folder, config, weights, expected)
             return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message).commit_url)
     except (OSError, ValueError) as error:
         raise LLMDiffError(f"The adapter could not be uploaded to {repo_id}: {reason(error)}.") from error
@@ -76,7 +131,10 @@ def read_config(folder: Path) -> AdapterConfig:
 
 def read_weights(folder: Path) -> Weights:
     """The weights of an adapter, from its folder."""
-    path = _existing(folder / WEIGHTS)
+    return _load(_existing(folder / WEIGHTS))
+
+
+def _load(path: Path) -> Weights:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -156,10 +214,20 @@ def _shape(llm: dict[str, Any]) -> str:
     return f"{llm.get('name')} ({llm.get('blocks')} blocks of width {llm.get('width')}{kind})"
 
 
-def _plain(weights: Weights) -> Weights:
+def _safetensors(weights: Weights) -> bytes:
+    """The content of a file of weights.
+
+    Raises:
+        LLMDiffError: if one is not finite or not there.
+    """
     if any(weight.is_meta for weight in weights.values()):
         raise LLMDiffError("The adapter's weights are offloaded: save it before enabling offloading.")
-    return {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    if broken := next((name for name, weight in weights.items() if not weight.isfinite().all()), None):
+        raise LLMDiffError(
+            f"The adapter is not saved, since its {broken} is not finite: go back to a checkpoint from before that and "
+            "train on with a lower learning rate."
+        )
+    return save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, {"format": "pt"})
 
 
 def _existing(path: Path) -> Path:
@@ -168,6 +236,20 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _write(path: Path, content: bytes) -> None:
-    with written_whole(path) as draft:
-        draft.write_bytes(content)
+def _write(folder: Path, contents: dict[str, bytes], check: Callable[[dict[str, Path]], None]) -> None:
+    """Writes files, which take the place of those in the folder only when all drafts are written and checked.
+
+    Raises:
+        LLMDiffError: if the disk refuses, or the check does.
+    """
+    try:
+        with ExitStack() as stack:
+            drafts = {name: stack.enter_context(written_whole(folder / name)) for name in contents}
+            for name, draft in drafts.items():
+                draft.write_bytes(contents[name])
+            try:
+                check(drafts)
+            except LLMDiffError as error:
+                raise LLMDiffError(f"The adapter is not saved, since it would not load again: {error}") from error
+    except OSError as error:
+        raise LLMDiffError(f"The adapter could not be written to {folder}: {error}.") from error

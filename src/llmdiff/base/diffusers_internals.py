@@ -18,6 +18,7 @@ from diffusers import ModelMixin
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.modeling_utils import get_parameter_dtype
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from llmdiff.errors import LLMDiffError
 
@@ -25,7 +26,10 @@ ATTENTION_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "attention_mask
 """The first parameters of every attention layer's ``forward``, in their order."""
 
 _ONE_PARSER = threading.Lock()  # two threads in Python 3.11's ast.parse make a SystemError
-_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+"""The paths of an attention layer's linear maps."""
+_FUSED = {"to_qkv": ("to_q", "to_k", "to_v"), "to_kv": ("to_k", "to_v")}
+_SHARED_HOOK = -1  # torch counts from 0
 _GROUP_OFFLOADING = "group_offloading"
 
 
@@ -38,20 +42,30 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 def is_cross_attention(module: nn.Module) -> bool:
     """True if a module is a cross-attention layer of its own, and not one that attends text and image together."""
-    complete = all(isinstance(getattr(module, name, None), nn.Module) for name in _PROJECTIONS)
     separate = bool(getattr(module, "is_cross_attention", False)) and not getattr(module, "added_kv_proj_dim", None)
-    return complete and separate and isinstance(module.to_out, nn.ModuleList)
+    return separate and is_attention(module)
+
+
+def is_attention(module: Any) -> bool:
+    """Whether a module is an attention layer of linear maps, of whichever kind."""
+    parts = [getattr(module, name, None) for name in ("to_q", "to_k", "to_v")]
+    complete = all(isinstance(part, nn.Module) for part in parts)
+    return complete and isinstance(getattr(module, "to_out", None), nn.ModuleList)
+
+
+def projections(attention: nn.Module) -> dict[tuple[str, ...], nn.Module]:
+    """The linear maps that an attention layer may run, as they are now, by the names of what each of them makes.
+
+    ``fuse_qkv_projections`` puts some beside those that they are made of, and the processor runs one or the other.
+    """
+    parts: Any = attention._modules  # asked for in every layer of every step
+    maps = {(name,): parts[name] for name in ("to_q", "to_k", "to_v")} | {("to_out.0",): parts["to_out"][0]}
+    return maps | {names: parts[fused] for fused, names in _FUSED.items() if fused in parts}
 
 
 def base_layer(linear: Any) -> Any:
     """The layer under the wrapper that PEFT puts around it for a LoRA, or the layer itself."""
     return getattr(linear, "base_layer", linear)
-
-
-def weight_of(linear: Any) -> Tensor | None:
-    """The weight of a linear layer; None of one that torch has quantised, whose ``weight`` is a method."""
-    weight = getattr(base_layer(linear), "weight", None)
-    return weight if isinstance(weight, Tensor) else None
 
 
 def has_bias(linear: Any) -> bool:
@@ -64,6 +78,12 @@ def compute_dtype(denoiser: nn.Module) -> torch.dtype:
     """The dtype in which a diffusers model computes, also where it stores its weights in another one."""
     dtype: torch.dtype = get_parameter_dtype(denoiser)
     return dtype
+
+
+def visible_weight(linear: Any) -> Tensor | None:
+    """The weight of a linear map as numbers, if it is neither quantised nor offloaded."""
+    weight = getattr(base_layer(linear), "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.is_floating_point() and not weight.is_meta else None
 
 
 def normalises_query(block: nn.Module) -> bool:
@@ -173,3 +193,20 @@ def forget_compiled_graphs() -> None:
     """
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
+
+
+def register_shared_hook(module: nn.Module, hook: Callable[..., Any], always_call: bool = False) -> RemovableHandle:
+    """``register_forward_hook``, for a hook that many blocks of one shape have; at most one of them on each module.
+
+    Dynamo guards on the ids of forward hooks, of which torch gives each its own: blocks that could share one compiled
+    graph (``compile_repeated_blocks``) would have one each, and soon hit the limit. So these all have the same.
+
+    Returns:
+        The handle that removes it.
+    """
+    handle = RemovableHandle(module._forward_hooks, extra_dict=module._forward_hooks_always_called)
+    handle.id = _SHARED_HOOK
+    module._forward_hooks[handle.id] = hook
+    if always_call:
+        module._forward_hooks_always_called[handle.id] = True
+    return handle

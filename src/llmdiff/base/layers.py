@@ -6,9 +6,11 @@ from torch import nn
 
 from llmdiff.base.description import LayerShape
 from llmdiff.base.diffusers_internals import (
+    PROJECTIONS,
     base_layer,
     blocks_of,
     has_bias,
+    is_attention,
     is_cross_attention,
     normalises_query,
     unwrap,
@@ -78,6 +80,22 @@ def layer_shape(denoiser: nn.Module, path: str, layer: Any) -> LayerShape:
         bias=has_bias(to_q),
         normalise_query=not normalises_query(denoiser.get_submodule(path.rpartition(".")[0])),
     )
+
+
+def find_attentions(denoiser: nn.Module) -> dict[str, nn.Module]:
+    """Every attention layer of a denoiser by module path, self-attention too."""
+    return {path: module for path, module in denoiser.named_modules() if is_attention(module)}
+
+
+def projection_shapes(denoiser: nn.Module) -> dict[str, tuple[int, int]]:
+    """Width in and width out of the linear maps of every attention layer, by module path."""
+    shapes = {}
+    for path, attention in find_attentions(denoiser).items():
+        for name in PROJECTIONS:
+            linear = base_layer(attention.get_submodule(name))
+            if hasattr(linear, "in_features"):
+                shapes[f"{path}.{name}"] = (int(linear.in_features), int(linear.out_features))
+    return shapes
 
 
 def _attends_text(denoiser: Any, layer: Any) -> bool:

@@ -15,7 +15,6 @@ from llmdiff.generation import load_pipeline
 from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.precompute import CacheConfig, Latents, Terms, open_latents, open_terms
 from llmdiff.progress import Progress
-from llmdiff.training.lora import check_lora
 from llmdiff.training.processes import broadcast_from_main
 from llmdiff.training.ridge_init import fit, fitting_captions
 from llmdiff.training.sharding import in_main_process, is_sharding_asked_for, shard
@@ -45,14 +44,13 @@ class Split(NamedTuple):
         )
 
 
-def load_base(name: str, config: str | None, device: torch.device, lora: bool, needs_text_encoders: bool) -> ImageModel:
+def load_base(name: str, config: str | None, device: torch.device, needs_text_encoders: bool) -> ImageModel:
     """The base model, frozen.
 
     Args:
         name: as in a recipe.
         config: of a single-file checkpoint, as in a recipe.
         device: to which it goes.
-        lora: True if a LoRA is to train on it.
         needs_text_encoders: False where missing ones are no error.
 
     Raises:
@@ -61,8 +59,6 @@ def load_base(name: str, config: str | None, device: torch.device, lora: bool, n
     pipe = load_pipeline(name, config=config, device=device, needs_text_encoders=needs_text_encoders)
     base = ImageModel(pipe)
     base.check_trainable()
-    if lora:
-        check_lora(base.pipe)
     return base.freeze()
 
 

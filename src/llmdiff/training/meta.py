@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.config import AdapterConfig
+from llmdiff.adapter.lora import complete
 from llmdiff.base import ImageModel
 from llmdiff.base.locate import locate_base
 from llmdiff.base.single_file import config_folder
@@ -90,6 +91,7 @@ def meta_adapter(recipe: Recipe, pipe: Any, llm: Any) -> LLMDiffAdapter:
         llm={},
         base=model.describe(),
         refiner=recipe.refiner,
+        lora=recipe.adapter_lora and complete(recipe.adapter_lora, model.denoiser),
         pooled_width=model.pooled_width if recipe.mode == "replace" else None,
     )
     return LLMDiffAdapter(config, llm)

@@ -16,7 +16,6 @@ from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, expla
 from llmdiff.language import Encoding
 from llmdiff.precompute import Latents, LiveLatents, Terms
 from llmdiff.training.layer_distillation import layer_errors
-from llmdiff.training.lora import lora_parameters, without_lora
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.processes import local_shard
@@ -25,7 +24,7 @@ from llmdiff.training.recipe import Recipe
 
 
 class AdapterObjective:
-    """Denoising under the LLM's encodings; only the adapter trains, and the LoRA if there is one.
+    """Denoising under the LLM's encodings; only the adapter trains.
 
     Args:
         adapter: Attached to the base model.
@@ -53,17 +52,15 @@ class AdapterObjective:
         self.device = self.base.denoiser.device
         self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.objective.caption_dropout)
         self._parameters = dict(adapter.trainable_parameters())
-        self._lora = [p.requires_grad_() for p in lora_parameters(self.base.denoiser)]
         self.module: nn.Module = adapter
-        if self._lora:
-            self.module = nn.ModuleDict({"adapter": adapter, "denoiser": self.base.denoiser})
         if recipe.gradient_checkpointing:
             self.base.denoiser.enable_gradient_checkpointing()
         adapter.train()
 
     def groups(self) -> list[dict[str, Any]]:
         """Matrices, apart from them the gates and block weights, which learn faster and do not decay, and a LoRA."""
-        matrices = [p for p in self._parameters.values() if p.ndim > 1]
+        lora = [p for name, p in self._parameters.items() if name.startswith("lora.")]
+        matrices = [p for name, p in self._parameters.items() if p.ndim > 1 and not name.startswith("lora.")]
         vectors = [p for name, p in self._parameters.items() if p.ndim <= 1 and not _is_scalar(name)]
         scalars = [p for name, p in self._parameters.items() if p.ndim <= 1 and _is_scalar(name)]
         groups: list[dict[str, Any]] = [
@@ -72,7 +69,7 @@ class AdapterObjective:
             {"params": scalars, "weight_decay": 0.0, "rate": self.settings.scalar_rate},
         ]
         if self.recipe.lora:
-            groups.append({"params": self._lora, "rate": self.recipe.lora.rate})
+            groups.append({"params": lora, "rate": self.recipe.lora.rate})
         return groups
 
     @contextmanager
@@ -156,7 +153,7 @@ class AdapterObjective:
         self, noisy: Tensor, t: Tensor, captions: list[str], sizes: list[SizeConditioning] | None = None
     ) -> Tensor:
         """The base model's own prediction: a target without the noise of single pictures."""
-        with self._precision(noisy), self.adapter.disable_adapter(), without_lora(self.base.denoiser):
+        with self._precision(noisy), self.adapter.disable_adapter():
             return self.base.predict(noisy, t, self.base.encode(captions), sizes)
 
     @contextmanager

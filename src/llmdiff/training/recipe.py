@@ -7,14 +7,13 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from llmdiff.adapter import RefinerConfig
+from llmdiff.adapter import LoRAConfig, RefinerConfig
 from llmdiff.data import Data
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig
 from llmdiff.models import Quantization
 from llmdiff.precompute.config import CacheConfig
 from llmdiff.training.loop_settings import LoopSettings
-from llmdiff.training.lora import LoRASettings
 from llmdiff.training.noise import Timesteps
 from llmdiff.validation_errors import first_problem
 
@@ -27,6 +26,15 @@ class HeldOutSettings(BaseModel):
     share: float = Field(0.0, ge=0, lt=1, description="of the pictures, never trained on")
     levels: int = Field(5, ge=1, description="of noise, σ evenly spaced over 0 … 1")
     pictures: int = Field(128, ge=1, description="looked at, if so many are held out")
+
+
+class LoRASettings(BaseModel):
+    """A LoRA on the image model's attention, which trains with the adapter and is a part of it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rank: int = Field(8, ge=1)
+    rate: float = Field(0.1, gt=0, description="learning-rate factor: the image model changes slower than the adapter")
 
 
 class ObjectiveSettings(BaseModel):
@@ -86,7 +94,7 @@ class Recipe(BaseModel):
         False, description="the denoiser's blocks; auto: where there is a compiler and 500 steps or more to gain by it"
     )
     gradient_checkpointing: bool = Field(False, description="less memory, a third more time")
-    lora: LoRASettings | None = Field(None, description="a LoRA on the image model, trained too and saved beside it")
+    lora: LoRASettings | None = Field(None, description="a LoRA on the image model, a part of the adapter")
     heldout: HeldOutSettings = HeldOutSettings()
     samples: list[str] = Field(default_factory=list, description="prompts of the periodic sample sheets")
     loop: LoopSettings = LoopSettings()
@@ -102,6 +110,11 @@ class Recipe(BaseModel):
     def cache_folder(self) -> Path:
         """The folder of latents and terms: by default beside the run's folder, where other runs find them."""
         return self.cache.folder or self.folder.parent / "cache"
+
+    @property
+    def adapter_lora(self) -> LoRAConfig | None:
+        """The LoRA as the adapter is made with it, None if none trains."""
+        return LoRAConfig(rank=self.lora.rank) if self.lora else None
 
     @model_validator(mode="before")
     @classmethod

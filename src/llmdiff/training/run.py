@@ -12,7 +12,6 @@ from llmdiff.generation import SheetEntry, contact_sheet, save_png
 from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
 from llmdiff.training import builders, precision, run_manifest
-from llmdiff.training.lora import add_lora, save_lora
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.processes import accelerator
 from llmdiff.training.recipe import Recipe, load_recipe
@@ -57,7 +56,7 @@ def train(
         trainer.run(_on_step(objective, report), validation.losses if validation else None)
     with trainer.averaged():
         if processes.is_main_process:
-            _save(objective, recipe)
+            objective.adapter.save_pretrained(recipe.folder / "adapter")
     processes.wait_for_everyone()
     return {
         "folder": str(recipe.folder),
@@ -68,21 +67,12 @@ def train(
     }
 
 
-def _save(objective: AdapterObjective, recipe: Recipe) -> None:
-    """Writes the adapter, and the LoRA beside it."""
-    objective.adapter.save_pretrained(recipe.folder / "adapter")
-    if recipe.lora:
-        save_lora(objective.base.pipe, recipe.folder / "adapter")
-
-
 def build(
     recipe: Recipe, begun: bool, processes: Accelerator, report: Progress
 ) -> tuple[AdapterObjective, Validation | None]:
     """Loads everything and computes what the frozen models give for the data; writes nothing if it does not fit."""
     report("Loading the models", 0.0)
-    base = builders.load_base(
-        recipe.base, recipe.base_config, processes.device, recipe.lora is not None, recipe.needs_text_encoders
-    )
+    base = builders.load_base(recipe.base, recipe.base_config, processes.device, recipe.needs_text_encoders)
     pictures = builders.load_data(recipe.data, base.resolution, recipe.heldout.share, recipe.loop.seed, report)
     facts = run_manifest.facts_of(*pictures)
     if begun:
@@ -90,7 +80,13 @@ def build(
     live = recipe.cache.terms == "none"
     llm = builders.load_llm(recipe.llm, recipe.llm_dtype, recipe.llm_quantization, processes, live)
     adapter = LLMDiffAdapter.create(
-        base.pipe, llm, mode=recipe.mode, reading=recipe.reading, refiner=recipe.refiner, seed=recipe.loop.seed
+        base.pipe,
+        llm,
+        mode=recipe.mode,
+        reading=recipe.reading,
+        refiner=recipe.refiner,
+        lora=recipe.adapter_lora,
+        seed=recipe.loop.seed,
     )
     kept = recipe.cache, recipe.cache_folder
     latents, held_latents = builders.load_latents(
@@ -105,8 +101,6 @@ def build(
     if not begun:
         builders.initialise(adapter, base, terms, fitted_on, processes, report)
     adapter.attach(base.pipe)
-    if recipe.lora:
-        add_lora(base.pipe, recipe.lora, recipe.loop.seed)
     dtype = precision.product_dtype(recipe.precision, processes.mixed_precision, processes.device)
     objective = AdapterObjective(adapter, base, latents, pictures.train, terms, recipe, dtype)
     if precision.wants_compiler(recipe.compile, recipe.loop.steps):
