@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from adapter.case import Case
 from adapter.changes import LORA, distance, load_lora
 from adapter.families import AUGMENTED, FAMILIES
-from adapter.features import FEATURES, Case
+from adapter.features import FEATURES
 from adapter.test_gradients import gradients, train_mode, training_encoding
 from adapter.test_matrix import PICTURES
 from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sana, build_sd, draw, perturb
