@@ -59,7 +59,7 @@ def maker(llm: LanguageModel, folder: Path) -> Make:
         pipe.scheduler.register_to_config(prediction_type=prediction)
         terms = BlockTerms.of([*CAPTIONS, ""], llm, recipe.reading, folder, lambda *_: None)
         latents = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(1)).half()
-        lora = recipe.lora and recipe.lora.config()
+        lora = recipe.adapter_lora
         adapter = LLMDiffAdapter.create(pipe, llm, mode=recipe.mode, reading=recipe.reading, lora=lora, seed=0)
         adapter.attach(pipe)
         return AdapterObjective(

@@ -36,10 +36,6 @@ class LoRASettings(BaseModel):
     rank: int = Field(8, ge=1)
     rate: float = Field(0.1, gt=0, description="learning-rate factor: the image model changes slower than the adapter")
 
-    def config(self) -> LoRAConfig:
-        """What the adapter records of it."""
-        return LoRAConfig(rank=self.rank)
-
 
 class ObjectiveSettings(BaseModel):
     """The loss: what is drawn for it, what its target is, and how fast the weights follow it."""
@@ -102,6 +98,11 @@ class Recipe(BaseModel):
     def cache_folder(self) -> Path:
         """The folder of latents and terms: by default beside the run's folder, where other runs find them."""
         return self.cache.folder or self.folder.parent / "cache"
+
+    @property
+    def adapter_lora(self) -> LoRAConfig | None:
+        """The LoRA as the adapter is made with it, None if none trains."""
+        return LoRAConfig(rank=self.lora.rank) if self.lora else None
 
     @model_validator(mode="before")
     @classmethod

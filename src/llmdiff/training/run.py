@@ -81,7 +81,7 @@ def build(
         mode=recipe.mode,
         reading=recipe.reading,
         refiner=recipe.refiner,
-        lora=recipe.lora and recipe.lora.config(),
+        lora=recipe.adapter_lora,
         seed=recipe.loop.seed,
     )
     kept = recipe.cache, recipe.cache_folder
