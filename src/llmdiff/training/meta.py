@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from diffusers import ModelMixin
 from huggingface_hub import snapshot_download
 from torch import nn
@@ -45,7 +46,8 @@ def meta_base(name: str, config: str | None = None) -> Any:
             for key, of in index.items()
             if isinstance(of, list) and (part := _part(folder / key, *of)) is not None
         }
-        scheduler = _class(*index["scheduler"]).from_pretrained(folder / "scheduler")
+        with torch.device("cpu"):  # some schedulers copy their numbers, which meta tensors have none of
+            scheduler = _class(*index["scheduler"]).from_pretrained(folder / "scheduler")
     except LOADING_FAULTS as error:
         raise LLMDiffError(f"The configs of the base model {name} cannot be used: {reason(error)}.") from error
     vae: Any = parts["vae"]
