@@ -10,6 +10,7 @@ from llmdiff.adapter.refiner import RefinerConfig
 from llmdiff.base import BaseDescription
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig
+from llmdiff.validation_errors import first_problem
 
 Mode = Literal["augment", "replace"]
 
@@ -85,7 +86,7 @@ class AdapterConfig(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise LLMDiffError(f"The adapter's config.json is not usable: {_first_problem(error)}.") from error
+            raise LLMDiffError(f"The adapter's config.json is not usable: {first_problem(error)}.") from error
 
 
 def _drop_unknown_keys(data: Any, error: ValidationError) -> None:
@@ -100,9 +101,3 @@ def _drop_unknown_keys(data: Any, error: ValidationError) -> None:
         names = ", ".join(".".join(map(str, location)) for location in unknown)
         message = f"This adapter's config.json has keys that llmdiff {library_version()} does not know, and ignores"
         warnings.warn(f"{message}: {names}. Upgrade llmdiff-adapter to use them.", stacklevel=3)
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(map(str, problem["loc"])) or "the whole"
-    return f"{where}: {problem['msg']}"

@@ -18,6 +18,7 @@ from llmdiff.base.locate import locate_base
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models, PictureSettings
 from llmdiff.models import EMBEDDED, Quantization
+from llmdiff.validation_errors import first_problem
 
 _NONE = "none"
 
@@ -59,10 +60,7 @@ class GenerationRequest(BaseModel):
         try:
             return handler(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "request"
-            value = str(first["input"])[:60]
-            raise LLMDiffError(f"The value {value!r} of {field!r} will not do: {first['msg']}.") from error
+            raise LLMDiffError(f"The request will not do: {first_problem(error)}.") from error
 
     @field_validator("prompts")
     @classmethod
