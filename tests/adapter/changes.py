@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adapter.families import Family, build_controlnet
-from llmdiff.base.layers import find_denoiser
+from llmdiff.base.layers import find_denoiser, find_layers
 
 Prepare = Callable[[Family, Any], Any]
 TEXT = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -168,7 +168,7 @@ class GuidanceInterval:
 def wrap_forwards(pipe: Any) -> None:
     """What speed-up libraries do: functions without a signature in the place of ``forward``, of all that attends."""
     denoiser = find_denoiser(pipe)
-    for module in (denoiser, *(layer for name, layer in denoiser.named_modules() if name.endswith("attn2"))):
+    for module in (denoiser, *find_layers(denoiser).values()):
         module.forward = wrapped(module.forward)
 
 

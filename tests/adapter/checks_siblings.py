@@ -12,7 +12,7 @@ from adapter.case import Case
 from adapter.changes import distance, part_of
 from adapter.checks_rows import NO_ENCODING
 from adapter.tiny import PROMPT
-from llmdiff.base.layers import find_denoiser
+from llmdiff.base.layers import find_denoiser, find_layers
 from llmdiff.errors import LLMDiffError
 from tiny_parts import silenced
 
@@ -84,9 +84,9 @@ def exchange_denoiser(pipe: Any, other: Any) -> None:
 
 
 def exchange_blocks(pipe: Any, other: Any) -> None:
-    for name, part in find_denoiser(other).named_children():
-        if any(path.startswith(f"{name}.") and path.endswith("attn2") for path, _ in part.named_modules(prefix=name)):
-            setattr(find_denoiser(pipe), name, part)
+    denoiser = find_denoiser(other)
+    for name in {path.partition(".")[0] for path in find_layers(denoiser)}:
+        setattr(find_denoiser(pipe), name, getattr(denoiser, name))
 
 
 def check_exchanged(exchange: Callable[[Any, Any], None]) -> Callable[[Case], str]:

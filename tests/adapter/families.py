@@ -220,8 +220,7 @@ FAMILIES = {
         Family(
             "Kolors",
             build_kolors,
-            {"max_sequence_length": 12},
-            KOLORS,
+            pipelines=KOLORS,
             lacks=NO_CLIP_SKIP
             | NO_RESCALE
             | {
@@ -273,9 +272,15 @@ AUGMENTED = {
             control={"control_image": torch.ones(1, 3, 64, 64)},
             lacks=NO_UNET
             | MIXED
+            | dict.fromkeys(
+                ["sequential offload", "sequential offload before"],
+                "diffusers 0.42's Hunyuan-DiT uses weights past the hooks that would bring them",
+            )
+            | dict.fromkeys(
+                ["group offload", "group offload before"], "diffusers does not offload this family in groups"
+            )
             | dict.fromkeys(["quantised before", "quantised after"], "diffusers 0.42's Hunyuan-DiT cannot be quantised")
             | {
-                "sequential offload": "diffusers 0.42's Hunyuan-DiT uses weights past the hooks that would bring them",
                 "pag without guidance": "diffusers 0.42's pipeline mixes up its rows without guidance",
             },
         ),
