@@ -141,7 +141,7 @@ def follow(part: nn.Module, weight: Tensor, features: Tensor, keeps_dtype: bool)
         features: that it reads.
         keeps_dtype: whether it trains.
     """
-    if weight.device == features.device and weight.dtype == features.dtype:
+    if weight.device == features.device and (keeps_dtype or weight.dtype == features.dtype):
         return
     keeps_dtype = keeps_dtype or torch.is_autocast_enabled(features.device.type)
     part.to(features.device, None if keeps_dtype else features.dtype)

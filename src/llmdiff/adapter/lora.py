@@ -163,7 +163,7 @@ class LoRAAttachment:
     """
 
     def __init__(self, denoiser: nn.Module, conditioner: Conditioner, loras: Mapping[str, LoRA]) -> None:
-        self.denoiser, self.loras = denoiser, loras
+        self.denoiser = denoiser
         self._joins: dict[str, JoinLoRA] = {}
         self._handles: list[RemovableHandle] = []
         shapes = projection_shapes(denoiser)
