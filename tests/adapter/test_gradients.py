@@ -1,14 +1,17 @@
 """Training through the hooks: what gets a gradient, and that it is the right one."""
 
 import threading
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sd, perturb
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
+from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding, extract_stack, tokenize
 
 
@@ -102,6 +105,17 @@ def test_checkpointing_recomputes_each_call_under_its_own_prompt(make_adapter, m
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         assert torch.allclose(found[name], gradient, rtol=1e-3, atol=1e-5), name
+
+
+def test_reentrant_checkpointing_is_refused(sd, make_adapter, mode):
+    """It hands copies of the text features to the layers, so that their call cannot be found again."""
+    adapter = perturb(make_adapter(sd, mode=mode)).attach(sd)
+    train_mode(adapter, sd.unet)
+    sd.unet.enable_gradient_checkpointing(partial(checkpoint, use_reentrant=True))
+    joined = adapter.condition(training_encoding(adapter, ["a cup"]), torch.zeros(1, 4, CONTEXT_WIDTH))
+    predicted = sd.unet(torch.ones(1, 4, 8, 8, requires_grad=True), 5, joined).sample
+    with pytest.raises(LLMDiffError, match="use_reentrant=False"):
+        predicted.sum().backward()
 
 
 def test_two_backward_passes(sd, make_adapter, mode):

@@ -296,7 +296,7 @@ FEATURES_BESIDE = [
 @pytest.mark.parametrize("family", ["SD 1.x", "SDXL", "PixArt", "Sana"])
 def test_beside_the_features_of_diffusers(family, feature, mode, make_adapter):
     """The checks of the matrix, of adapters with a LoRA."""
-    if outcome := FAMILIES[family].lack(feature, mode):
+    if outcome := FAMILIES[family].lack(feature, mode, FEATURES[feature].needs):
         pytest.skip(outcome)
     case = Case(FAMILIES[family], mode, partial(make_adapter, lora=RANK_2))
     plain = replace(FEATURES[feature], tolerance=None)  # the slow reading knows no LoRA

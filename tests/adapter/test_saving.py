@@ -221,8 +221,8 @@ def test_weights_that_do_not_fit_the_config(saved, tiny_llm, change, message):
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "not usable: the whole"),
-        ("{}", "not usable: llm"),
+        ("[]", "not usable: input should be"),
+        ("{}", "not usable: the key 'llm' is missing"),
         ('{"llm": {}, "base": {"denoiser": "U", "layers": {}}}', "base.layers"),
     ],
 )

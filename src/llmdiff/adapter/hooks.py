@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from llmdiff.adapter.branch import Branch
 from llmdiff.adapter.conditioning import RowCache, Rows, mask_of, split
 from llmdiff.adapter.config import Mode
-from llmdiff.base.diffusers_internals import ATTENTION_ARGUMENTS, first_parameter, position_of
+from llmdiff.base.diffusers_internals import ATTENTION_ARGUMENTS, first_parameter, is_in_backward, position_of
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 
@@ -129,6 +129,11 @@ class Conditioner:
                 call = self._recomputed.get(text, call)
                 if call is not None:
                     self._recomputed[text] = call
+            if call is None and is_in_backward():
+                raise LLMDiffError(
+                    "Gradient checkpointing runs a layer again, and it cannot be told under which prompt: use the kind "
+                    "that is not reentrant (use_reentrant=False), which is diffusers' own."
+                )
         return call
 
     def resume(self, block: nn.Module, features: Tensor) -> None:

@@ -186,6 +186,11 @@ def _name(value: ast.expr) -> str | None:
     return value.id
 
 
+def is_in_backward() -> bool:
+    """True in a backward pass, where gradient checkpointing runs layers again."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
 def forget_compiled_graphs() -> None:
     """Makes everything that ``torch.compile`` has compiled be traced again.
 
