@@ -57,6 +57,7 @@ class Feature:
         tolerance: how far a picture may be from that of the slow reading; None if it is not compared.
         check: stands in for the usual check of pictures; gives what the cell is to say, if not that it works.
         slow: whether it takes seconds.
+        only: the one family that it is tried on, where it takes minutes.
     """
 
     prepare: Prepare = unchanged
@@ -67,6 +68,7 @@ class Feature:
     tolerance: float | None = 1e-3
     check: Callable[[Case], str | None] | None = None
     slow: bool = False
+    only: str | None = None
 
     def base(self, case: Case) -> Tensor:
         """The base model's own picture."""

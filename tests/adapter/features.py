@@ -143,8 +143,8 @@ FEATURES: dict[str, Feature] = {
     "deep copy": Feature(check=check_copies(copy.deepcopy)),
     "pickle": Feature(check=check_copies(lambda pipe: pickle.loads(pickle.dumps(pipe)))),
     "torch.compile": Feature(check=check_settled, slow=True),
-    "torch.compile(denoiser)": Feature(check=check_compiled(by_wrapper), slow=True),
-    "denoiser.compile()": Feature(check=check_compiled(in_place), slow=True),
-    "compiled forward": Feature(check=check_compiled(by_forward), slow=True),
-    "compiled blocks": Feature(check=check_compiled(by_blocks), slow=True),
+    "torch.compile(denoiser)": Feature(check=check_compiled(by_wrapper), slow=True, only="SD 1.x"),
+    "denoiser.compile()": Feature(check=check_compiled(in_place), slow=True, only="SD 1.x"),
+    "compiled forward": Feature(check=check_compiled(by_forward), slow=True, only="SD 1.x"),
+    "compiled blocks": Feature(check=check_compiled(by_blocks), slow=True, only="SD 1.x"),
 }

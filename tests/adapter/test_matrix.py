@@ -57,6 +57,8 @@ def test_cell(
 ) -> None:
     outcome = refusals.get(family) if mode == "replace" else None
     outcome = outcome or ALL[family].lack(feature, mode, FEATURES[feature].needs)
+    if FEATURES[feature].only not in (None, family):
+        outcome = outcome or f"tried on {FEATURES[feature].only} alone: it takes minutes"
     if outcome is not None:
         record_property("matrix", (family, feature, mode, outcome))
         pytest.skip(outcome)
