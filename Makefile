@@ -1,6 +1,8 @@
 # Every target sets up what it needs on first use, in .venv; after that none of them needs the network.
 VENV := .venv
 READY := $(VENV)/.ready
+# The models of the tests are tiny: threads only wait for each other there.
+TEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/python -m pytest
 BIN := $(VENV)/bin
 
 .PHONY: help demo test test-all matrix lint
@@ -13,10 +15,10 @@ demo: $(READY)  ## draw the contact sheet out/demo.png, base model beside adapte
 	@$(BIN)/llmdiff demo
 
 test: $(READY)  ## run the fast tests
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(TEST) -m "not slow"
 
 test-all: $(READY)  ## run all tests, also those that take minutes
-	@$(BIN)/python -m pytest
+	@$(TEST)
 
 matrix: $(READY)  ## test every cell of LLMs and base models by features, and write docs/matrix.md
 	@$(BIN)/python tools/matrix

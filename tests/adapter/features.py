@@ -121,7 +121,7 @@ FEATURES: dict[str, Feature] = {
     "own loop, row by row": Feature(check=check_own_loop),
     "two threads": Feature(check=check_threads),
     "error in a call": Feature(check=check_exception),
-    "clip skip": Feature(options={"clip_skip": 1}, seen=("augment",)),
+    "clip skip": Feature(options={"clip_skip": 1}, seen=("augment",), tolerance=None),
     **{name: Feature(scheduler(name)) for name in ("ddim", "dpm++", "euler", "unipc", "lcm")},
     "attention slicing": Feature(do(lambda pipe: pipe.enable_attention_slicing(1)), after=True),
     "vae tiling": Feature(do(tile), after=True, options=TILED),

@@ -162,5 +162,5 @@ def test_a_word_of_weight_zero_is_not_there(sd, make_adapter):
 
 def test_the_pipeline_that_was_exchanged_under_it_is_told_of(pipe):
     pipe.unet = build_sd(seed=5).unet
-    with pytest.raises(LLMDiffError, match="unet was exchanged after attach"):
+    with pytest.raises(LLMDiffError, match="unet, or a part of it, was exchanged after attach"):
         draw(pipe)
