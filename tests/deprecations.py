@@ -49,12 +49,14 @@ def refused() -> Iterator[None]:
         AssertionError: At its end, if one has.
     """
     found = Deprecations()
-    loggers = [logging.getLogger(host) for host in HOSTS]
-    for logger in loggers:
+    levels = {logger: logger.level for logger in map(logging.getLogger, HOSTS)}
+    for logger in levels:
         logger.addHandler(found)
+        logger.setLevel(min(logger.level or logging.WARNING, logging.WARNING))  # the command line makes them silent
     try:
         yield
     finally:
-        for logger in loggers:
+        for logger, level in levels.items():
             logger.removeHandler(found)
+            logger.setLevel(level)
     assert not found.messages, "\n".join(found.messages)

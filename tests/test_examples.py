@@ -41,6 +41,11 @@ OF_OTHER_MODELS = {"LanguageModel", "encode"}
 """Examples whose results are those of the models that they name, and not of tiny ones."""
 NOT_RUN = {"load_pipeline"}
 """Examples that need a device or a file of many gigabytes; the names in them are looked up."""
+IN_THE_MIDST = (
+    "llmdiff.adapter.modular", "llmdiff.data", "llmdiff.precompute", "llmdiff.training.costs",
+    "llmdiff.training.layer_distillation", "llmdiff.training.trainer",
+)  # fmt: skip
+"""Modules whose examples are cut out of a longer program, or fetch models: that they are Python is all that is tried."""
 RECIPE = """
 base: my-sd
 llm: Qwen/Qwen3-0.6B
@@ -123,6 +128,9 @@ def test_examples_are_right(
     }
     names = names_for(module) | given
     example = doctest.DocTestParser().get_doctest(text, names, name, module, None)
+    if module.startswith(IN_THE_MIDST):
+        assert all(compile(one.source, name or module, "single") for one in example.examples)
+        return
     if name in NOT_RUN:
         check_names(example.examples, names)
         return
@@ -135,7 +143,7 @@ def test_examples_are_right(
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, kind, *_: print(f"{kind.__name__}: {message}", file=sys.stdout)
-        doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example, out=report.append)
+        doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE).run(example, out=report.append)
     assert "".join(report) == ""
 
 

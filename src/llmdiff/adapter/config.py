@@ -29,6 +29,10 @@ class LoRAConfig(BaseModel):
         rank: r.
         projections: width in and width out of the linear maps that it changes, by module path; where there is none,
             `LLMDiffAdapter.create` takes those of every attention, self-attention too.
+
+    Example:
+        >>> LoRAConfig(rank=4).rank
+        4
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
