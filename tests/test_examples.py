@@ -45,7 +45,7 @@ IN_THE_MIDST = (
     "llmdiff.adapter.modular", "llmdiff.data", "llmdiff.precompute", "llmdiff.training.costs",
     "llmdiff.training.layer_distillation", "llmdiff.training.trainer",
 )  # fmt: skip
-"""Modules whose examples are cut out of a longer program, or fetch models: that they are Python is all that is tried."""
+"""Modules whose examples are cut out of a longer program, or fetch models: it is tried that they are Python."""
 RECIPE = """
 base: my-sd
 llm: Qwen/Qwen3-0.6B
