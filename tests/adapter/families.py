@@ -224,7 +224,7 @@ FAMILIES = {
             lacks=NO_CLIP_SKIP
             | NO_RESCALE
             | {
-                "prompt_embeds kept, augment": "diffusers 0.42 does not repeat what it is given for each picture in Kolors",
+                "prompt_embeds kept, augment": "diffusers 0.42 repeats what Kolors is given for no second picture",
                 "pickle, augment": "diffusers 0.42's ChatGLM holds a local function, which cannot be pickled",
             },
         ),
