@@ -182,7 +182,7 @@ def wrapped(own: Callable[..., Any]) -> Callable[..., Any]:
 def cache_features(pipe: Any) -> None:
     """What DeepCache does: every second call of the denoiser takes what the one before made of its inner blocks."""
     denoiser = find_denoiser(pipe)
-    names = ("mid_block", "transformer_blocks", "blocks")
+    names = ("mid_block", "transformer_blocks", "blocks", "down_blocks")
     inner = next(getattr(denoiser, name) for name in names if getattr(denoiser, name, None) is not None)
     inner = inner[-1] if isinstance(inner, nn.ModuleList) else inner
     inner.forward = every_second(inner.forward)
