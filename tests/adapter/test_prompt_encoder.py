@@ -1,5 +1,7 @@
 """What stands in for a pipeline's ``encode_prompt``: text features that carry their prompt, wherever they go."""
 
+import sys
+import threading
 import warnings
 
 import pytest
@@ -54,6 +56,35 @@ def test_features_of_several_prompts_are_put_together_as_users_do(pipe):
         pytest.skip(f"one of the prompts needs {width} numbers a token")
     positive, negative = (torch.cat(side) for side in zip(*apart, strict=True))
     assert torch.allclose(draw(pipe, **given(positive, negative, latents=noise)), expected, atol=1e-4)
+
+
+def test_siblings_in_threads_share_tokenizers_that_keep_settings_of_a_call(make_adapter, mode):
+    """Two stock pipelines that do so fail now and then: one pads as the other asked."""
+    first = build_sdxl()
+    pipes = [first, type(first)(**first.components)]
+    adapter = make_adapter(first, mode=mode)
+    failures: list[Exception] = []
+
+    def work(pipe):
+        try:
+            for _ in range(150):
+                pipe.encode_prompt("a red cup", negative_prompt="a long row of blue cups and bowls", **DEVICE)
+        except Exception as error:  # of a thread, to be seen outside
+            failures.append(error)
+
+    for pipe in pipes:
+        adapter.attach(pipe)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(pipe,)) for pipe in pipes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures
 
 
 def test_features_may_be_weighted_and_mixed(pipe):
