@@ -131,6 +131,20 @@ class IntervalOfGuidance(EndsGuidance):
 
 
 @dataclass(frozen=True)
+class ClipSkip(Feature):
+    """Layers of CLIP that are left out are nothing to replace mode, where stock pipelines may not even know them."""
+
+    def draw(self, case: Case, pipe: Any, prompt: str = PROMPT) -> Tensor:
+        return case.draw(pipe, prompt, clip_skip=1)
+
+    def compare(self, case: Case, picture: Tensor) -> None:
+        if case.mode == "augment":
+            super().compare(case, picture)
+        else:
+            assert torch.allclose(picture, case.draw(self.reference(case)), atol=1e-3)
+
+
+@dataclass(frozen=True)
 class Controlled(Feature):
     """The picture that steers a ControlNet goes by another name in each family, one of which adds noise to it."""
 

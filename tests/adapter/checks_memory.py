@@ -38,6 +38,7 @@ def check_there_and_back(case: Case) -> None:
     narrow = case.draw(pipe)
     assert all(branch.query.weight.dtype == torch.bfloat16 for branch in adapter.named_branches().values())
     assert distance(narrow, case.draw(pipe, "blue")) > 1e-3
+    assert narrow.dtype == case.draw(case.family.build().to(torch.bfloat16)).dtype
     pipe.to(torch.float32)
     found = case.draw(pipe)
     rounded, other = case.attached()

@@ -11,6 +11,7 @@ import torch
 
 from adapter.case import (
     BOTH,
+    ClipSkip,
     Controlled,
     DoublyControlled,
     EndsGuidance,
@@ -121,7 +122,7 @@ FEATURES: dict[str, Feature] = {
     "own loop, row by row": Feature(check=check_own_loop),
     "two threads": Feature(check=check_threads),
     "error in a call": Feature(check=check_exception),
-    "clip skip": Feature(options={"clip_skip": 1}, seen=("augment",), tolerance=None),
+    "clip skip": ClipSkip(seen=("augment",)),
     **{name: Feature(scheduler(name)) for name in ("ddim", "dpm++", "euler", "unipc", "lcm")},
     "attention slicing": Feature(do(lambda pipe: pipe.enable_attention_slicing(1)), after=True),
     "vae tiling": Feature(do(tile), after=True, options=TILED),

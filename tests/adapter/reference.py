@@ -60,6 +60,17 @@ class SlowReading:
                 layer.register_forward_pre_hook(self.mask, with_kwargs=True)
         for path, layer in model.layers.items():
             Joined(self, layer, adapter.named_branches()[path])
+        for path, lora in adapter.named_loras().items():
+            model.denoiser.get_submodule(path).register_forward_hook(self.added(lora))
+
+    def added(self, lora: Any) -> Any:
+        """What is hung on a projection: its output, with up · down of what it was given."""
+
+        def add(projection: Any, args: tuple[Any, ...], output: Tensor) -> Tensor:
+            down, up = lora.down.to(args[0]), lora.up.to(args[0])
+            return output + self.adapter.scale * args[0] @ down.T @ up.T
+
+        return add
 
     @property
     def replaces(self) -> bool:
