@@ -9,8 +9,10 @@ Letters in shapes: B batch, S tokens, D LLM width, T blocks, N the tokens that h
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,17 +22,16 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.encoding import Tokens
 from llmdiff.language.model import LanguageModel
+from llmdiff.language.paired import Pairs
 from llmdiff.language.prefix import prefix_cache
-from llmdiff.language.transformers_internals import cache_options
+from llmdiff.language.transformers_internals import cache_options, hidden_states, with_hidden_states
 from llmdiff.language.unconditional import BlockCall
-
-Take = Callable[[int, Tensor], None]  # called with the number of a block and its term
 
 EPSILON = 1e-6
 """Added to a root mean square before the division by it, so that a vector of 0 stays 0."""
 
 _ONE_PASS = threading.RLock()
-"""One pass at a time: hooks see the blocks' calls of every thread."""
+"""One pass at a time, of those in which hooks hang on an LLM's blocks and on what transformers dispatches."""
 
 
 def extract_stack(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) -> tuple[Tensor, Tensor]:
@@ -53,9 +54,8 @@ def extract_stack(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) 
         >>> stack.shape == (llm.block_count, *tokens.kept.shape, llm.width)
         True
     """
-    terms: list[Tensor] = []
-    start = _extract(llm, tokens, config, lambda index, term: terms.append(term))
-    return start, torch.stack([term.to(start.device) for term in terms])
+    start, taken = _extract(llm, tokens, config, _Stack)
+    return start, torch.stack([term.to(start.device) for term in taken.terms])
 
 
 def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, weights: Tensor) -> Tensor:
@@ -79,12 +79,55 @@ def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, we
         True
     """
     factors = weights.tolist()
-    total = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
+    start, taken = _extract(llm, tokens, config, lambda: _Sum(factors))
+    return start if taken.total is None else start + taken.total.to(start.device)
 
-    def add(index: int, term: Tensor) -> None:
-        total.add_(term.to(total.device), alpha=factors[index])
 
-    return total + _extract(llm, tokens, config, add)
+class Taken(Protocol):
+    """What becomes of the terms (B, S - skip, D), which come one after the other."""
+
+    def needs(self, index: int) -> bool:
+        """Whether a term is to be computed."""
+        ...
+
+    def take(self, index: int, term: Tensor) -> None:
+        """Called with each term that is needed, or more."""
+        ...
+
+
+T = TypeVar("T", bound=Taken)
+
+
+class _Stack:
+    """All terms."""
+
+    def __init__(self) -> None:
+        self.terms: list[Tensor] = []
+
+    def needs(self, index: int) -> bool:
+        return True
+
+    def take(self, index: int, term: Tensor) -> None:
+        self.terms.append(term)
+
+
+class _Sum:
+    """The sum of the terms times factors; those with a factor of 0 are not needed."""
+
+    def __init__(self, factors: list[float]) -> None:
+        self.factors = factors
+        self.total: Tensor | None = None
+
+    def needs(self, index: int) -> bool:
+        return self.factors[index] != 0
+
+    def take(self, index: int, term: Tensor) -> None:
+        if not self.needs(index):
+            return
+        if self.total is None:
+            self.total = term * self.factors[index]
+        else:
+            self.total.add_(term.to(self.total.device), alpha=self.factors[index])
 
 
 class Terms(Protocol):
@@ -96,32 +139,36 @@ class Terms(Protocol):
 class Scores:
     """The context scores s_t (docs/method.md section 1), differenced and normalised as the config says.
 
-    Only real tokens after the first of each sequence are computed: the first one's score is 0 by definition.
+    Those of padding are 0, and that of the first token of each sequence is 0 by definition.
     With ``score="difference"`` the first block, which has no neighbour before it, keeps its ``residual`` score
     **[choice]**: so the T differences still determine the T scores.
     """
 
     def __init__(self, tokens: Tokens, config: ExtractionConfig, continued: bool) -> None:
         self.config = config
-        self.shape = tokens.kept.shape
         self.skip = tokens.skip
-        after_first = tokens.mask.clone()
-        after_first[:, : max(0 if continued else 1, tokens.skip)] = False
-        self.rows, self.columns = after_first.nonzero(as_tuple=True)
+        scored = tokens.mask.clone()
+        scored[:, : max(0 if continued else 1, tokens.skip)] = False
+        self.rows, self.columns = scored.nonzero(as_tuple=True)
+        self.unscored = None if scored.all() else ~scored[:, tokens.skip :, None]
         self.before: Tensor | None = None
 
     def __call__(self, call: BlockCall) -> Tensor:
-        scores = torch.zeros(*self.shape, call.input.shape[-1], device=call.input.device)
-        if len(self.rows):
-            scores[self.rows, self.columns - self.skip] = self._normalise(self._differ(self._context_score(call)))
-        return scores
+        return self._normalise(self._differ(self._context_score(call)))
 
     def _context_score(self, call: BlockCall) -> Tensor:
-        """conditional - unconditional, in which the block's input cancels: (N, D)."""
-        conditional = call.output[self.rows, self.columns]
-        unconditional = call.unconditional(self.rows, self.columns)
-        precise = torch.promote_types(conditional.dtype, torch.float32)
-        return (conditional.to(precise) - unconditional.to(precise)).float()
+        """conditional - unconditional, in which the block's input cancels: (B, S - skip, D)."""
+        conditional = call.output[:, self.skip :]
+        if call.beside is None:
+            score = conditional.new_zeros(conditional.shape, dtype=torch.float32)
+            if len(self.rows):
+                unconditional = call.unconditional(self.rows, self.columns)
+                score[self.rows, self.columns - self.skip] = _subtract(
+                    call.output[self.rows, self.columns], unconditional
+                )
+            return score
+        score = _subtract(conditional, call.beside[:, self.skip :])
+        return score if self.unscored is None else score.masked_fill_(self.unscored.to(score.device), 0)
 
     def _differ(self, score: Tensor) -> Tensor:
         """s'_t = s_{t+1} - s_t, where t+1 is the block that ran before block t."""
@@ -132,6 +179,12 @@ class Scores:
 
     def _normalise(self, score: Tensor) -> Tensor:
         return score if self.config.normalise == "none" else unit_rms(score)
+
+
+def _subtract(conditional: Tensor, unconditional: Tensor) -> Tensor:
+    """Their difference in float32, taken in no less."""
+    precise = torch.promote_types(conditional.dtype, torch.float32)
+    return (conditional.to(precise) - unconditional.to(precise)).float()
 
 
 def unit_rms(x: Tensor) -> Tensor:
@@ -156,26 +209,60 @@ class States:
 
 
 @torch.no_grad()
-def _extract(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, take: Take) -> Tensor:
-    """Runs one forward pass that hands every block's term to ``take``, and returns the start (B, S - skip, D).
+def _extract(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, make: Callable[[], T]) -> tuple[Tensor, T]:
+    """Runs one forward pass that hands every block's term to what ``make`` makes, and returns the start with that.
 
-    Where the keys and values of the template's prefix are known, only what follows it is run.
+    Blocks return pairs if they can, which the first pass tries on one token of each.
     """
     llm.check_extraction(config)
-    model, blocks = llm.model, llm.blocks
     with _ONE_PASS:
-        ids, mask = tokens.ids.to(llm.device), tokens.mask.to(llm.device)
-        cache = prefix_cache(llm, ids, tokens.skip)
-        skip = tokens.skip if cache is None else 0
-        begin = tokens.skip - skip
-        rest = Tokens(ids[:, begin:], mask[:, begin:], skip)
-        extraction = _Extraction(llm, rest, config, take, continued=begin > 0)
-        with _hooked(blocks, extraction):
+        tokens = replace(tokens, ids=tokens.ids.to(llm.device), mask=tokens.mask.to(llm.device))
+        single = len(tokens.ids) == 1
+        known = llm.paired.get(single) if config.extraction == "llmdiff" else False
+        if known is not False:
+            try:
+                return _run(llm, tokens, config, make(), Pairs(None if known else tokens))
+            except (LLMDiffError, torch.OutOfMemoryError):
+                raise
+            except Exception:  # whatever a block makes of a pair that it was not written for
+                if known:
+                    raise
+        result = _run(llm, tokens, config, make(), None)
+        if config.extraction == "llmdiff":
+            llm.paired[single] = False  # only now: what was wrong with the prompt itself would be so here too
+        return result
+
+
+def _run(
+    llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, taken: T, pairs: Pairs | None
+) -> tuple[Tensor, T]:
+    """One pass. Where the keys and values of the template's prefix are known, only what follows it is run."""
+    model, blocks = llm.model, llm.blocks
+    cache = prefix_cache(llm, tokens.ids, tokens.skip)
+    skip = tokens.skip if cache is None else 0
+    begin = tokens.skip - skip
+    rest = Tokens(tokens.ids[:, begin:], tokens.mask[:, begin:], skip)
+    extraction = _Extraction(llm, rest, config, taken, continued=begin > 0, pairs=pairs)
+    with pairs.watching() if pairs else nullcontext(), _hooked(blocks, extraction):
+        try:
             options = cache_options(model, cache)
-            final = model(input_ids=ids[:, begin:], attention_mask=mask.long(), **options)[0]
-        _check_finite(llm, final[mask[:, begin:].bool()])
-        extraction.finish(final)
-    return extraction.start
+            states = model(input_ids=rest.ids, attention_mask=tokens.mask.long(), **options)[0]
+        except _EnoughError as enough:
+            states = enough.states
+        else:
+            extraction.finish(states)
+    _check_finite(llm, states[rest.mask])
+    if pairs and pairs.proven:
+        llm.paired[len(tokens.ids) == 1] = True
+    return extraction.start, taken
+
+
+class _EnoughError(Exception):
+    """No term of a later block is needed."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__()
+        self.states = states
 
 
 def _check_finite(llm: LanguageModel, states: Tensor) -> None:
@@ -194,15 +281,19 @@ class _Extraction:
         llm: LanguageModel,
         tokens: Tokens,
         config: ExtractionConfig,
-        take: Take,
+        taken: Taken,
         continued: bool,
+        pairs: Pairs | None,
     ) -> None:
-        self.tokens = tokens
-        self.take = take
+        self.tokens, self.taken, self.pairs = tokens, taken, pairs
         self.llmdiff = config.extraction == "llmdiff"
         self.embedded = self.llmdiff and config.start == "embedding"
         self.normalised = config.normalise == "rms"
         self.final = llm.block_count - 1 if config.extraction == "last" else None
+        self.needed = [taken.needs(index) for index in range(llm.block_count)]
+        if config.score == "difference":  # each is of a block and of the one before it
+            self.needed = [one or after for one, after in pairwise([*self.needed, False])]
+        self.last = max((index for index, needed in enumerate(self.needed) if needed), default=0)
         self.terms: Terms = Scores(tokens, config, continued) if self.llmdiff else States(tokens, config)
         self.start = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
 
@@ -211,24 +302,38 @@ class _Extraction:
         if index == 0 and self.embedded:
             embedding = _kept(call.input, self.tokens)
             self.start = unit_rms(embedding) if self.normalised else embedding
-        if index != self.final:
-            self.take(index, self.terms(call))
+        if self.needed[index] and index != self.final:
+            self.taken.take(index, self.terms(call))
+        if index == self.last and self.final is None and index + 1 < len(self.needed):
+            raise _EnoughError(call.output)
 
     def finish(self, final: Tensor) -> None:
         """Takes the output (B, S, D) of the final norm as the last term, where the extraction asks for it."""
         if self.final is not None:
-            self.take(self.final, _kept(final, self.tokens))
+            self.taken.take(self.final, _kept(final, self.tokens))
 
 
 class _Hook:
-    """A forward hook of one block."""
+    """A forward hook of one block, which returns what the block returns when nobody looks."""
 
     def __init__(self, extraction: _Extraction, index: int) -> None:
         self.extraction = extraction
         self.index = index
+        self.thread = threading.get_ident()
 
-    def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        self.extraction.block(self.index, BlockCall.capture(block, args, kwargs, output))
+    def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if threading.get_ident() != self.thread:  # of someone else who runs the LLM
+            return None
+        pairs, states = self.extraction.pairs, hidden_states(output)
+        if pairs is None:
+            self.extraction.block(self.index, BlockCall(block, args, kwargs, states))
+            return None
+        conditional, beside = pairs.take(states)
+        call = BlockCall(block, args, kwargs, conditional, beside)
+        with pairs.paused():
+            pairs.check(call)
+            self.extraction.block(self.index, call)
+        return with_hidden_states(output, conditional)
 
 
 @contextmanager

@@ -44,6 +44,8 @@ class LanguageModel:
         block_count: T, how many blocks it has.
         encodings: a cache of the encodings made last.
         prefixes: a cache of the keys and values of templates' prefixes.
+        paired: whether its blocks return pairs (see `llmdiff.language.paired`), of a single prompt (True) and of
+            several (False), as far as that is known.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LanguageModel:
         self.tokenizer = tokenizer
         self.encodings = EncodingCache()
         self.prefixes: dict[tuple[int, ...], Cache | None] = {}
+        self.paired: dict[bool, bool] = {}
         self._loading = loading
         self._stack: PreTrainedModel | None = _frozen(model)
         self._home: torch.device | None = None  # where it is to run again, once it has been offloaded

@@ -4,11 +4,22 @@ Nothing else in this package relies on them. Each has a test of its own name, wh
 """
 
 import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicLayer, PreTrainedConfig, PreTrainedModel, modeling_gguf_pytorch_utils
+from transformers import (
+    AttentionInterface,
+    Cache,
+    DynamicLayer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    modeling_gguf_pytorch_utils,
+)
 from transformers.cache_utils import DynamicSlidingWindowLayer
 from transformers.utils import logging
 
@@ -31,6 +42,11 @@ def is_context(name: str, value: Any) -> bool:
 def hidden_states(output: Any) -> Tensor:
     """Returns the hidden states in what a block returns, which is a tensor or a tuple that begins with it."""
     return output if isinstance(output, Tensor) else output[0]
+
+
+def with_hidden_states(output: Any, states: Tensor) -> Any:
+    """Returns what a block returned, with other hidden states in it."""
+    return states if isinstance(output, Tensor) else (states, *output[1:])
 
 
 def takes_keys_and_values_only(block: nn.Module) -> bool:
@@ -68,6 +84,73 @@ def input_device(model: PreTrainedModel) -> torch.device:
     hooks = (getattr(module, "_hf_hook", None) for module in model.modules())
     placed = (getattr(hook, "execution_device", None) for hook in hooks)
     return torch.device(next((device for device in placed if device is not None), model.device))
+
+
+@dataclass(frozen=True)
+class Attended:
+    """One call of an attention function that transformers dispatches.
+
+    Letters in shapes: B batch, S tokens, P tokens of a cache, H heads, K heads of keys and values, d width of a head's
+    values.
+
+    Attributes:
+        module: the attention layer.
+        value: (B, K, P + S, d).
+        heads: H.
+        length: S.
+        sinks: whether tokens attend something besides tokens.
+    """
+
+    module: nn.Module
+    value: Tensor
+    heads: int
+    length: int
+    sinks: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(B, S, H · d), of the attention with its heads side by side."""
+        return self.value.shape[0], self.length, self.heads * self.value.shape[-1]
+
+    def pair(self, attention: Tensor) -> Tensor:
+        """An attention (B, S, H · d) and beside it that of each token to itself alone: (2, B, S, H · d).
+
+        Of one prompt: (2, S, H · d).
+        """
+        batch, groups, _, width = self.value.shape
+        alone = self.value[:, :, -self.length :].transpose(1, 2).unsqueeze(3)  # (B, S, K, 1, d)
+        both = attention.new_empty(2, *attention.shape)
+        both[0] = attention
+        both[1].view(batch, self.length, groups, self.heads // groups, width).copy_(alone)
+        return both.squeeze(1) if batch == 1 else both
+
+
+_SDPA = "sdpa"
+_WATCHING = threading.local()
+
+
+@contextmanager
+def attention_watched(see: Callable[[Attended], None]) -> Iterator[None]:
+    """Within this context ``see`` is called after each SDPA that transformers dispatches in this thread.
+
+    Nothing is seen of other implementations. One context at a time.
+    """
+    attention = AttentionInterface()[_SDPA]
+
+    def watched(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+        result = attention(module, query, key, value, *args, **kwargs)
+        if getattr(_WATCHING, "see", None) is not None:
+            sinks = kwargs.get("s_aux") is not None
+            _WATCHING.see(Attended(module, value, query.shape[1], query.shape[2], sinks))
+        return result
+
+    _WATCHING.see = see
+    AttentionInterface.register(_SDPA, watched)
+    try:
+        yield
+    finally:
+        AttentionInterface.register(_SDPA, attention)
+        _WATCHING.see = None
 
 
 def obey_progress_bar_setting() -> None:

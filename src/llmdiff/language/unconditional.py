@@ -5,6 +5,7 @@ docs/method.md section 1 subtracts it from the conditional output, that of the w
 Letters in shapes: B batch, S tokens, D LLM width, N the tokens that have scores, over all prompts.
 """
 
+import functools
 import inspect
 from dataclasses import dataclass
 from typing import Any
@@ -28,31 +29,37 @@ class BlockCall:
 
     Attributes:
         block: the block.
-        arguments: those of the call.
-        input: (B, S, D), the hidden states that it was given.
+        args: those of the call.
+        kwargs: those of the call.
         output: (B, S, D), the hidden states that it returned.
+        beside: (B, S, D), its unconditional output, if that was made beside it (see `llmdiff.language.paired`).
     """
 
     block: nn.Module
-    arguments: inspect.BoundArguments
-    input: Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     output: Tensor
+    beside: Tensor | None = None
 
-    @classmethod
-    def capture(cls, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> "BlockCall":
-        """Returns the call that a forward hook sees.
+    @functools.cached_property
+    def arguments(self) -> inspect.BoundArguments:
+        """Those of the call, by the names of the block's parameters."""
+        return inspect.signature(self.block.forward).bind(*self.args, **self.kwargs)
+
+    @property
+    def input(self) -> Tensor:
+        """The hidden states (B, S, D) that the block was given.
 
         Raises:
-            LLMDiffError: if the hidden states are not one vector per token.
+            LLMDiffError: if they are not one vector per token.
         """
-        arguments = inspect.signature(block.forward).bind(*args, **kwargs)
-        hidden = next(iter(arguments.arguments.values()))
+        hidden = self.args[0] if self.args else next(iter(self.arguments.arguments.values()))
         if not isinstance(hidden, Tensor) or hidden.dim() != 3:
             raise LLMDiffError(
-                f"{type(block).__name__} does not pass one vector per token from block to block; "
+                f"{type(self.block).__name__} does not pass one vector per token from block to block; "
                 "choose a language model with a single residual stream."
             )
-        return cls(block, arguments, hidden, hidden_states(output))
+        return hidden
 
     def unconditional(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Returns the block's output for single tokens, each given to the block without any other.
