@@ -78,8 +78,9 @@ def test_unconditional_is_the_block_without_the_other_tokens(name: str, note: No
     scale = expected(name)[:, 1:].norm(dim=-1).mean()
     assert (scores(name) - expected(name)).norm(dim=-1).max() < (1e-5 if is_exact(name) else 1e-4) * scale
     assert (expected(name)[:, 0].abs() < 1e-6 * scale).all()
-    how = "fold = diagonal mask" if name in FOLDED else "by the fold" if name in RECURRENT_ONES else "by the mask"
-    note(name, "alone is exact", how)
+    paired = "in one call, " * take(name).paired.get(True, False)
+    how = paired if paired and name in FOLDED else paired + ("by the mask" if name in MASKED else "by the fold")
+    note(name, "alone is exact", how.removesuffix(", "))
 
 
 @pytest.mark.parametrize("name", ["Llama", "GPTNeoX"])
