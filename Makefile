@@ -1,8 +1,8 @@
 # Every target sets up what it needs on first use, in .venv; after that none of them needs the network.
 VENV := .venv
 READY := $(VENV)/.ready
-# The models of the tests are tiny: threads only wait for each other there.
-TEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/python -m pytest
+# The models of the tests are tiny: threads only wait for each other there, and processes do not.
+TEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 BIN := $(VENV)/bin
 
 .PHONY: help demo test test-all matrix lint

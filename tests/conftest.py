@@ -1,5 +1,6 @@
 """Fixtures that several test packages share: a tiny real LLM, its tokenizer, and models on disk."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,8 +15,12 @@ from tiny_llm import build_llama, build_tokenizer
 
 @pytest.fixture(autouse=True)
 def _no_encodings_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test has encoded must not be found by another, nor be left in the home of who runs the tests."""
-    monkeypatch.setenv(SETTING, "0")
+    """What one test has encoded must not be found by another, nor be left in the home of who runs the tests.
+
+    Who sets the variable himself runs the tests with such a cache.
+    """
+    if SETTING not in os.environ:
+        monkeypatch.setenv(SETTING, "0")
 
 
 @pytest.fixture(autouse=True)
