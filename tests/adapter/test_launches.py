@@ -5,7 +5,7 @@ import torch
 
 from adapter.tiny import build_pixart, build_sana, build_sd, build_sdxl, perturb
 from llmdiff.base import ImageModel
-from step_cost import count_launches
+from llmdiff.bench.measure import count_launches
 
 LIMIT = 6  # per cross-attention layer
 

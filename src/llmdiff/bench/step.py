@@ -1,37 +1,28 @@
-"""The cost of an adapter in a denoising step beside IP-Adapter's: `python recipes/step_cost.py --help`.
+"""The cost of an adapter in a denoising step beside IP-Adapter's.
 
-All variants are of one U-Net of random weights and take turns, step by step, so that they meet the same machine; the
-figures are medians, as ratios to the base model's in the same rounds. A launch is an operator that computes: views and
-allocations are none. IP-Adapter gets as many image tokens as the LLM's encoding has.
+All variants are of one U-Net of random weights. IP-Adapter gets as many image tokens as the LLM's encoding has.
 
 Letters in shapes: R rows of a call (two, as under guidance), S tokens of the encoding, D LLM width.
 """
 
-import json
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from platform import processor
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.embeddings import ImageProjection
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmdiff.adapter import AdapterConfig, LLMDiffAdapter
 from llmdiff.base import ImageModel
+from llmdiff.bench.measure import Figures, count_launches, default_device, interleaved
 from llmdiff.language import Encoding
 
 ROWS = 2
+BASE = "base"
 _IMAGE_WIDTH = 1024  # of the image features that IP-Adapter projects
-_NO_LAUNCH = ("aten.empty", "aten.detach", "aten.lift_fresh", "aten.alias")
 _SD = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 _SDXL = {
     "sample_size": 128,
@@ -50,51 +41,43 @@ SHAPES: dict[str, dict[str, Any]] = {"sd15": _SD, "sdxl": _SDXL}
 
 
 @dataclass(frozen=True)
-class Figures:
+class StepFigures:
     """The figures of one variant.
 
     Attributes:
-        variant: what runs beside the base model.
-        milliseconds: of a step, the median.
-        ratio: of that to the base model's.
-        low: the least ratio of a round.
-        high: the greatest.
-        launches: of a step.
+        shape: of the U-Net.
+        pixels: height and width of a picture.
+        time: see `Figures`; the reference is the base model.
+        launches: of a step; 0 where that is compiled.
         launches_per_layer: more than the base model's, for each cross-attention layer.
     """
 
-    variant: str
-    milliseconds: float
-    ratio: float
-    low: float
-    high: float
+    shape: str
+    pixels: int
+    time: Figures
     launches: int
     launches_per_layer: float
 
 
-class LaunchCount(TorchDispatchMode):
-    """Counts the operators that compute: of a step, what a GPU would have to launch.
+def bench_step(
+    shape: str, *, side: int | None, tokens: int, width: int, rounds: int, compiled: bool
+) -> list[StepFigures]:
+    """Measures steps of random U-Nets: float16 on CUDA where there is a GPU, float32 on the CPU.
 
-    Attributes:
-        launches: how many so far.
+    Args:
+        shape: "sd15" or "sdxl".
+        side: of the latents; None takes that of the shape.
+        tokens: S.
+        width: D.
+        rounds: see `interleaved`.
+        compiled: whether to compile the U-Net under each variant.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.launches = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not func.is_view and not str(func).startswith(_NO_LAUNCH):
-            self.launches += 1
-        return func(*args, **(kwargs or {}))
-
-
-def count_launches(step: Callable[[], object]) -> int:
-    """The launches of a step, after one that warms it up."""
-    step()
-    with LaunchCount() as count:
-        step()
-    return count.launches
+    device = default_device()
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    torch.manual_seed(0)
+    side = side or int(SHAPES[shape]["sample_size"])
+    steps = Steps(SHAPES[shape], side, tokens, width, device, dtype, compiled)
+    return [StepFigures(shape, 8 * side, *figures) for figures in steps.measure(rounds)]
 
 
 def random_unet(shape: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Any:
@@ -147,7 +130,7 @@ def load_ip_adapter(unet: Any, tokens: int) -> Tensor:
     return torch.randn(ROWS, 1, _IMAGE_WIDTH, device=unet.device, dtype=unet.dtype)
 
 
-class Bench:
+class Steps:
     """Steps of one U-Net with nothing, an IP-Adapter or an adapter of ours.
 
     Args:
@@ -179,46 +162,19 @@ class Bench:
             ids = torch.zeros(ROWS, 6, **like)
             self.text["added_cond_kwargs"] = {"text_embeds": torch.randn(ROWS, pooled, **like), "time_ids": ids}
         self.steps: dict[str, Callable[[], object]] = {}
-        self.steps = {"base": self._stock({}), **{f"ours, {mode}": self._ours(mode) for mode in ("augment", "replace")}}
+        self.steps = {BASE: self._stock({}), **{f"ours, {mode}": self._ours(mode) for mode in ("augment", "replace")}}
         self.steps[f"IP-Adapter, {tokens} tokens"] = self._ip_adapter()
 
     @torch.no_grad()
-    def measure(self, rounds: int) -> list[Figures]:
-        """The figures of every variant."""
-        launches = {name: count_launches(step) for name, step in self.steps.items()} if not self.compiled else {}
-        times: dict[str, list[float]] = {name: [] for name in self.steps}
-        for step in self.steps.values():
-            step()
-            step()
-        for _ in range(rounds):
-            for name, step in self.steps.items():
-                times[name].append(self._seconds(step))
+    def measure(self, rounds: int) -> list[tuple[Figures, int, float]]:
+        """Time, launches and launches more per layer of every variant."""
+        launches = {} if self.compiled else {name: count_launches(step) for name, step in self.steps.items()}
         layers = len(self.model.layers)
-        return [self._figures(name, times, launches, layers) for name in self.steps]
-
-    def _figures(self, name: str, times: dict[str, list[float]], launches: dict[str, int], layers: int) -> Figures:
-        ratios = [mine / base for mine, base in zip(times[name], times["base"], strict=True)]
-        count = launches.get(name, 0)
-        return Figures(
-            variant=name,
-            milliseconds=round(1000 * statistics.median(times[name]), 2),
-            ratio=round(statistics.median(ratios), 3),
-            low=round(min(ratios), 3),
-            high=round(max(ratios), 3),
-            launches=count,
-            launches_per_layer=round((count - launches.get("base", 0)) / layers, 2),
-        )
-
-    def _seconds(self, step: Callable[[], object]) -> float:
-        self._wait()
-        start = time.perf_counter()
-        step()
-        self._wait()
-        return time.perf_counter() - start
-
-    def _wait(self) -> None:
-        if self.unet.device.type == "cuda":
-            torch.cuda.synchronize()
+        rows = []
+        for figures in interleaved(self.steps, rounds, BASE):
+            count = launches.get(figures.variant, 0)
+            rows.append((figures, count, round((count - launches.get(BASE, 0)) / layers, 2)))
+        return rows
 
     def _call(self, unet: Any, inputs: dict[str, Any]) -> object:
         return unet(self.noisy, 500, return_dict=False, **inputs)
@@ -261,54 +217,3 @@ class Bench:
     def _compiled(self, unet: Any) -> Any:
         compile: Any = torch.compile
         return compile(unet) if self.compiled else unet
-
-
-def print_table(title: str, figures: list[Figures]) -> None:
-    """A table on the terminal."""
-    table = Table(title=title)
-    for column in ("variant", "ms", "ratio to base", "range", "launches", "more per layer"):
-        table.add_column(column, justify="left" if column == "variant" else "right")
-    for row in figures:
-        spread = f"{row.low} … {row.high}"
-        cells = (
-            row.milliseconds,
-            row.ratio,
-            spread,
-            row.launches or "",
-            row.launches_per_layer if row.launches else "",
-        )
-        table.add_row(row.variant, *map(str, cells))
-    Console().print(table)
-
-
-def machine(device: torch.device) -> str:
-    """The name of what it runs on."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {processor() or 'unknown'}"
-
-
-def main(
-    shape: Annotated[list[str], typer.Option(help="sd15, sdxl; may be repeated")] = ["sd15", "sdxl"],  # noqa: B006
-    side: Annotated[int | None, typer.Option(help="of the latents; that of the shape if left out")] = None,
-    tokens: Annotated[int, typer.Option(help="of the encoding, and of IP-Adapter")] = 77,
-    width: Annotated[int, typer.Option(help="of the LLM")] = 2048,
-    rounds: Annotated[int, typer.Option(help="in which every variant runs once")] = 12,
-    compiled: Annotated[bool, typer.Option("--compiled", help="compile the U-Net")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """Measures steps of random U-Nets: float16 on CUDA where there is a GPU, float32 on the CPU."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    results = {}
-    for name in shape:
-        torch.manual_seed(0)
-        latents = side or SHAPES[name]["sample_size"]
-        figures = Bench(SHAPES[name], latents, tokens, width, device, dtype, compiled).measure(rounds)
-        results[name] = [asdict(row) for row in figures]
-        if not as_json:
-            print_table(f"{name}, {8 * latents} px, {machine(device)}, {dtype}", figures)
-    if as_json:
-        print(json.dumps({"machine": machine(device), "dtype": str(dtype), "compiled": compiled} | results, indent=1))
-
-
-if __name__ == "__main__":
-    typer.run(main)

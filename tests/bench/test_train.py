@@ -1,12 +1,12 @@
-"""The throughput benchmark, two steps long: it gives every figure of every case."""
+"""The benchmark of training, two steps long: it gives every figure of every case."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
 
-import benchmark
-from benchmark import CASES, Setting, measure
+from llmdiff.bench import train
+from llmdiff.bench.train import CASES, Setting, measure
 from tiny_base import Places
 
 
@@ -21,16 +21,16 @@ def test_a_case_is_measured_beside_the_floor(case: str, places: Places) -> None:
 
 def test_a_random_model_of_the_shape_of_sd15_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"block_out_channels": (32, 32, 32, 32)}
-    unet, vae = benchmark.UNet2DConditionModel, benchmark.AutoencoderKL
-    monkeypatch.setattr(benchmark, "UNet2DConditionModel", lambda **kw: unet(**kw | small))
-    monkeypatch.setattr(benchmark, "AutoencoderKL", lambda **kw: vae(**kw | small))
-    pipe = benchmark._pipeline("sd15")
+    unet, vae = train.UNet2DConditionModel, train.AutoencoderKL
+    monkeypatch.setattr(train, "UNet2DConditionModel", lambda **kw: unet(**kw | small))
+    monkeypatch.setattr(train, "AutoencoderKL", lambda **kw: vae(**kw | small))
+    pipe = train._pipeline("sd15")
     assert pipe.unet.config.cross_attention_dim == 768
     assert 8 * pipe.unet.config.sample_size == 256
 
 
 def test_nothing_of_a_measurement_stays(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(train.tempfile, "tempdir", str(tmp_path))
     setting = Setting(str(places.base), str(places.llm), batch_size=2, steps=1, captions=4)
     assert dataclasses.asdict(measure(setting, "latents and terms cached"))["share"] > 0
     assert list(tmp_path.iterdir()) == []

@@ -1,35 +1,29 @@
-"""Throughput of adapter training beside its floor: `python recipes/benchmark.py [--json]`.
+"""Throughput of adapter training beside its floor.
 
 The floor is forward and backward pass of the frozen denoiser with the adapter on tensors that are ready in memory. Each
 way to get them (no cache, latents cached, latents and terms cached) runs in a process of its own, its steps in turn
 with steps of the floor, so that both meet the same machine; the share of the floor is the ratio of their median times.
-A compiled denoiser (`--compiled`) is measured beside a floor that is not compiled: there the share is what it gains.
+A compiled denoiser is measured beside a floor that is not compiled: there the share is what it gains.
 
 Letters in shapes: B batch, c latent channels, h and w height and width of the latents.
 """
 
-import json
-import multiprocessing
-import resource
 import statistics
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-import typer
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
+from llmdiff.bench.measure import in_fresh_process, peak_memory, seconds
 from llmdiff.data import captioned, captions_of
 from llmdiff.generation import load_pipeline
 from llmdiff.language import LanguageModel
@@ -52,7 +46,7 @@ _SD15_SIDE = 256  # pixels of the pictures that a random model of SD 1.5's shape
 
 
 @dataclass(frozen=True)
-class Figures:
+class TrainFigures:
     """The figures of one way of training.
 
     Attributes:
@@ -109,7 +103,7 @@ class Ready:
         return self.terms
 
 
-def measure(setting: Setting, case: str) -> Figures:
+def measure(setting: Setting, case: str) -> TrainFigures:
     """Runs one case beside the floor, in this process."""
     with tempfile.TemporaryDirectory() as folder:
         objective = _objective(setting, CASES.get(case, CacheConfig()), Path(folder))
@@ -118,21 +112,20 @@ def measure(setting: Setting, case: str) -> Figures:
             compile_around_adapter(objective.base.denoiser)
         times: dict[str, list[float]] = {"case": [], "floor": []}
         for n in range(_WARM_UP + setting.steps):
-            times["case"].append(_timed(objective, n))
+            times["case"].append(seconds(partial(_step, objective, n)))
             with torch.compiler.set_stance("force_eager"):
-                times["floor"].append(_timed(floor, n))
+                times["floor"].append(seconds(partial(_step, floor, n)))
     case_time, floor_time = (statistics.median(times[name][_WARM_UP:]) for name in ("case", "floor"))
     size = setting.batch_size
-    return Figures(setting.base, case, size / case_time, size / floor_time, floor_time / case_time, _peak())
+    return TrainFigures(setting.base, case, size / case_time, size / floor_time, floor_time / case_time, peak_memory())
 
 
-def benchmark(settings: Sequence[Setting], cases: Sequence[str] = tuple(CASES)) -> list[Figures]:
+def bench_train(settings: Sequence[Setting], cases: Sequence[str] = tuple(CASES)) -> list[TrainFigures]:
     """Every case of every setting, each in a fresh process, whose peak memory is then its own."""
     rows = []
     for setting in settings:
         for case in cases:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                rows.append(pool.apply(measure, (setting, case)))
+            rows.append(in_fresh_process(measure, setting, case))
     return rows
 
 
@@ -195,22 +188,6 @@ def _step(objective: AdapterObjective, number: int) -> None:
     objective.loss(samples, number, Streams(0, samples)).backward()
 
 
-def _timed(objective: AdapterObjective, number: int) -> float:
-    """The seconds of one step."""
-    started = time.perf_counter()
-    _step(objective, number)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def _peak() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 def _pipeline(base: str) -> Any:
     """The base model; "sd15" is the embedded one with random U-Net and VAE of Stable Diffusion 1.5's shapes."""
     if base != "sd15":
@@ -222,28 +199,3 @@ def _pipeline(base: str) -> Any:
     pipe.register_modules(unet=unet.eval(), vae=vae.eval())
     pipe.vae_scale_factor = 8
     return pipe
-
-
-def main(
-    base: Annotated[list[str] | None, typer.Option(help="embedded, sd15 (random), or a folder.")] = None,
-    llm: Annotated[str, typer.Option(help="As in a recipe.")] = "embedded",
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    steps: Annotated[int, typer.Option(min=1, help="Steps that count, of each case and of the floor.")] = 20,
-    compiled: Annotated[bool, typer.Option("--compiled", help="Measure a compiled denoiser too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Measure images per second and peak memory of training, beside the floor."""
-    settings = [Setting(name, llm, batch_size, steps) for name in base or ("embedded", "sd15")]
-    rows = benchmark(settings, [*CASES, *([COMPILED] if compiled else [])])
-    if as_json:
-        sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-        return
-    table = Table("base", "cached", "images/s", "floor", "share of the floor", "peak memory", box=None)
-    for row in rows:
-        figures = f"{row.images_per_s:.2f}", f"{row.floor_images_per_s:.2f}", f"{row.share:.0%}"
-        table.add_row(row.base, row.case, *figures, f"{row.peak_memory / 1e9:.2f} GB")
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    typer.run(main)

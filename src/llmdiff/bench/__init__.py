@@ -1,0 +1,1 @@
+"""What things cost: `llmdiff bench`. Every figure of the documentation is one of these commands."""

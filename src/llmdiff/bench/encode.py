@@ -1,0 +1,125 @@
+"""What reading a prompt costs beside one plain forward pass of the same LLM over the same tokens.
+
+Letters in shapes: B prompts, S tokens of each.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
+
+from llmdiff.bench.measure import Figures, count_launches, default_device, in_fresh_process, interleaved, peak_memory
+from llmdiff.language import ExtractionConfig, LanguageModel, Tokens, extract_sum
+from llmdiff.language.text_encoding import fixed_weights
+
+PLAIN = "plain forward"
+VARIANTS = {"llmdiff": "llmdiff", "last": "last", "layer:1": "layer:1"}
+_HEAD = 64  # width of one
+_SIZES: dict[str, tuple[int, int, int, int, int]] = {  # width, feed-forward width, blocks, heads, heads of keys
+    "1b": (2048, 8192, 16, 32, 8),
+    "8b": (4096, 14336, 32, 32, 8),
+}
+SHAPES = ("embedded", *_SIZES)
+
+
+@dataclass(frozen=True)
+class EncodeFigures:
+    """The figures of one extraction.
+
+    Attributes:
+        llm: its shape.
+        prompts: B.
+        tokens: S.
+        time: see `Figures`; the reference is a plain forward pass.
+        launches: of a call.
+        peak_memory: of a process that loads the LLM and makes the call, in bytes; on a GPU of the device. None where it
+            was not asked for.
+        memory_ratio: of that to the plain forward pass's.
+    """
+
+    llm: str
+    prompts: int
+    tokens: int
+    time: Figures
+    launches: int
+    peak_memory: int | None
+    memory_ratio: float | None
+
+
+def bench_encode(llm: str, prompts: int, tokens: int, rounds: int, memory: bool = True) -> list[EncodeFigures]:
+    """Measures extractions of random tokens in one batch, in turn with a plain forward pass.
+
+    Args:
+        llm: "embedded", "1b" or "8b" (random weights of Llama's shapes), or what `LanguageModel.load` takes.
+        prompts: B.
+        tokens: S.
+        rounds: see `interleaved`.
+        memory: whether to measure peak memory too, which takes a process for each.
+
+    Raises:
+        LLMDiffError: if the LLM cannot be loaded.
+    """
+    model = load(llm)
+    runs = {name: _call(model, name, prompts, tokens) for name in (PLAIN, *VARIANTS)}
+    times = interleaved(runs, rounds, PLAIN)
+    launches = {name: count_launches(run) for name, run in runs.items()}
+    del model
+    peaks = {name: in_fresh_process(_peak, llm, name, prompts, tokens) for name in runs} if memory else {}
+    return [
+        EncodeFigures(
+            llm,
+            prompts,
+            tokens,
+            row,
+            launches[row.variant],
+            peaks.get(row.variant),
+            round(peaks[row.variant] / peaks[PLAIN], 3) if peaks else None,
+        )
+        for row in times
+    ]
+
+
+def load(llm: str) -> LanguageModel:
+    """An LLM by its shape or its name: in bfloat16 on a GPU, in float32 on the CPU."""
+    device = default_device()
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if llm not in _SIZES:
+        return LanguageModel.load(llm, device=device, dtype=dtype)
+    width, inner, blocks, heads, groups = _SIZES[llm]
+    config = LlamaConfig(
+        hidden_size=width,
+        intermediate_size=inner,
+        num_hidden_layers=blocks,
+        num_attention_heads=heads,
+        num_key_value_heads=groups,
+        vocab_size=32_000,
+    )
+    with torch.device("meta"):
+        model: Any = LlamaModel(config)
+    model = model.to(dtype).to_empty(device=device)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.02) if parameter.dim() > 1 else parameter.fill_(1)
+        model.rotary_emb = type(model.rotary_emb)(config=config, device=device)
+    tokenizer: PreTrainedTokenizerBase = LanguageModel.load().tokenizer
+    return LanguageModel.from_model(model, tokenizer, llm)
+
+
+def _call(llm: LanguageModel, variant: str, prompts: int, tokens: int) -> Any:
+    """One way to run the LLM over random tokens (B, S)."""
+    ids = torch.randint(10, min(4000, llm.config.vocab_size), (prompts, tokens), generator=torch.Generator().manual_seed(0)).to(llm.device)
+    if variant == PLAIN:
+        return torch.no_grad()(lambda: llm.model(input_ids=ids, use_cache=False))
+    config = ExtractionConfig.model_validate({"extraction": VARIANTS[variant]})
+    every = torch.ones(llm.block_count)
+    weights = every if variant == "llmdiff" else fixed_weights(config.extraction, llm.block_count)
+    batch = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+    return lambda: extract_sum(llm, batch, config, weights)
+
+
+def _peak(llm: str, variant: str, prompts: int, tokens: int) -> int:
+    run = _call(load(llm), variant, prompts, tokens)
+    run()
+    run()
+    return peak_memory()

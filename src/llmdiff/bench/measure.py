@@ -1,0 +1,138 @@
+"""Variants of one thing, measured in turn: medians and ranges as ratios to one of them."""
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from platform import processor
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_NO_LAUNCH = ("aten.empty", "aten.detach", "aten.lift_fresh", "aten.alias")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one variant.
+
+    Attributes:
+        variant: its name.
+        seconds: of the wall clock, the median of the rounds.
+        ratio: of that to the reference's in the same round, the median.
+        low: the least ratio of a round.
+        high: the greatest.
+    """
+
+    variant: str
+    seconds: float
+    ratio: float
+    low: float
+    high: float
+
+
+def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int, reference: str) -> list[Figures]:
+    """Runs every variant once a round, after a round that does not count, so that all meet the same machine.
+
+    Args:
+        variants: by their names.
+        rounds: that count.
+        reference: the name of the one that the others are compared with.
+
+    Example:
+        >>> [row.ratio for row in interleaved({"a": lambda: None}, rounds=3, reference="a")]
+        [1.0]
+    """
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds + 1):
+        for name, run in variants.items():
+            times[name].append(seconds(run))
+    return [_figures(name, times[name][1:], times[reference][1:]) for name in variants]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """What a call takes, until the device is done with it."""
+    _wait()
+    start = time.perf_counter()
+    run()
+    _wait()
+    return time.perf_counter() - start
+
+
+def _figures(name: str, times: list[float], reference: list[float]) -> Figures:
+    ratios = [mine / other for mine, other in zip(times, reference, strict=True)]
+    return Figures(
+        name,
+        round(statistics.median(times), 5),
+        round(statistics.median(ratios), 3),
+        round(min(ratios), 3),
+        round(max(ratios), 3),
+    )
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
+    """What a function of a module returns in a process of its own, whose peak memory is then its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
+
+
+def peak_memory() -> int:
+    """The most memory that this process has had, in bytes; on a GPU, of the device."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class LaunchCount(TorchDispatchMode):
+    """Counts the operators that compute: what a GPU would have to launch. Views and allocations are none.
+
+    Attributes:
+        launches: how many so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view and not str(func).startswith(_NO_LAUNCH):
+            self.launches += 1
+        return func(*args, **(kwargs or {}))
+
+
+def count_launches(run: Callable[[], object]) -> int:
+    """The launches of a call, after one that warms it up."""
+    run()
+    with LaunchCount() as count:
+        run()
+    return count.launches
+
+
+def default_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def machine(device: torch.device | None = None) -> str:
+    """The name of what it runs on, with the number of threads of a processor."""
+    if (device or default_device()).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor_name()}, threads: {torch.get_num_threads()}"
+
+
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else processor() or "unknown processor"

@@ -1,0 +1,157 @@
+"""`llmdiff bench`: what things cost on this machine, as ratios to what they are compared with."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from llmdiff.cli import console
+
+bench_app = typer.Typer(
+    help="Measure what things cost on this machine: in turn, as medians and ranges.", no_args_is_help=True
+)
+Rounds = Annotated[int, typer.Option(min=1, help="In each of which every variant runs once.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@bench_app.command()
+def encode(
+    llm: Annotated[list[str], typer.Option(help="embedded, 1b or 8b (random), or an LLM; may be repeated.")] = [  # noqa: B006
+        "embedded"
+    ],
+    prompts: Annotated[list[int], typer.Option(min=1, help="In one batch; may be repeated.")] = [1, 8, 64],  # noqa: B006
+    tokens: Annotated[list[int], typer.Option(min=2, help="Of each prompt; may be repeated.")] = [20, 200],  # noqa: B006
+    rounds: Rounds = 5,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too, in a process for each.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Reading prompts, beside one plain forward pass of the LLM."""
+    console.quiet_hosts()
+    from llmdiff.bench.encode import bench_encode
+
+    rows = [
+        row
+        for name in llm
+        for count in prompts
+        for length in tokens
+        for row in bench_encode(name, count, length, rounds, memory)
+    ]
+    _print(
+        rows,
+        as_json,
+        {
+            "LLM": lambda r: r.llm,
+            "prompts × tokens": lambda r: f"{r.prompts} × {r.tokens}",
+            "extraction": lambda r: r.time.variant,
+            "ms": lambda r: f"{1000 * r.time.seconds:.1f}",
+            "ratio": lambda r: f"{r.time.ratio:.2f}",
+            "range": lambda r: f"{r.time.low:.2f} … {r.time.high:.2f}",
+            "launches": lambda r: r.launches,
+            "memory": lambda r: f"{r.peak_memory / 1e9:.2f} GB" if r.peak_memory else "",
+            "of plain": lambda r: f"{r.memory_ratio:.2f}" if r.memory_ratio else "",
+        },
+    )
+
+
+@bench_app.command()
+def step(
+    shape: Annotated[list[str], typer.Option(help="sd15, sdxl (random); may be repeated.")] = ["sd15", "sdxl"],  # noqa: B006
+    side: Annotated[int | None, typer.Option(min=1, help="Of the latents.", show_default="that of the shape")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Of the encoding, and of IP-Adapter.")] = 77,
+    width: Annotated[int, typer.Option(min=1, help="Of the LLM.")] = 2048,
+    rounds: Rounds = 12,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Compile the U-Net.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A denoising step with an adapter, beside one without and one with IP-Adapter."""
+    console.quiet_hosts()
+    from llmdiff.bench.step import SHAPES, bench_step
+
+    _check_known("shape", shape, SHAPES)
+    options: dict[str, Any] = {"side": side, "tokens": tokens, "width": width, "rounds": rounds, "compiled": compiled}
+    rows = [row for name in shape for row in bench_step(name, **options)]
+    _print(
+        rows,
+        as_json,
+        {
+            "shape": lambda r: f"{r.shape}, {r.pixels} px",
+            "variant": lambda r: r.time.variant,
+            "ms": lambda r: f"{1000 * r.time.seconds:.1f}",
+            "ratio": lambda r: f"{r.time.ratio:.3f}",
+            "range": lambda r: f"{r.time.low:.3f} … {r.time.high:.3f}",
+            "launches": lambda r: r.launches or "",
+            "more per layer": lambda r: r.launches_per_layer if r.launches else "",
+        },
+    )
+
+
+@bench_app.command()
+def train(
+    base: Annotated[list[str], typer.Option(help="embedded, sd15 (random), or a folder; may be repeated.")] = [  # noqa: B006
+        "embedded",
+        "sd15",
+    ],
+    llm: Annotated[str, typer.Option(help="As in a recipe.")] = "embedded",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that count, of each case and of the floor.")] = 20,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Measure a compiled denoiser too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Training, beside forward and backward pass of the denoiser on tensors that are ready."""
+    console.quiet_hosts()
+    from llmdiff.bench.train import CASES, COMPILED, Setting, bench_train
+
+    settings = [Setting(name, llm, batch_size, steps) for name in base]
+    rows = bench_train(settings, [*CASES, *([COMPILED] if compiled else [])])
+    _print(
+        rows,
+        as_json,
+        {
+            "base": lambda r: r.base,
+            "cached": lambda r: r.case,
+            "images/s": lambda r: f"{r.images_per_s:.2f}",
+            "floor": lambda r: f"{r.floor_images_per_s:.2f}",
+            "share of the floor": lambda r: f"{r.share:.0%}",
+            "memory": lambda r: f"{r.peak_memory / 1e9:.2f} GB",
+        },
+    )
+
+
+@bench_app.command()
+def startup(rounds: Rounds = 3, as_json: Json = False) -> None:
+    """Commands on the embedded default, from their start to their end."""
+    console.quiet_hosts()
+    from llmdiff.bench.startup import bench_startup
+
+    rows = bench_startup(rounds)
+    _print(
+        rows,
+        as_json,
+        {
+            "command": lambda r: r.command,
+            "seconds": lambda r: f"{r.seconds:.2f}",
+            "range": lambda r: f"{r.low:.2f} … {r.high:.2f}",
+            "of processors": lambda r: f"{r.cpu_seconds:.2f}",
+        },
+    )
+
+
+def _check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise typer.BadParameter(f"there is no {what} {name!r}: choose from {', '.join(known)}.")
+
+
+def _print(rows: Sequence[Any], as_json: bool, columns: dict[str, Any]) -> None:
+    """Figures as a table, or all of them as JSON, with the name of the machine."""
+    from llmdiff.bench.measure import machine
+
+    if as_json:
+        console.print_json({"machine": machine(), "rows": [asdict(row) for row in rows]})
+        return
+    table = Table(*columns, box=None, title=machine(), title_justify="left")
+    for row in rows:
+        table.add_row(*(str(value(row)) for value in columns.values()))
+    console.results.print(table)

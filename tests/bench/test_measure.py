@@ -1,0 +1,45 @@
+"""Variants in turn, and what is counted of them."""
+
+import time
+
+import pytest
+import torch
+
+from llmdiff.bench.measure import count_launches, in_fresh_process, interleaved, machine, peak_memory
+
+
+def test_variants_take_turns_and_are_compared_round_by_round() -> None:
+    order: list[str] = []
+
+    def run(name: str, pause: float) -> None:
+        order.append(name)
+        time.sleep(pause)
+
+    rows = interleaved({"slow": lambda: run("slow", 0.02), "fast": lambda: run("fast", 0.005)}, 3, "fast")
+    assert order == ["slow", "fast"] * 4  # one round warms up
+    slow, fast = rows
+    assert (fast.ratio, fast.low, fast.high) == (1, 1, 1)
+    assert 1 < slow.low <= slow.ratio <= slow.high
+    assert slow.seconds >= 0.02
+
+
+def test_launches_are_operators_that_compute() -> None:
+    x = torch.ones(2, 3)
+    assert count_launches(lambda: (x + 1).T.reshape(3, 2)[0]) == 1
+    assert count_launches(lambda: torch.relu(x @ x.T)) == 2
+    assert count_launches(lambda: torch.empty(3)) == 0
+
+
+def _peak_with(size: int) -> int:
+    torch.ones(size)
+    return peak_memory()
+
+
+@pytest.mark.slow
+def test_peak_memory_is_of_a_process_of_its_own() -> None:
+    small, large = (in_fresh_process(_peak_with, size) for size in (1, 10**8))
+    assert 3e8 < large - small < 6e8
+
+
+def test_the_machine_has_a_name() -> None:
+    assert machine()

@@ -1,0 +1,27 @@
+"""The benchmark of denoising steps, on a tiny shape: every variant has its figures."""
+
+import pytest
+
+from llmdiff.bench import step
+from llmdiff.bench.step import bench_step
+
+TINY = {
+    "sample_size": 8,
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 1,
+    "cross_attention_dim": 32,
+    "attention_head_dim": 8,
+}
+
+
+def test_a_step_with_an_adapter_is_measured_beside_the_base_and_ip_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(step.SHAPES, "tiny", TINY)
+    rows = bench_step("tiny", side=None, tokens=5, width=16, rounds=2, compiled=False)
+    assert [row.time.variant for row in rows] == ["base", "ours, augment", "ours, replace", "IP-Adapter, 5 tokens"]
+    base, *others = rows
+    assert base.time.ratio == 1
+    assert base.launches_per_layer == 0
+    assert all(row.launches > base.launches for row in others)
+    assert rows[1].launches_per_layer < rows[3].launches_per_layer
