@@ -94,6 +94,10 @@ class Taken(Protocol):
         """Called with each term that is needed, or more."""
         ...
 
+    def clear(self, outside: Tensor) -> None:
+        """Sets to 0 what is no term of a token, where ``outside`` (B, S - skip, 1) is True."""
+        ...
+
 
 T = TypeVar("T", bound=Taken)
 
@@ -109,6 +113,10 @@ class _Stack:
 
     def take(self, index: int, term: Tensor) -> None:
         self.terms.append(term)
+
+    def clear(self, outside: Tensor) -> None:
+        for term in self.terms:
+            term.masked_fill_(outside.to(term.device), 0)
 
 
 class _Sum:
@@ -129,6 +137,10 @@ class _Sum:
         else:
             self.total.add_(term.to(self.total.device), alpha=self.factors[index])
 
+    def clear(self, outside: Tensor) -> None:
+        if self.total is not None:
+            self.total.masked_fill_(outside.to(self.total.device), 0)
+
 
 class Terms(Protocol):
     """Turns the calls of the blocks, one after the other, into their terms (B, S - skip, D)."""
@@ -139,7 +151,7 @@ class Terms(Protocol):
 class Scores:
     """The context scores s_t (docs/method.md section 1), differenced and normalised as the config says.
 
-    Those of padding are 0, and that of the first token of each sequence is 0 by definition.
+    Those of padding, and that of the first token of each sequence, which is 0 by definition, are to be cleared.
     With ``score="difference"`` the first block, which has no neighbour before it, keeps its ``residual`` score
     **[choice]**: so the T differences still determine the T scores.
     """
@@ -150,7 +162,7 @@ class Scores:
         scored = tokens.mask.clone()
         scored[:, : max(0 if continued else 1, tokens.skip)] = False
         self.rows, self.columns = scored.nonzero(as_tuple=True)
-        self.unscored = None if scored.all() else ~scored[:, tokens.skip :, None]
+        self.outside = ~scored[:, tokens.skip :, None]
         self.before: Tensor | None = None
 
     def __call__(self, call: BlockCall) -> Tensor:
@@ -167,8 +179,7 @@ class Scores:
                     call.output[self.rows, self.columns], unconditional
                 )
             return score
-        score = _subtract(conditional, call.beside[:, self.skip :])
-        return score if self.unscored is None else score.masked_fill_(self.unscored.to(score.device), 0)
+        return _subtract(conditional, call.beside[:, self.skip :])
 
     def _differ(self, score: Tensor) -> Tensor:
         """s'_t = s_{t+1} - s_t, where t+1 is the block that ran before block t."""
@@ -189,7 +200,7 @@ def _subtract(conditional: Tensor, unconditional: Tensor) -> Tensor:
 
 def unit_rms(x: Tensor) -> Tensor:
     """Vectors (..., D) scaled to a root mean square of 1; 0 stays 0."""
-    return x / (x.square().mean(-1, keepdim=True).sqrt() + EPSILON)
+    return x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) / x.shape[-1] ** 0.5 + EPSILON)
 
 
 class States:
@@ -251,6 +262,8 @@ def _run(
             states = enough.states
         else:
             extraction.finish(states)
+    if isinstance(extraction.terms, Scores):
+        taken.clear(extraction.terms.outside)
     _check_finite(llm, states[rest.mask])
     if pairs and pairs.proven:
         llm.paired[len(tokens.ids) == 1] = True
