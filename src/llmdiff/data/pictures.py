@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from llmdiff.data.decoding import decode, unreadable, upright_size
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.data.store import Store, in_threads
 from llmdiff.errors import LLMDiffError
-from llmdiff.progress import Progress
+from llmdiff.progress import Progress, silent
 
 _AT_ONCE = 512  # pictures that are identified together
 
@@ -48,6 +49,9 @@ class Pictures:
         if len(self._cropping.sizes) > 1:
             sizes = in_threads(self._read_size, range(len(self)), "Measuring pictures", report)
             self._originals = dict(enumerate(sizes))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_report": silent}  # what shows progress stays in its own process
 
     def __len__(self) -> int:
         return len(self._numbers)

@@ -40,7 +40,7 @@ class Table:
             raise LLMDiffError(f"The data set {data.path} has no rows in its split {data.split}.")
         files = [Path(file["filename"]) for file in rows.cache_files]
         self._place = f"{data.image} of {data.split} of {' '.join(map(str, files))}"
-        self._stamp = " ".join(str(stamp(file, is_settled=True)) for file in files)
+        self._stamp = " ".join(str(stamp(file, is_settled=True)) for file in files) or None
         self._outside = _files_in(self._images, data.image)
 
     def open(self, index: int) -> BinaryIO:
