@@ -90,5 +90,5 @@ def _load(base: str, place: Path | None, config: str | Path | None, dtype: torch
 def _check_complete(base: str, pipe: Pipeline) -> None:
     """Raises LLMDiffError if weights are missing, for which diffusers leaves empty places."""
     for part, module in pipe.components.items():
-        if isinstance(module, nn.Module) and any(weight.is_meta for weight in module.parameters()):
+        if isinstance(module, nn.Module) and any(weight.is_meta for weight in module.state_dict().values()):
             raise LLMDiffError(f"The base model {base!r} cannot be used: the weight file of its {part} lacks weights.")

@@ -10,7 +10,7 @@ import torch
 from diffusers.loaders.single_file_utils import fetch_diffusers_config
 from huggingface_hub import snapshot_download
 
-from llmdiff.base.checkpoint_kind import check_checkpoint, has_text_encoders
+from llmdiff.base.checkpoint_kind import check_checkpoint, has_text_encoders, without_positions
 from llmdiff.base.folder import missing_parts, named_parts, pipeline_class
 from llmdiff.base.headers import Header
 from llmdiff.base.locate import INDEX, read_json
@@ -42,6 +42,11 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
         raise LLMDiffError(f"diffusers loads no {kind.__name__} from a single file: give its folder.")
     named = named_parts(configs, kind, index)
     named = {name: of for name, of in named.items() if name not in ("safety_checker", "image_encoder")}
+    if (lacking := without_positions(header)) is not None:
+        raise LLMDiffError(
+            f"The checkpoint {str(file)!r} lacks weights of its text encoder, the embeddings of positions of {lacking}: "
+            "fetch it again."
+        )
     if not has_text_encoders(header):
         named = {name: of for name, of in named.items() if not name.startswith("text_encoder")}
     with tempfile.TemporaryDirectory() as place:
