@@ -16,7 +16,7 @@ _OUTPUT = f"{DENOISER}out.2.weight"
 _REFINER = "conditioner.embedders.0.model.text_projection"
 _OTHER_INPUTS = {5: "a depth-to-image model", 7: "an upscaler", 8: "an image-editing model", 9: "an inpainting model"}
 _CLIP = re.compile(r"cond_stage_model\.|conditioner\.embedders\.\d+\.(?:transformer|model)\.|text_encoders\.clip_\w+\.")
-_POSITIONS = ("position_embedding.weight", "positional_embedding")
+_EMBEDDINGS = ("token_embedding.weight", "position_embedding.weight", "positional_embedding")
 _LORA = ("lora_", ".lora.", ".hada_", ".lokr_", ".oft_", ".dora_scale")
 # What else such files are, by how their tensors' names begin: all of them for some kinds, any of them for others.
 _WHOLLY = {
@@ -75,16 +75,16 @@ def has_text_encoders(header: Header) -> bool:
     return _any_begins(header.shapes, TEXT_ENCODERS)
 
 
-def without_positions(header: Header) -> str | None:
-    """The beginning of the names of a CLIP in a checkpoint that lacks its embeddings of positions, if there is one.
+def clip_without_embeddings(header: Header) -> str | None:
+    """The beginning of the names of a CLIP in a checkpoint that lacks embeddings, of tokens or positions, if any does.
 
     By them diffusers knows which CLIP is where: in place of one without it would take the other.
     """
-    groups: dict[str, bool] = {}
+    clips: dict[str, int] = {}
     for name in header.shapes:
         if (found := _CLIP.match(name)) is not None:
-            groups[found[0]] = groups.get(found[0], False) or name.endswith(_POSITIONS)
-    return next((group for group, has_them in groups.items() if not has_them), None)
+            clips[found[0]] = clips.get(found[0], 0) + name.endswith(_EMBEDDINGS)
+    return next((clip for clip, embeddings in clips.items() if embeddings < 2), None)
 
 
 def _kind(names: Iterable[str]) -> str:
