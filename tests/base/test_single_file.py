@@ -79,7 +79,13 @@ def test_a_checkpoint_that_lacks_a_weight(saved: tuple[Path, Path], tmp_path: Pa
     assert "lacks weights" in fault(tmp_path / "one.safetensors", config=saved[0])
 
 
-ENDS = ("position_embedding.weight", "positional_embedding", "token_embedding.weight", "final_layer_norm.bias", "0.ln_1.bias")
+ENDS = (
+    "position_embedding.weight",
+    "positional_embedding",
+    "token_embedding.weight",
+    "final_layer_norm.bias",
+    "0.ln_1.bias",
+)
 
 
 @pytest.mark.fault("missing weights")

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import normalizers
-
 from transformers.tokenization_python import PythonBackend
 
 from llmdiff.errors import LLMDiffError
