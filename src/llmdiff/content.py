@@ -69,8 +69,11 @@ class ContentHashes:
         database: its file, made on the first use; None keeps nothing.
 
     Example:
-        >>> ContentHashes(None).of([file_source(Path("fox.png"))])
-        ['9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08']
+        >>> Path("fox.txt").write_bytes(b"a red fox")
+        9
+        >>> [found] = ContentHashes(None).of([file_source(Path("fox.txt"))])
+        >>> found == hashlib.sha256(b"a red fox").hexdigest()
+        True
     """
 
     def __init__(self, database: Path | None) -> None:
