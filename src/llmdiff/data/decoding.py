@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from llmdiff.data.captioned import Size
-from llmdiff.data.errors import Kind, PictureError
+from llmdiff.data.errors import Kind, PictureError, kind_of
 from llmdiff.data.store import Store
+from llmdiff.files import why_not
 
 _ORIENTATION = 0x0112
 _TURNED = frozenset(range(2, 9))
@@ -74,7 +75,7 @@ def _file(store: Store, index: int) -> BinaryIO:
     try:
         return store.open(index)
     except OSError as error:
-        raise unreadable(Kind.MISSING, store.entries[index].name, error) from error
+        raise unreadable(kind_of(error), store.entries[index].name, error) from error
 
 
 def _identified(file: BinaryIO, name: str) -> Image.Image:
@@ -86,8 +87,10 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
 
 def unreadable(kind: Kind, name: str, error: Exception | None = None) -> PictureError:
     """The fault of a picture that cannot be read, and why."""
-    why = f"{kind}: {' '.join(str(error).split()).rstrip('.')}" if error else str(kind)
-    return PictureError(kind, f"The picture {name} cannot be read ({why}); mend it or remove it.")
+    said = why_not(error) if isinstance(error, OSError) else " ".join(str(error).split()).rstrip(".")
+    why = str(kind) if not error or said == kind else f"{kind}: {said}"
+    remedy = "allow it" if kind == Kind.PERMISSION else "mend it"
+    return PictureError(kind, f"The picture {name} cannot be read ({why}); {remedy} or remove it.")
 
 
 def _check_still(image: Image.Image, name: str) -> None:

@@ -44,10 +44,10 @@ def store_of(data: FolderData | DatasetData | ShardData, report: Progress = sile
         LLMDiffError: It cannot be found or read.
     """
     if isinstance(data, ShardData):
-        return Shards(data.path)
+        return Shards(data.path, data.caption_per)
     if isinstance(data, DatasetData):
         return Shards(str(copied(data, report))) if data.streaming else Table(data)
-    return Folder(data.path)
+    return Folder(data)
 
 
 def is_at_hand(data: Data) -> bool:

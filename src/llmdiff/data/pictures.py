@@ -5,11 +5,11 @@ import warnings
 from torch import Tensor
 
 from llmdiff.data.captioned import Size, SizeConditioning
-from llmdiff.data.config import StoredData
+from llmdiff.data.config import DatasetData, FolderData, ShardData
 from llmdiff.data.cropping import Cropping, cut, normalised
 from llmdiff.data.decoding import decode, unreadable, upright_size
-from llmdiff.data.errors import Kind, PictureError
-from llmdiff.data.store import Store, in_threads
+from llmdiff.data.errors import PictureError, kind_of
+from llmdiff.data.store import Store, counted, in_threads
 from llmdiff.errors import LLMDiffError
 from llmdiff.progress import Progress
 
@@ -31,8 +31,13 @@ class Pictures:
         LLMDiffError: More are bad than may be, or none is good.
     """
 
-    def __init__(self, store: Store, data: StoredData, resolution: int, report: Progress) -> None:
+    def __init__(
+        self, store: Store, data: FolderData | DatasetData | ShardData, resolution: int, report: Progress
+    ) -> None:
         self._store = store
+        if store.passed_over:
+            said = f"Passed over in {data.path}: {counted(store.passed_over)}; `llmdiff data check` names them."
+            warnings.warn(said, stacklevel=2)
         self._cropping = Cropping(data, resolution)
         faults = self._faults(data.skip_bad, report)
         self.skipped = tuple(str(fault) for fault in faults.values())
@@ -62,7 +67,7 @@ class Pictures:
         try:
             return f"{self._store.identity(number)} {self.size(index)}"
         except OSError as error:
-            raise unreadable(Kind.MISSING, self._store.entries[number].name, error) from error
+            raise unreadable(kind_of(error), self._store.entries[number].name, error) from error
 
     def pixels(self, index: int) -> Tensor:
         image = decode(self._store, self._numbers[index]).image

@@ -9,7 +9,9 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
+from llmdiff.data.cells import CellFiles, check_column
 from llmdiff.data.config import DatasetData
+from llmdiff.data.errors import PassedOver
 from llmdiff.data.store import SUFFIXES, entry
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
@@ -28,7 +30,7 @@ class Table:
     def __init__(self, data: DatasetData) -> None:
         rows = _load(data)
         rows = rows.take(min(data.limit, len(rows))) if data.limit else rows
-        self._column = data.image
+        self._column, self._files = data.image, CellFiles(data)
         self._images = _encoded(rows.select_columns([data.image]), data.image)
         texts = rows.select_columns(_text_columns(data))
         self.entries = [
@@ -37,12 +39,13 @@ class Table:
         ]
         if not self.entries:
             raise LLMDiffError(f"The data set {data.path} has no rows in its split {data.split}.")
+        self.passed_over: list[PassedOver] = []
         self._identity = " ".join(
             f"{file['filename']} {Path(file['filename']).stat().st_size}" for file in rows.cache_files
         )
 
     def open(self, index: int) -> BinaryIO:
-        return BytesIO(_content(self._images[index][self._column]))
+        return BytesIO(self._files.content(self._images[index][self._column]))
 
     def identity(self, index: int) -> str:
         return f"{self._identity} {index}"
@@ -68,11 +71,11 @@ def copied(data: DatasetData, report: Progress) -> Path:
 
 
 def _copy(data: DatasetData, shard: Path, report: Progress) -> None:
-    rows, limit = _load(data), data.limit or 0
+    rows, limit, files = _load(data), data.limit or 0, CellFiles(data)
     with written_whole(shard) as draft, tarfile.open(draft, "w") as file:
         for number, row in enumerate(_explained(_encoded(rows, data.image).take(limit), data)):
             report(f"Copying rows of {data.path}", number / limit)
-            _add(file, f"{number:09d}{_suffix(row[data.image])}", _content(row[data.image]))
+            _add(file, f"{number:09d}{_suffix(row[data.image])}", files.content(row[data.image]))
             _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}, default=repr).encode())
 
 
@@ -99,6 +102,7 @@ def _load(data: DatasetData) -> Any:
             f"The data set {data.path} has no column {sorted(missing)[0]!r}; its columns are "
             f"{', '.join(rows.column_names or [])}: set data.image and data.text."
         )
+    check_column(rows.features, data)
     return rows
 
 
@@ -133,14 +137,6 @@ def _encoded(rows: Any, column: str) -> Any:
 
     is_picture = isinstance((rows.features or {}).get(column), Image)
     return rows.cast_column(column, Image(decode=False)) if is_picture else rows
-
-
-def _content(value: Any) -> bytes:
-    """The encoded picture in a cell: bytes, or the path of a file; nothing where the cell is empty."""
-    if isinstance(value, Mapping) and value.get("bytes") is None and value.get("path"):
-        return Path(value["path"]).read_bytes()
-    found = value.get("bytes") if isinstance(value, Mapping) else value
-    return found if isinstance(found, bytes) else b""
 
 
 def _suffix(value: Any) -> str:
