@@ -1,7 +1,6 @@
 """The cells of a data set's column of pictures: encoded pictures, or the names of files with one in each."""
 
 import errno
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,14 +47,27 @@ class CellFiles:
             OSError: It names a file that cannot be read.
             PictureError: It names none, or one that must not be read.
         """
-        found, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, Mapping) else (cell, None)
-        if isinstance(found, str):
-            found, name = None, found
-        if isinstance(found, bytes | bytearray | memoryview):
-            return bytes(found)
-        return self._read(name) if isinstance(name, str) and name else b""
+        held = cell.get("bytes") if isinstance(cell, Mapping) else cell
+        if isinstance(held, bytes | bytearray | memoryview):
+            return bytes(held)
+        path = self.file(cell)
+        if path is None:
+            return b""
+        with open_regular(path) as file:
+            content = file.read(LARGEST_PICTURE_FILE + 1)
+        if len(content) > LARGEST_PICTURE_FILE:
+            raise OSError(errno.EFBIG, f"it has more than {readable(LARGEST_PICTURE_FILE)}", str(path))
+        return content
 
-    def _read(self, name: str) -> bytes:
+    def file(self, cell: Any) -> Path | None:
+        """The file that a cell names in the place of a picture, if it does.
+
+        Raises:
+            PictureError: It is an address, or a file that must not be read.
+        """
+        name = cell.get("path") if isinstance(cell, Mapping) and cell.get("bytes") is None else cell
+        if not isinstance(name, str) or not name:
+            return None
         where = f"The data set {self._data.path} names {name[:200]!r} in its column {self._data.image!r}"
         if "://" in name:
             raise PictureError(
@@ -65,13 +77,11 @@ class CellFiles:
             raise PictureError(Kind.OUTSIDE, f"{where}, a file that did not come with it; choose another column.")
         path = self._folder / name.replace("\\", "/")
         try:
-            inside = self._data.outside or path.resolve().is_relative_to(self._folder.resolve())
-        except (ValueError, RuntimeError):  # no possible path
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
-        if not inside:
-            raise PictureError(Kind.OUTSIDE, f"{where}, outside of its folder; copy it there, or set data.outside.")
-        with open_regular(path) as file:
-            content = file.read(LARGEST_PICTURE_FILE + 1)
-        if len(content) > LARGEST_PICTURE_FILE:
-            raise OSError(errno.EFBIG, f"it has more than {readable(LARGEST_PICTURE_FILE)}", name)
-        return content
+            is_inside = self._data.outside or path.resolve().is_relative_to(self._folder.resolve())
+        except (OSError, ValueError, RuntimeError):  # no possible path, or a circle of links
+            raise PictureError(Kind.MISSING, f"{where}, which is not a file; correct the name.") from None
+        if not is_inside:
+            raise PictureError(
+                Kind.OUTSIDE, f"{where}, outside of its folder; copy it there, or set data.outside to true."
+            )
+        return path

@@ -56,6 +56,8 @@ class Folder:
 
     def _listed(self, listing: Path) -> Iterator[tuple[Path, Entry]]:
         self._used.add(listing)
+        if fault := self._refused(listing):
+            raise fault
         for row in rows_of(listing):
             yield self._picture(listing, row)
 

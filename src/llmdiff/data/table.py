@@ -83,18 +83,18 @@ def _load(data: DatasetData) -> Any:
     """The `Dataset` of a split, or the `IterableDataset` where it is to be streamed."""
     try:
         from datasets import load_dataset
-        from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise LLMDiffError(
             "Data of kind dataset needs one more package: pip install 'llmdiff-adapter[data]'."
         ) from error
+    _check_files(Path(data.path))
     options: dict[str, Any] = {"split": data.split, "streaming": data.streaming}
     try:
         if Path(data.path).is_file():
             rows = load_dataset("parquet", data_files=data.path, **options)
         else:
             rows = load_dataset(data.path, data.name, revision=data.revision, **options)
-    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # those of `datasets`, of pyarrow and of the file systems that they read
         raise _refused(data, error) from error
     missing = {data.image, *_text_columns(data)} - set(rows.column_names or [])
     if missing:
@@ -106,13 +106,19 @@ def _load(data: DatasetData) -> Any:
     return rows
 
 
+def _check_files(place: Path) -> None:
+    """Raises LLMDiffError unless every parquet file at a path is one: `datasets` would wait for a FIFO for ever."""
+    found = place.rglob("*.parquet") if place.is_dir() else [place] if place.exists() else []
+    for path in found:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise LLMDiffError(f"{path} is a device, a FIFO or a socket, not a parquet file; remove it.")
+
+
 def _explained(rows: Iterable[dict[str, Any]], data: DatasetData) -> Iterable[dict[str, Any]]:
     """The rows of a stream, with every error on the way as one sentence."""
-    from datasets.exceptions import DatasetsError
-
     try:
         yield from rows
-    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # those of `datasets`, of pyarrow and of the file systems that they read
         raise _refused(data, error) from error
 
 
@@ -148,6 +154,8 @@ def _key(data: DatasetData) -> str:
     """A name by all that the copied rows depend on."""
     wanted = data.model_dump(include={"name", "split", "revision", "image", "text", "limit"})
     wanted["path"] = str(Path(data.path).resolve()) if Path(data.path).exists() else data.path
+    if data.outside:
+        wanted["outside"] = True
     return json_hash(wanted)[:16]
 
 

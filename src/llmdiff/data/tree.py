@@ -65,8 +65,8 @@ class Tree:
             return False
         try:
             return not path.resolve().is_relative_to(self.root.resolve())
-        except (OSError, RuntimeError, ValueError):  # a circle of links, or no possible path
-            return True
+        except (OSError, RuntimeError, ValueError):  # a circle of links, or no possible path: leads nowhere
+            return False
 
     def _walk(self) -> Iterable[Path]:
         seen = {self.root.resolve()}
