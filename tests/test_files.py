@@ -82,7 +82,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
 def test_texts_are_read_up_to_a_size(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     path.write_text("grün", encoding="utf-8-sig")
-    assert read_text(path, 8) == "grün"
+    assert read_text(open_regular(path), 8) == "grün"
     assert refusal(path, 7) == "it has more than 7 bytes"
     path.write_bytes(b"\xff")
     assert refusal(path, 8) == "it is not UTF-8"
@@ -95,5 +95,5 @@ def test_texts_are_read_up_to_a_size(tmp_path: Path) -> None:
 
 def refusal(path: Path, most: int) -> str:
     with pytest.raises((OSError, UnicodeError)) as caught:
-        read_text(path, most)
+        read_text(open_regular(path), most)
     return why_not(caught.value)

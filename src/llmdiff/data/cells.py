@@ -1,15 +1,14 @@
 """The cells of a data set's column of pictures: encoded pictures, or the names of files with one in each."""
 
-import errno
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from llmdiff.data.config import DatasetData
 from llmdiff.data.errors import Kind, PictureError
-from llmdiff.data.store import LARGEST_PICTURE_FILE
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import open_regular, readable
+from llmdiff.files import open_regular
 
 _OF_PICTURES = ("binary", "large_binary", "string", "large_string")
 
@@ -40,7 +39,7 @@ class CellFiles:
         self._folder = (place if place.is_dir() else place.parent) if place.exists() else None
         self._data = data
 
-    def content(self, cell: Any) -> bytes:
+    def open(self, cell: Any) -> BinaryIO:
         """The encoded picture of a cell; nothing where it is empty.
 
         Raises:
@@ -49,15 +48,9 @@ class CellFiles:
         """
         held = cell.get("bytes") if isinstance(cell, Mapping) else cell
         if isinstance(held, bytes | bytearray | memoryview):
-            return bytes(held)
+            return BytesIO(held)
         path = self.file(cell)
-        if path is None:
-            return b""
-        with open_regular(path) as file:
-            content = file.read(LARGEST_PICTURE_FILE + 1)
-        if len(content) > LARGEST_PICTURE_FILE:
-            raise OSError(errno.EFBIG, f"it has more than {readable(LARGEST_PICTURE_FILE)}", str(path))
-        return content
+        return BytesIO() if path is None else open_regular(path)
 
     def file(self, cell: Any) -> Path | None:
         """The file that a cell names in the place of a picture, if it does.

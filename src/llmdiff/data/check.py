@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from llmdiff.data.captioned import Size
 from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
 from llmdiff.data.cropping import Cropping
-from llmdiff.data.decoding import decode
+from llmdiff.data.decoding import decoded, strips
 from llmdiff.data.errors import WHAT_IS_DONE, WHY_PASSED_OVER, Kind, PassedOver, PictureError
 from llmdiff.data.factory import store_of
 from llmdiff.data.listing import LISTS
@@ -145,9 +147,15 @@ def _notes(name: str, seen: _Seen, first: dict[bytes, str]) -> Iterable[Finding]
 
 def _look(store: Store, number: int) -> _Seen:
     try:
-        image, notes = decode(store, number)
+        with decoded(store, number) as picture:
+            return _Seen(None, (*store.entries[number].notes, *picture.notes), picture.original, _digest(picture.image))
     except PictureError as fault:
         return _Seen(fault)
-    content = hashlib.sha256(image.tobytes())
-    content.update(repr(image.size).encode())
-    return _Seen(None, (*store.entries[number].notes, *notes), (image.height, image.width), content.digest())
+
+
+def _digest(image: Image.Image) -> bytes:
+    """A hash of the pixels, of which a strip at a time is copied."""
+    content = hashlib.sha256(repr(image.size).encode())
+    for strip in strips(image):
+        content.update(image.crop(strip).tobytes())
+    return content.digest()

@@ -90,7 +90,7 @@ class Folder:
         if fault := self._refused(found):
             return Entry(str(picture), fault=fault)
         try:
-            text = read_text(found, LONGEST_CAPTIONS)
+            text = read_text(open_regular(found), LONGEST_CAPTIONS)
         except (OSError, UnicodeError) as error:
             sentence = f"{found} cannot be read ({why_not(error)}); it should have the captions of {picture.name}."
             return Entry(str(picture), fault=PictureError(kind_of(error), sentence))

@@ -7,7 +7,7 @@ from torch import Tensor
 from llmdiff.data.captioned import Size, SizeConditioning
 from llmdiff.data.config import DatasetData, FolderData, ShardData
 from llmdiff.data.cropping import Cropping, cut, normalised
-from llmdiff.data.decoding import decode, unreadable, upright_size
+from llmdiff.data.decoding import decoded, unreadable, upright_size
 from llmdiff.data.errors import PictureError, kind_of
 from llmdiff.data.store import Store, counted, in_threads
 from llmdiff.errors import LLMDiffError
@@ -70,8 +70,8 @@ class Pictures:
             raise unreadable(kind_of(error), self._store.entries[number].name, error) from error
 
     def pixels(self, index: int) -> Tensor:
-        image = decode(self._store, self._numbers[index]).image
-        return normalised(cut(image, self.size(index)))
+        with decoded(self._store, self._numbers[index]) as picture:
+            return normalised(cut(picture.image, self.size(index)))
 
     def _read_size(self, index: int) -> Size:
         return upright_size(self._store, self._numbers[index])
@@ -104,7 +104,7 @@ class Pictures:
 
 def _fault(store: Store, number: int) -> PictureError | None:
     try:
-        decode(store, number)
+        with decoded(store, number):
+            return None
     except PictureError as fault:
         return fault
-    return None

@@ -3,7 +3,6 @@
 import glob
 import re
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,10 +10,10 @@ from llmdiff.data.captions import LONGEST_CAPTIONS, captions_in, has_paragraphs
 from llmdiff.data.config import CaptionPer
 from llmdiff.data.errors import Kind, PassedOver, PictureError, kind_of
 from llmdiff.data.samples import Sample, samples_of
-from llmdiff.data.store import LARGEST_PICTURE_FILE, SUFFIXES, Entry, entry
-from llmdiff.data.tar import FAULTS, Member, content, members_of
+from llmdiff.data.store import SUFFIXES, Entry, entry
+from llmdiff.data.tar import FAULTS, Member, members_of, opened
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import why_not
+from llmdiff.files import read_text, why_not
 
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_NAMES = 1_000_000  # that the ranges of a pattern spell out
@@ -46,7 +45,7 @@ class Shards:
             raise LLMDiffError(f"The shards {pattern} have no pictures ({', '.join(sorted(SUFFIXES))}).")
 
     def open(self, index: int) -> BinaryIO:
-        return BytesIO(content(self._pictures[index], LARGEST_PICTURE_FILE))
+        return opened(self._pictures[index])
 
     def identity(self, index: int) -> str:
         picture = self._pictures[index]
@@ -82,7 +81,7 @@ class Shards:
         what = f"{shard}: {source.name}"
         suffix = Path(source.name).suffix.lower()
         try:
-            text = content(source, LONGEST_CAPTIONS).decode("utf-8-sig")
+            text = read_text(opened(source), LONGEST_CAPTIONS)
             texts = captions_in(text, suffix, self._caption_per, what)
         except (OSError, UnicodeError, LLMDiffError) as error:
             why = str(error).rstrip(".") if isinstance(error, LLMDiffError) else why_not(error)

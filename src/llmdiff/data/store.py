@@ -16,8 +16,8 @@ _TYPES = "avif bmp gif heic heif jfif jpe jpeg jpg jxl png ppm tif tiff webp"
 SUFFIXES = frozenset(f".{one}" for one in _TYPES.split())
 """Of files that are taken for pictures, also where Pillow cannot read them: then they are named as bad."""
 
-LARGEST_PICTURE_FILE = 200_000_000
-"""Bytes of an encoded picture that is read from within another file, at most."""
+LARGEST_PICTURE_FILE = 500_000_000
+"""Bytes of an encoded picture at most: some decoders read all of it at once."""
 
 _AT_ONCE = 512
 

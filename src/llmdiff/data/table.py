@@ -12,7 +12,7 @@ from filelock import FileLock
 from llmdiff.data.cells import CellFiles, check_column
 from llmdiff.data.config import DatasetData
 from llmdiff.data.errors import PassedOver
-from llmdiff.data.store import SUFFIXES, entry
+from llmdiff.data.store import LARGEST_PICTURE_FILE, SUFFIXES, entry
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.hashing import json_hash
@@ -45,7 +45,7 @@ class Table:
         )
 
     def open(self, index: int) -> BinaryIO:
-        return BytesIO(self._files.content(self._images[index][self._column]))
+        return self._files.open(self._images[index][self._column])
 
     def identity(self, index: int) -> str:
         return f"{self._identity} {index}"
@@ -75,7 +75,9 @@ def _copy(data: DatasetData, shard: Path, report: Progress) -> None:
     with written_whole(shard) as draft, tarfile.open(draft, "w") as file:
         for number, row in enumerate(_explained(_encoded(rows, data.image).take(limit), data)):
             report(f"Copying rows of {data.path}", number / limit)
-            _add(file, f"{number:09d}{_suffix(row[data.image])}", files.content(row[data.image]))
+            _add(
+                file, f"{number:09d}{_suffix(row[data.image])}", files.open(row[data.image]).read(LARGEST_PICTURE_FILE)
+            )
             _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}, default=repr).encode())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from llmdiff.files import open_regular, readable
+from llmdiff.files import open_regular
 
 FAULTS = (OSError, tarfile.TarError, ValueError, LookupError, TypeError, ArithmeticError, EOFError, RecursionError)
 """The errors of `tarfile` at damaged headers."""
@@ -47,19 +47,15 @@ def members_of(shard: Path) -> Iterator[Member]:
             raise tarfile.ReadError("damaged or cut off")
 
 
-def content(member: Member, most: int) -> bytes:
-    """The bytes of a member, as far as the file has them.
+def opened(member: Member) -> BinaryIO:
+    """A member as a file of its own, as far as it is there.
 
     Raises:
-        OSError: It cannot be read, is no file, or has more than `most` bytes.
+        OSError: It cannot be read, or is no file.
     """
     if not member.is_file:
         raise OSError(errno.EINVAL, "it is a link or a sparse file, not a plain one")
-    if member.size > most:
-        raise OSError(errno.EFBIG, f"it has more than {readable(most)}")
-    with open_regular(member.shard) as file:
-        file.seek(member.begin)
-        return file.read(member.size)
+    return open_regular(member.shard, member.begin, member.size)
 
 
 class _Bounded:
