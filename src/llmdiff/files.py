@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from llmdiff.errors import LLMDiffError
+
 DRAFTS = ".*.part"
 """Pattern of the names of drafts: what a killed process may leave behind."""
 
@@ -101,6 +103,21 @@ class _Part(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def is_there(path: Path) -> bool:
+    """True if a path leads anywhere.
+
+    Raises:
+        LLMDiffError: That cannot be known, for lack of a permission say.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        raise LLMDiffError(f"{path} cannot be read ({why_not(error)}); check its permissions and its name.") from error
+    return True
 
 
 def read_text(file: BinaryIO, most: int) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 import privileges
 from llmdiff.cli import main
-from llmdiff.data import Captioned, FolderData, captioned
+from llmdiff.data import Captioned, Data, FolderData, captioned
 from llmdiff.data.check import Report, check, data_at
 from llmdiff.errors import LLMDiffError
 
@@ -115,6 +116,20 @@ def test_what_nobody_may_read_is_no_damage(folder):
     (folder / "metadata.jsonl").chmod(0)
     with privileges.laid_down(), pytest.raises(LLMDiffError, match=r"metadata\.jsonl cannot be read \(no permission\)"):
         pictures(folder)
+
+
+@pytest.mark.parametrize("kind", ["folder", "webdataset", "dataset"])
+@pytest.mark.parametrize(("name", "said"), [("shut/data", "no permission"), ("a\0b", ""), ("x" * 300, "")])
+def test_a_place_that_cannot_be_looked_at_is_told(folder, kind, name, said):
+    (folder / "shut" / "data").mkdir(parents=True)
+    (folder / "shut").chmod(0)
+    source = TypeAdapter(Data).validate_python({"kind": kind, "path": str(folder / name)})
+    try:
+        with privileges.laid_down(), pytest.raises(LLMDiffError, match=said) as caught:
+            captioned(source, 16)
+    finally:
+        (folder / "shut").chmod(0o700)
+    assert "\n" not in str(caught.value)
 
 
 def test_files_that_a_list_leaves_out_are_told(folder):

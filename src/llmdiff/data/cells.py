@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from llmdiff.data.config import DatasetData
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import open_regular
+from llmdiff.files import is_there, open_regular
 
 _OF_PICTURES = ("binary", "large_binary", "string", "large_string")
 
@@ -36,7 +36,7 @@ class CellFiles:
 
     def __init__(self, data: DatasetData) -> None:
         place = Path(data.path)
-        self._folder = (place if place.is_dir() else place.parent) if place.exists() else None
+        self._folder = (place if place.is_dir() else place.parent) if is_there(place) else None
         self._data = data
 
     def open(self, cell: Any) -> BinaryIO:

@@ -19,6 +19,7 @@ from llmdiff.data.factory import store_of
 from llmdiff.data.listing import LISTS
 from llmdiff.data.scenes import Scenes
 from llmdiff.data.store import Store, in_threads
+from llmdiff.files import is_there
 from llmdiff.progress import Progress, silent
 
 
@@ -101,7 +102,7 @@ def data_at(path: str) -> FolderData | DatasetData | ShardData | None:
         return ShardData(kind="webdataset", path=path)
     if place.suffix == ".parquet":
         return DatasetData(kind="dataset", path=path)
-    if not place.is_dir():
+    if not is_there(place) or not place.is_dir():
         return None
     if not any((place / name).exists() for name in LISTS):
         if any(place.glob("*.tar")):

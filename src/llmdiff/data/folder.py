@@ -11,7 +11,7 @@ from llmdiff.data.listing import LISTS, Row, rows_of
 from llmdiff.data.store import SUFFIXES, Entry, entry
 from llmdiff.data.tree import Tree
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import open_regular, read_text, why_not
+from llmdiff.files import is_there, open_regular, read_text, why_not
 
 
 class Folder:
@@ -26,7 +26,7 @@ class Folder:
     """
 
     def __init__(self, data: FolderData) -> None:
-        if not data.path.is_dir():
+        if not is_there(data.path) or not data.path.is_dir():
             raise LLMDiffError(f"The folder of pictures {data.path} is not there; correct data.path.")
         self._data, self._tree = data, Tree(data.path, data.outside)
         self._used: set[Path] = set()

@@ -1,6 +1,7 @@
 """WebDataset shards: tar files in which members of one name belong together, `1.jpg` and `1.txt` say."""
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from llmdiff.data.samples import Sample, samples_of
 from llmdiff.data.store import SUFFIXES, Entry, entry
 from llmdiff.data.tar import FAULTS, Member, members_of, opened
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import read_text, why_not
+from llmdiff.files import is_there, read_text, why_not
 
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_NAMES = 1_000_000  # that the ranges of a pattern spell out
@@ -39,7 +40,7 @@ class Shards:
         self.passed_over: list[PassedOver] = []
         for shard in _shards(pattern):
             self._read(shard)
-        if Path(pattern).is_dir():
+        if os.path.isdir(pattern):  # noqa: PTH112 - never raises
             self.passed_over += _beside_shards(Path(pattern))
         if not self.entries:
             raise LLMDiffError(f"The shards {pattern} have no pictures ({', '.join(sorted(SUFFIXES))}).")
@@ -104,10 +105,8 @@ def _fault(shard: Path, error: Exception) -> PictureError:
 def _shards(pattern: str) -> list[Path]:
     """The tar files that a pattern names, in the order of their names."""
     place = Path(pattern)
-    if place.is_dir():
-        found = sorted(place.glob("*.tar"))
-    elif place.exists():
-        found = [place]
+    if is_there(place):
+        found = sorted(place.glob("*.tar")) if place.is_dir() else [place]
     else:
         found = [Path(name) for one in _spelled_out(pattern) for name in sorted(glob.glob(one))]  # noqa: PTH207 - of any root
     if not found:

@@ -1,6 +1,7 @@
 """Data sets that Hugging Face `datasets` loads: parquet files of one's own, or the Hub's, whole or their first rows."""
 
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Mapping
 from io import BytesIO
@@ -14,7 +15,7 @@ from llmdiff.data.config import DatasetData
 from llmdiff.data.errors import PassedOver
 from llmdiff.data.store import LARGEST_PICTURE_FILE, SUFFIXES, entry
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import written_whole
+from llmdiff.files import is_there, written_whole
 from llmdiff.hashing import json_hash
 from llmdiff.home import home
 from llmdiff.progress import Progress
@@ -110,7 +111,7 @@ def _load(data: DatasetData) -> Any:
 
 def _check_files(place: Path) -> None:
     """Raises LLMDiffError unless every parquet file at a path is one: `datasets` would wait for a FIFO for ever."""
-    found = place.rglob("*.parquet") if place.is_dir() else [place] if place.exists() else []
+    found = place.rglob("*.parquet") if os.path.isdir(place) else [place] if is_there(place) else []  # noqa: PTH112
     for path in found:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise LLMDiffError(f"{path} is a device, a FIFO or a socket, not a parquet file; remove it.")
