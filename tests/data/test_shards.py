@@ -204,6 +204,11 @@ def test_a_shard_that_nobody_may_read_is_no_damage(shards):
     (shards / "s-01.tar").chmod(0)
     with privileges.laid_down(), pytest.raises(LLMDiffError, match=r"s-01\.tar cannot be read \(no permission\)"):
         pictures(shards)
+    shards.chmod(0o300)
+    for path in (shards, shards / "s-*.tar"):
+        with privileges.laid_down(), pytest.raises(LLMDiffError, match=r"The folder .* cannot be read \(no permission"):
+            pictures(path)
+    shards.chmod(0o700)
 
 
 @pytest.mark.fault("hostile tar")

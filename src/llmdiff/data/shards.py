@@ -106,12 +106,21 @@ def _shards(pattern: str) -> list[Path]:
     """The tar files that a pattern names, in the order of their names."""
     place = Path(pattern)
     if is_there(place):
-        found = sorted(place.glob("*.tar")) if place.is_dir() else [place]
+        found = [one for one in _listed(place) if one.suffix == ".tar"] if place.is_dir() else [place]
     else:
         found = [Path(name) for one in _spelled_out(pattern) for name in sorted(glob.glob(one))]  # noqa: PTH207 - of any root
     if not found:
+        _listed(place.parent)
         raise LLMDiffError(f"No shard matches {pattern}: give a tar file, a folder of them, or a pattern in data.path.")
     return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    """All that is in a folder, where it is one and may be looked into."""
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise LLMDiffError(f"The folder {folder} cannot be read ({why_not(error)}); allow it.") from error
 
 
 def _spelled_out(pattern: str) -> list[str]:
@@ -128,6 +137,6 @@ def _spelled_out(pattern: str) -> list[str]:
 
 
 def _beside_shards(folder: Path) -> Iterator[PassedOver]:
-    for path in sorted(folder.iterdir()):
+    for path in _listed(folder):
         if path.suffix != ".tar":
             yield PassedOver(str(path), Kind.FOLDER if path.is_dir() else Kind.UNKNOWN)
