@@ -6,6 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 import deprecations
+from llmdiff import content
 from llmdiff.language import LanguageModel
 from llmdiff.language.store import SETTING
 from tiny_base import Places, save_models
@@ -16,6 +17,14 @@ from tiny_llm import build_llama, build_tokenizer
 def _no_encodings_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has encoded must not be found by another, nor be left in the home of who runs the tests."""
     monkeypatch.setenv(SETTING, "0")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hints_of_content_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests have hashed is not remembered in the home of who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(content, "home", lambda folder=tmp_path_factory.mktemp("home"): folder)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from llmdiff.content import Source, file_source
 from llmdiff.data.captions import CAPTION_SUFFIXES, LONGEST_CAPTIONS, captions_in, has_paragraphs
 from llmdiff.data.config import FolderData
 from llmdiff.data.errors import Kind, PassedOver, PictureError, kind_of
 from llmdiff.data.listing import LISTS, Row, rows_of
-from llmdiff.data.store import SUFFIXES, Entry, entry
+from llmdiff.data.store import SUFFIXES, Entry, entry, of_sane_size
 from llmdiff.data.tree import Tree
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import is_there, open_regular, read_text, why_not
@@ -45,9 +46,8 @@ class Folder:
     def open(self, index: int) -> BinaryIO:
         return open_regular(self._paths[index])
 
-    def identity(self, index: int) -> str:
-        status = self._paths[index].stat()
-        return f"{self._paths[index].resolve()} {status.st_size} {status.st_mtime_ns}"
+    def source(self, index: int) -> Source:
+        return file_source(of_sane_size(self._paths[index]))
 
     def _unreadable(self) -> Iterator[tuple[Path, Entry]]:
         for folder, error in self._tree.unreadable:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from llmdiff.content import Source, stamp
 from llmdiff.data.captions import LONGEST_CAPTIONS, captions_in, has_paragraphs
 from llmdiff.data.config import CaptionPer
 from llmdiff.data.errors import Kind, PassedOver, PictureError, kind_of
@@ -48,10 +49,10 @@ class Shards:
     def open(self, index: int) -> BinaryIO:
         return opened(self._pictures[index])
 
-    def identity(self, index: int) -> str:
+    def source(self, index: int) -> Source:
         picture = self._pictures[index]
-        status = picture.shard.stat()
-        return f"{picture.shard.resolve()} {status.st_size} {status.st_mtime_ns} {picture.begin} {picture.size}"
+        place = f"{picture.shard.absolute()} {picture.begin} {picture.size}"
+        return Source(place, stamp(picture.shard), lambda: self.open(index))
 
     def _read(self, shard: Path) -> None:
         """Adds the pictures of a shard, up to where it is damaged."""

@@ -1,12 +1,16 @@
 """Encoded pictures with their captions, as they are kept somewhere: in a folder, a table or tar files."""
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
+from llmdiff.content import Source
 from llmdiff.data.errors import WHY_PASSED_OVER, Kind, PassedOver, PictureError
+from llmdiff.files import readable
 from llmdiff.progress import Progress
 
 T = TypeVar("T")
@@ -49,8 +53,8 @@ class Store(Protocol):
         """The encoded picture number `index`, whose entry has no fault."""
         ...
 
-    def identity(self, index: int) -> str:
-        """A text that changes when the encoded picture number `index` does, as far as is known without reading it."""
+    def source(self, index: int) -> Source:
+        """The encoded picture number `index`, to be identified by its bytes; raises OSError if it has gone."""
         ...
 
 
@@ -71,6 +75,17 @@ def entry(name: str, texts: object, where: str, notes: tuple[Kind, ...] = ()) ->
         sentence = f"{where}: the picture {name} has no caption; write one or remove the picture."
         return Entry(name, fault=PictureError(Kind.CAPTION, sentence))
     return Entry(name, captions, notes=notes)
+
+
+def of_sane_size(path: Path) -> Path:
+    """The path of a picture's file that is to be read whole.
+
+    Raises:
+        OSError: It has more bytes than such a file may have, or is not there.
+    """
+    if (size := path.stat().st_size) > LARGEST_PICTURE_FILE:
+        raise OSError(errno.EFBIG, f"it has {readable(size)}", str(path))
+    return path
 
 
 def counted(passed_over: Sequence[PassedOver]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from llmdiff.data import Captioned, Pixels
+from llmdiff.errors import LLMDiffError
 from llmdiff.files import readable
 from llmdiff.precompute.keys import latents_folder
 from llmdiff.precompute.store import Chunk, Store, check_room
@@ -88,6 +89,8 @@ class CachedLatents:
         def compute(names: Sequence[str]) -> Chunk:
             pictures = [places[name] for name in names]
             parts = [live[pictures[i : i + _PICTURES]].half() for i in range(0, len(pictures), _PICTURES)]
+            if [data.identity(i) for i in pictures] != list(names):
+                raise LLMDiffError("A picture has changed while the pictures were encoded: start again.")
             return Chunk({_NAME: torch.cat(parts)}, [1] * len(names))
 
         if chunks:
