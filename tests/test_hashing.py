@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from llmdiff.hashing import exact_hash, json_hash, lines_hash, text_hash, values_hash, model_hash
+from llmdiff.hashing import exact_hash, json_hash, lines_hash, text_hash, values_hash, weights_hash
 
 TENSORS = {"b": torch.arange(300.0).view(3, 100), "a": torch.arange(4).half()}
 
@@ -43,11 +43,11 @@ def test_a_hash_of_values_depends_neither_on_order_nor_on_a_dtype_that_holds_the
 
 
 def test_one_bit_of_any_weight_or_buffer_is_another_model() -> None:
-    before = model_hash(model())
+    before = weights_hash(model())
     for name in model().state_dict():
         other = model()
         other.state_dict()[name].view(torch.uint8 if other.state_dict()[name].ndim else torch.int64).add_(1)
-        assert model_hash(other) != before, name
+        assert weights_hash(other) != before, name
 
 
 def test_text_that_is_no_unicode_has_a_hash() -> None:

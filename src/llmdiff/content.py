@@ -8,7 +8,7 @@ or replaced by one of the same size and time, is read again.
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import cache
@@ -19,6 +19,7 @@ from llmdiff.files import open_regular
 from llmdiff.home import home
 
 _FRESH = 2_000_000_000  # ns: within the resolution of a file system's clock, another change would have the same time
+_AT_ONCE = 2**20  # bytes
 _TABLE = "CREATE TABLE IF NOT EXISTS hashes (place BLOB PRIMARY KEY, entry TEXT) WITHOUT ROWID"
 _NO_DATABASE = (sqlite3.Error, OSError, RuntimeError, ValueError)
 
@@ -80,10 +81,12 @@ class ContentHashes:
     def of(self, sources: Sequence[Source]) -> list[str | OSError]:
         """The hash of each source, in hexadecimal; of one that cannot be read, the reason."""
         keys = [_key(source.place) for source in sources]
-        self._recall(key for key in keys if key not in self._known)
+        self._recall([key for key in keys if key not in self._known])
         unknown = [n for n, source in enumerate(sources) if not self._is_known(keys[n], source)]
-        with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
-            read = dict(zip(unknown, pool.map(lambda n: _read(sources[n]), unknown), strict=True))
+        read: dict[int, str | OSError] = {}
+        if unknown:
+            with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
+                read = dict(zip(unknown, pool.map(lambda n: _read(sources[n]), unknown), strict=True))
         new = {
             keys[n]: (stamp, digest)
             for n, digest in read.items()
@@ -96,9 +99,9 @@ class ContentHashes:
     def _is_known(self, key: bytes, source: Source) -> bool:
         return source.stamp is not None and self._known.get(key, ("", ""))[0] == source.stamp
 
-    def _recall(self, keys: Iterable[bytes]) -> None:
+    def _recall(self, keys: Sequence[bytes]) -> None:
         """Takes what the database has into memory."""
-        if self._database is None or not self._database.is_file():
+        if not keys or self._database is None or not self._database.is_file():
             return
         with suppress(*_NO_DATABASE), closing(sqlite3.connect(self._database)) as connection:
             for key in keys:
@@ -134,7 +137,10 @@ def _kept_in(database: Path) -> ContentHashes:
 def _read(source: Source) -> str | OSError:
     try:
         with source.open() as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while part := file.read(_AT_ONCE):
+                digest.update(part)
+            return digest.hexdigest()
     except OSError as error:
         return error
 

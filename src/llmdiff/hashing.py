@@ -46,7 +46,7 @@ def exact_hash(tensors: Named) -> str:
     return digest.hexdigest()
 
 
-def model_hash(model: nn.Module) -> str:
+def weights_hash(model: nn.Module) -> str:
     """A hash of every bit of every weight and buffer of a model, wherever accelerate has put it, and of its constants.
 
     Of each tensor, the sums of its rows and of its columns are hashed, of 8 bytes as a whole number: they are made as

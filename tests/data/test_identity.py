@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,15 @@ def test_a_worker_process_gets_pictures_without_what_shows_progress(tmp_path: Pa
     data = captioned(FolderData(kind="folder", path=tmp_path), 8, lambda title, share: shown.append(share))
     assert identities(pickle.loads(pickle.dumps(data))) == identities(data)
     assert shown == [0]
+
+
+@pytest.mark.slow
+@pytest.mark.fault("identity")
+def test_a_folder_of_10000_pictures_that_was_moved_is_known_within_a_minute(tmp_path: Path) -> None:
+    write_folder(tmp_path / "data", [(n % 256, n // 256, 0) for n in range(10_000)])
+    before = identities(open_folder(tmp_path / "data"))
+    shutil.copytree(tmp_path / "data", tmp_path / "copy")
+    shutil.rmtree(tmp_path / "data")
+    started = time.perf_counter()
+    assert identities(open_folder(tmp_path / "copy")) == before
+    assert time.perf_counter() - started < 60

@@ -1,4 +1,4 @@
-"""An LLM is what its weights are now: nothing is taken from a cache that other weights, or another tokenizer, filled."""
+"""An LLM is what its weights are now: nothing comes from a cache that other weights, or another tokenizer, filled."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import normalizers
 from torch import Tensor, nn
 
-from llmdiff.hashing import model_hash
+from llmdiff.hashing import weights_hash
 from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode
 from llmdiff.language.store import SETTING
 from tiny_llm import build_llama
@@ -133,11 +133,11 @@ def test_every_bit_of_every_tensor_counts(
     numbers = torch.arange(size + offset, dtype=torch.float64).mul(37).remainder(101).to(dtype)
     model = nn.Module()
     model.register_buffer("numbers", numbers[offset:].view(shape))
-    before = model_hash(model)
-    assert model_hash(model) == before
+    before = weights_hash(model)
+    assert weights_hash(model) == before
     as_bytes = numbers[offset:].view(torch.uint8)
     as_bytes[int(place * len(as_bytes))] ^= 1 << bit
-    assert model_hash(model) != before
+    assert weights_hash(model) != before
 
 
 @pytest.mark.fault("identity")
@@ -146,9 +146,9 @@ def test_every_bit_of_every_tensor_counts(
 def test_an_exchange_of_two_numbers_counts(one: int, other: int) -> None:
     model = nn.Module()
     model.register_buffer("numbers", torch.arange(20_000.0))
-    before = model_hash(model)
+    before = weights_hash(model)
     model.numbers[[one, other]] = model.numbers[[other, one]]
-    assert (model_hash(model) == before) == (one == other)
+    assert (weights_hash(model) == before) == (one == other)
 
 
 def test_a_hash_is_the_same_wherever_a_tensor_begins_in_memory() -> None:
@@ -157,5 +157,5 @@ def test_a_hash_is_the_same_wherever_a_tensor_begins_in_memory() -> None:
         model = nn.Module()
         memory = torch.cat([torch.zeros(offset), whole])
         model.register_buffer("numbers", memory[offset:])
-        hashes.add(model_hash(model))
+        hashes.add(weights_hash(model))
     assert len(hashes) == 1

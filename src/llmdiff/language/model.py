@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.hashing import is_divided, model_hash
+from llmdiff.hashing import is_divided, weights_hash
 from llmdiff.language.blocks import Architecture, find_architecture, find_blocks, find_stack
 from llmdiff.language.cache import EncodingCache
 from llmdiff.language.config import ExtractionConfig
@@ -240,7 +240,7 @@ class LanguageModel:
         """
         if self._content is not None and (self._stack is None or is_divided(self._stack)):
             return self._content
-        what = f"{_what_is_computed(self.config.to_dict())} {model_hash(self._stack or self.model)}"
+        what = f"{_what_is_computed(self.config.to_dict())} {weights_hash(self._stack or self.model)}"
         found = hashlib.sha256(what.encode()).digest()
         if found != self._content:
             self._content, self._fingerprint = found, None

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from llmdiff.hashing import json_hash, model_hash
+from llmdiff.hashing import json_hash, weights_hash
 from llmdiff.language import ExtractionConfig, LanguageModel
 
 _READING = 1  # to be counted up whenever llmdiff reads blocks differently
@@ -40,11 +40,11 @@ def latents_folder(vae: Any) -> str:
     config = {key: value for key, value in vae.config.items() if not key.startswith("_")}  # but where it came from
     tiles = {key: value for key, value in vars(vae).items() if key.startswith(("use_", "tile_"))}
     kind = type(vae).__name__
-    return _name("latents", version=_ENCODING, vae=kind, weights=model_hash(vae), config=config, tiles=tiles)
+    return _name("latents", version=_ENCODING, vae=kind, weights=weights_hash(vae), config=config, tiles=tiles)
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of how a tokenizer splits texts: its vocabulary and rules, special tokens, template, limits and switches."""
+    """A hash of how a tokenizer splits texts: vocabulary, rules, special tokens, template, limits and switches."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     how = _files(tokenizer) if backend is None else json.loads(backend.to_str())
     for state in ("truncation", "padding"):  # of its last call

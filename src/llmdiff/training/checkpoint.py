@@ -6,7 +6,6 @@ checked whole before a number of it is used: its checksum, and whether all that 
 """
 
 import json
-import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
 from safetensors import safe_open
 from torch import Tensor
 
 from llmdiff import tensor_files
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import DRAFTS, written_whole
-from llmdiff.training.precision import LossScale
 from llmdiff.validation_errors import first_problem
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
@@ -116,12 +114,12 @@ class State(BaseModel):
     step: int = Field(ge=0)
     skipped: int = Field(ge=0)
     micro_batch: int | None = Field(None, ge=1)
-    scale: LossScale = Field(default_factory=LossScale)
+    scale: dict[str, FiniteFloat] = {}
 
     @field_validator("scale")
     @classmethod
-    def _is_positive(cls, scale: LossScale) -> LossScale:
-        if not 0 < scale.value < math.inf:
+    def _is_positive(cls, scale: dict[str, float]) -> dict[str, float]:
+        if min(scale.get("value", 1), scale.get("scale", 1)) <= 0:
             raise ValueError("the scale of the loss is no positive number")
         return scale
 

@@ -48,7 +48,7 @@ def check_data(recipe: Recipe, facts: dict[str, Any]) -> None:
     if not note.is_file():
         return
     try:
-        before = {"pixels": facts["pixels"]} | json.loads(note.read_text())  # older notes are of paths and times
+        before = json.loads(note.read_text())
         changed = [_change(name, before[name], now) for name, now in facts.items() if before[name] != now]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LLMDiffError(f"{note} is damaged ({reason(error)}); delete it if the data is as it was.") from error
@@ -91,7 +91,7 @@ def facts_of(data: Captioned, held: Captioned | None) -> dict[str, Any]:
         "captions": _hash([*texts] for part in parts for texts in (*part.captions, *part.teacher_captions)),
         "weights": _hash(weight for part in parts for weight in part.weights),
         "number of pictures held out": len(held) if held else 0,
-        "pixels": _hash(part.identity(i) for part in parts for i in range(len(part))),
+        "pictures": _hash(part.identity(i) for part in parts for i in range(len(part))),
     }
 
 
