@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from llmdiff.files import open_regular
 from llmdiff.home import home
 
 _FRESH = 2_000_000_000  # ns: within the resolution of a file system's clock, another change would have the same time
@@ -60,7 +61,7 @@ def file_source(path: Path) -> Source:
     Raises:
         OSError: There is no such file.
     """
-    return Source(str(path.absolute()), stamp(path), lambda: path.open("rb"))
+    return Source(str(path.absolute()), stamp(path), lambda: open_regular(path))
 
 
 class ContentHashes:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from llmdiff.data.decoding import Decoded, decode, upright_size
+from llmdiff.data import decoding
+from llmdiff.data.decoding import Decoded, upright_size
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.data.store import Entry
 
@@ -38,7 +39,8 @@ def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 def decoded(content: bytes) -> Decoded:
-    return decode(Held(content), 0)
+    with decoding.decoded(Held(content), 0) as picture:
+        return picture._replace(image=picture.image.copy())
 
 
 def fault(content: bytes) -> Kind:
@@ -90,10 +92,11 @@ def test_damaged_content_is_a_picture_or_a_fault(form, data):
     content = bytearray(encoded(noisy(size=(9, 7)), form))
     for place in data.draw(st.lists(st.integers(0, min(len(content), 200) - 1), max_size=4)):
         content[place] ^= data.draw(st.integers(1, 255))
-    store = Held(bytes(content[: data.draw(st.integers(0, len(content)))]))
-    for read in (decode, upright_size):
-        with suppress(PictureError):
-            read(store, 0)
+    damaged = bytes(content[: data.draw(st.integers(0, len(content)))])
+    with suppress(PictureError):
+        decoded(damaged)
+    with suppress(PictureError):
+        upright_size(Held(damaged), 0)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "RGB"])

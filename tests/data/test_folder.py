@@ -175,7 +175,10 @@ def test_a_picture_without_a_caption_is_named(folder, text):
 
 
 def test_a_folder_without_pictures_is_named(tmp_path):
-    assert complaint(tmp_path) == f"The folder {tmp_path} has no pictures, nor a metadata.jsonl that lists some."
+    said = f"The folder {tmp_path} has no pictures, nor a metadata.jsonl or metadata.csv that lists some"
+    assert complaint(tmp_path) == f"{said}."
+    (tmp_path / "x.svg").touch()
+    assert complaint(tmp_path) == f"{said} (but x.svg)."
 
 
 def test_bad_pictures_are_left_out_up_to_a_limit(folder):
@@ -191,7 +194,8 @@ def test_bad_pictures_are_left_out_up_to_a_limit(folder):
     assert len(data) == len(data.weights) == 2
     assert [str(folder / "1.png") in data.skipped[0], str(folder / "2.png") in data.skipped[1]] == [True, True]
     assert data.skipped[2].startswith("Line 5 of")
-    *named, counted = (str(one.message) for one in told)
+    unlisted, *named, counted = (str(one.message) for one in told)
+    assert "2 pictures that the metadata file does not list" in unlisted
     assert named == [f"Left out: {one}" for one in data.skipped]
     assert counted == "3 of 5 pictures are left out, 3 may be."
     assert torch.equal(data.pixels(1)[:, 8, 8], torch.tensor([-1.0, 1.0, -1.0]))

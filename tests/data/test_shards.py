@@ -2,14 +2,19 @@
 
 import io
 import json
+import os
 import tarfile
+import time
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+import privileges
 from llmdiff.data import Captioned, ShardData, captioned
+from llmdiff.data.check import check
 from llmdiff.errors import LLMDiffError
 
 
@@ -106,3 +111,143 @@ def test_a_damaged_shard_is_named_and_read_as_far_as_it_goes(shards, damage):
     with pytest.warns(UserWarning, match=rf"Left out: .*{path}"):
         data = pictures(shards, skip_bad=2)
     assert data.captions == [("red", "rot"), ("g", "v")]
+
+
+@pytest.mark.fault("data left out")
+@pytest.mark.parametrize(
+    ("names", "captions", "over"),
+    [
+        ("my.photo.jpg my.photo.txt", "my.photo.txt", {}),
+        ("1.5.jpg 1.5.txt 1.6.jpg 1.6.txt", "1.5.txt 1.6.txt", {}),
+        ("1.jpg 1.txt 1.5.jpg 1.5.txt", "1.txt 1.5.txt", {}),
+        ("v1.0/a.b/2.jpg v1.0/a.b/2.txt", "v1.0/a.b/2.txt", {}),
+        ("2.image.jpg 2.txt", "2.txt", {}),
+        ("2.jpg 2.seg.png 2.txt", "2.txt", {"2.seg.png": "second picture"}),
+        ("2.jpg 2.png 2.txt", "2.txt", {"2.png": "second picture"}),
+        ("2.a.jpg 2.b.jpg 2.txt 3.jpg 3.txt", "3.txt",
+         {"2.a.jpg": "second picture", "2.b.jpg": "second picture", "2.txt": "unused captions"}),
+        ("1.jpg 2.jpg 1.txt 2.txt", "1.txt 2.txt", {}),
+        ("1.jpg 1.txt 1.json 1.cls 7.txt", "1.txt",
+         {"1.json": "unused captions", "1.cls": "unknown type", "7.txt": "unused captions"}),
+        ("1.JPG 1.TXT", "1.TXT", {}),
+        ("1.jfif 1.caption", "1.caption", {}),
+        ("./._1.jpg ./1.jpg ./1.txt __MACOSX/._1.jpg .DS_Store .git/x", "./1.txt",
+         {"./._1.jpg": "system's own file", "__MACOSX/._1.jpg": "system's own file",
+          ".DS_Store": "system's own file", ".git/x": "hidden"}),
+        ("1.jpg 1.txt 1.svg noname", "1.txt", {"1.svg": "unknown type", "noname": "unknown type"}),
+    ],
+)  # fmt: skip
+def test_members_are_told_apart_as_webdataset_has_them(tmp_path, names, captions, over):
+    """Each caption is the name of its member; what is no part of a sample is told."""
+    red = encoded((255, 0, 0))
+    path = write(tmp_path / "x.tar", [(n, n if n.lower().endswith(("txt", "caption")) else red) for n in names.split()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert pictures(path).captions == [(name,) for name in captions.split()]
+    found = check(ShardData(kind="webdataset", path=str(path)), 16)
+    assert found.bad == 0
+    assert {name.partition(": ")[2]: kind for name, kind in found.passed_over} == over
+
+
+@pytest.mark.fault("data left out")
+def test_what_lies_beside_shards_is_told(shards):
+    (shards / "more").mkdir()
+    (shards / "s-02.tar.gz").touch()
+    found = check(ShardData(kind="webdataset", path=str(shards)), 16)
+    assert [(Path(name).name, kind) for name, kind in found.passed_over if ": " not in name] == [
+        ("more", "subfolder"), ("s-02.tar.gz", "unknown type"),
+    ]  # fmt: skip
+
+
+@pytest.mark.fault("data left out")
+def test_a_text_member_may_be_one_caption(tmp_path):
+    path = write(tmp_path / "x.tar", [("0.png", encoded((1, 2, 3))), ("0.txt", "one\n\ntwo\n")])
+    data = ShardData(kind="webdataset", path=str(path), caption_per="file")
+    assert captioned(data, 16).captions == [("one\n\ntwo",)]
+    assert [one.kind for one in check(ShardData(kind="webdataset", path=str(path)), 16).findings] == ["paragraphs"]
+
+
+@pytest.mark.fault("data left out")
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE])
+def test_a_linked_picture_is_told(tmp_path, kind):
+    path = write(tmp_path / "x.tar", [("0.png", encoded((1, 2, 3))), ("0.txt", "x")])
+    with tarfile.open(path, "a") as file:
+        link = tarfile.TarInfo("1.png")
+        link.type, link.linkname = kind, "0.png"
+        file.addfile(link)
+    write_more(path, [("1.txt", "x")])
+    (finding,) = check(ShardData(kind="webdataset", path=str(path)), 16).findings
+    assert "1.png cannot be read (no file: it is a link or a sparse file, not a plain one)" in finding.detail
+
+
+def write_more(path: Path, members: list[tuple[str, bytes | str]]) -> None:
+    write(path, members, "a")
+
+
+@pytest.mark.fault("special files")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_a_shard_that_is_no_file_is_told_at_once(shards, kind):
+    path = shards / "s-02.tar"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(LLMDiffError, match=r"s-02\.tar cannot be read \(it is a"):
+        pictures(shards)
+
+
+@pytest.mark.fault("special files")
+def test_a_shard_that_nobody_may_read_is_no_damage(shards):
+    (shards / "s-01.tar").chmod(0)
+    with privileges.laid_down(), pytest.raises(LLMDiffError, match=r"s-01\.tar cannot be read \(no permission\)"):
+        pictures(shards)
+    shards.chmod(0o300)
+    for path in (shards, shards / "s-*.tar"):
+        with privileges.laid_down(), pytest.raises(LLMDiffError, match=r"The folder .* cannot be read \(no permission"):
+            pictures(path)
+    shards.chmod(0o700)
+
+
+@pytest.mark.fault("hostile tar")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("size", [-1024, -512, 2**62, 2**33])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_SPARSE])
+def test_no_length_in_a_header_is_trusted(shards, kind, size):
+    """Negative ones led back to where the header was, and large ones were allocated."""
+    member = tarfile.TarInfo("5.png")
+    member.type = kind
+    header = bytearray(member.tobuf())
+    header[124:136] = (
+        b"\xff\xff" * 2 + size.to_bytes(8, "big", signed=True)
+        if size < 0
+        else (b"\x80\0\0\0" + size.to_bytes(8, "big"))
+    )
+    header[148:156] = f"{sum(header[:148]) + 256 + sum(header[156:512]):06o}\0 ".encode()
+    path = shards / "s-01.tar"
+    path.write_bytes(path.read_bytes()[:-10240].rstrip(b"\0") + b"\0" * 1024)
+    content = path.read_bytes()
+    path.write_bytes(bytes(header) * 3 + content)
+    found = check(ShardData(kind="webdataset", path=str(path)), 16)
+    assert found.bad
+
+
+@pytest.mark.fault("hostile tar")
+def test_digits_in_a_header_take_no_time(tmp_path):
+    member = tarfile.TarInfo("pax")
+    member.type, member.size = tarfile.XHDTYPE, 200_000
+    path = tmp_path / "x.tar"
+    path.write_bytes(member.tobuf() + b"1" * 200_192 + b"\0" * 1024)
+    start = time.monotonic()
+    with pytest.raises(LLMDiffError, match="a number of 300 digits"):
+        pictures(path)
+    assert time.monotonic() - start < 2
+
+
+def test_a_pattern_of_any_length_is_refused():
+    with pytest.raises(LLMDiffError, match="stands for more than 1,000,000 shards"):
+        pictures("x-{0000..9999}-{0000..9999}.tar")
+    with pytest.raises(LLMDiffError, match="No shard matches"):
+        pictures("x-{0002..0001}.tar")

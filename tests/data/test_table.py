@@ -1,6 +1,7 @@
 """Data sets of Hugging Face `datasets`: parquet files, whole and streamed."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,69 @@ def test_a_missing_data_set_and_a_stream_without_an_end_are_told(tmp_path):
         pictures(tmp_path / "empty")
     with pytest.raises(ValueError, match="streaming needs a limit"):
         DatasetData(kind="dataset", path="x", streaming=True)
+
+
+def of_column(folder: Path, cells: list[Any], name: str = "image", **settings: Any) -> Captioned:
+    """The pictures of a table in a folder of its own, beside which there is another picture."""
+    folder = folder.parent / "named"
+    (folder / "sub").mkdir(parents=True)
+    for place in (folder / "sub" / "a.png", folder.parent / "outside.png"):
+        place.write_bytes(encoded((255, 0, 0)))
+    datasets.Dataset.from_dict({name: cells, "text": ["x"] * len(cells)}).to_parquet(str(folder / "x.parquet"))
+    return pictures(folder, **settings)
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize("streaming", [{}, {"streaming": True, "limit": 5}])
+@pytest.mark.parametrize("cell", ["sub/a.png", "sub\\a.png", {"bytes": None, "path": "sub/a.png"}])
+def test_names_of_files_in_cells_are_read_from_the_tables_folder_on(table, cell, streaming):
+    assert colours(of_column(table, [cell], **streaming)) == WANTED[:1]
+
+
+@pytest.mark.fault("paths")
+@pytest.mark.parametrize("name", ["../outside.png", "/etc/passwd", "sub/../../outside.png", "sub/link.png"])
+def test_names_that_lead_out_of_the_folder_are_refused(table, name):
+    data = of_column(table, [name])
+    (table.parent / "named" / "sub" / "link.png").symlink_to("../../outside.png")
+    with pytest.raises(LLMDiffError, match=r"outside of its folder; copy it there, or set data.outside to true\.$"):
+        data.pixels(0)
+
+
+@pytest.mark.fault("paths")
+def test_names_that_lead_out_of_the_folder_are_read_where_that_is_asked_for(table):
+    assert colours(of_column(table, ["../outside.png"], outside=True)) == WANTED[:1]
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["https://example.org/a.png"], "an address; download the pictures first"),
+        (["gone.png"], r"row 0 of .* cannot be read \(missing file: it is not there\)"),
+        (["a\0b.png"], "not a file"),
+        (["sub"], r"cannot be read \(no file: it is a folder\)"),
+        ([5], "has no pictures but values of type int64"),
+        ([[1, 2]], "has no pictures but values of type List"),
+        ([None], "has no pictures but values of type null"),
+        ([{"a": 1}], "has no pictures but values of type dict"),
+    ],
+)
+def test_cells_without_pictures_are_told(table, cells, said):
+    with pytest.raises(LLMDiffError, match=said):
+        of_column(table, cells).pixels(0)
+
+
+@pytest.mark.fault("special files")
+@pytest.mark.timeout(20)
+def test_a_table_that_is_no_file_is_told_at_once(table):
+    os.mkfifo(table / "more.parquet")
+    for path in (table, table / "more.parquet"):
+        with pytest.raises(LLMDiffError, match=r"more\.parquet is a device, a FIFO or a socket"):
+            pictures(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 200 + b"PAR1", b"x" * 5000])
+def test_a_damaged_table_is_told(table, content):
+    (table / "train.parquet").write_bytes(content)
+    with pytest.raises(LLMDiffError, match="cannot be loaded"):
+        pictures(table)

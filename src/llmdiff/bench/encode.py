@@ -108,7 +108,8 @@ def load(llm: str) -> LanguageModel:
 
 def _call(llm: LanguageModel, variant: str, prompts: int, tokens: int) -> Any:
     """One way to run the LLM over random tokens (B, S)."""
-    ids = torch.randint(10, min(4000, llm.config.vocab_size), (prompts, tokens), generator=torch.Generator().manual_seed(0)).to(llm.device)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(10, min(4000, llm.config.vocab_size), (prompts, tokens), generator=generator).to(llm.device)
     if variant == PLAIN:
         return torch.no_grad()(lambda: llm.model(input_ids=ids, use_cache=False))
     config = ExtractionConfig.model_validate({"extraction": VARIANTS[variant]})

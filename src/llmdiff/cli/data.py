@@ -10,8 +10,10 @@ from llmdiff.cli import console
 if TYPE_CHECKING:
     from llmdiff.data import Data
     from llmdiff.data.check import Report
+    from llmdiff.data.errors import Kind
 
 _RESOLUTION = 512
+_SHOWN = 3  # names of each kind that is passed over; JSON has all of them
 
 data_app = typer.Typer(help="Look at training data before a run.", no_args_is_help=True)
 
@@ -40,8 +42,9 @@ def check(
     """Read every picture and caption once, and name what is bad.
 
     Bad ones stop a training run, or count against its data.skip_bad: truncated, empty and foreign files, decompression
-    bombs, animations, wrong rows, missing files and captions. Noted ones are trained on: CMYK, 16-bit and transparent
-    pictures and those turned by EXIF are converted; duplicates stay. The exit status is 1 if anything is bad.
+    bombs, animations, wrong rows, missing files and captions, what nobody may read and what leads out of the folder.
+    Noted ones are trained on: CMYK, 16-bit and transparent pictures and those turned by EXIF are converted; duplicates
+    stay. What is passed over is counted by its reason. The exit status is 1 if anything is bad.
     """
     from llmdiff.data.check import check as read
 
@@ -72,14 +75,28 @@ def _data(source: str, options: list[str], resolution: int | None) -> "tuple[Dat
 
 
 def _print(report: "Report") -> None:
+    from llmdiff.data.errors import WHY_PASSED_OVER
+
     for finding in report.findings:
         line = f"{'bad' if finding.bad else 'note':<4}  {finding.kind:<18}  {finding.name}"
         console.print_line(_harmless(line if finding.bad else f"{line}  ({finding.detail})"))
+    for kind, names in _by_kind(report).items():
+        shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+        console.print_line(_harmless(f"over  {kind:<18}  {len(names):,} {WHY_PASSED_OVER[kind]}: {shown}"))
     table = Table("trained at", "pictures", box=None)
     for (height, width), count in sorted(report.sizes.items()):
         table.add_row(f"{width} × {height}", f"{count:,}")
     console.results.print(table)
-    console.print_line(f"{report.pictures:,} pictures, {report.bad:,} of them bad; {report.captions:,} captions")
+    over = f"; {len(report.passed_over):,} files or folders passed over" if report.passed_over else ""
+    console.print_line(f"{report.pictures:,} pictures, {report.bad:,} of them bad; {report.captions:,} captions{over}")
+
+
+def _by_kind(report: "Report") -> "dict[Kind, list[str]]":
+    """The names of what is passed over."""
+    found: dict[Kind, list[str]] = {}
+    for name, kind in report.passed_over:
+        found.setdefault(kind, []).append(name)
+    return found
 
 
 def _harmless(text: str) -> str:

@@ -8,14 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from llmdiff.data.captioned import Size
 from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
 from llmdiff.data.cropping import Cropping
-from llmdiff.data.decoding import decode
-from llmdiff.data.errors import WHAT_IS_DONE, Kind, PictureError
+from llmdiff.data.decoding import decoded, strips
+from llmdiff.data.errors import WHAT_IS_DONE, WHY_PASSED_OVER, Kind, PassedOver, PictureError
 from llmdiff.data.factory import store_of
+from llmdiff.data.listing import LISTS
 from llmdiff.data.scenes import Scenes
 from llmdiff.data.store import Store, in_threads
+from llmdiff.files import is_there
 from llmdiff.progress import Progress, silent
 
 
@@ -38,12 +42,14 @@ class Report:
         captions: of usable pictures.
         sizes: how many usable pictures are trained at each (height, width).
         findings: in the order of the pictures.
+        passed_over: what is there and no part of the data.
     """
 
     pictures: int = 0
     captions: int = 0
     sizes: Counter[Size] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
 
     @property
     def bad(self) -> int:
@@ -55,7 +61,8 @@ class Report:
         sizes = [{"height": h, "width": w, "pictures": count} for (h, w), count in sorted(self.sizes.items())]
         findings = [asdict(finding) for finding in self.findings]
         counts = {"pictures": self.pictures, "bad": self.bad, "captions": self.captions}
-        return counts | {"sizes": sizes, "findings": findings}
+        passed_over = [{"name": name, "kind": kind, "why": WHY_PASSED_OVER[kind]} for name, kind in self.passed_over]
+        return counts | {"sizes": sizes, "findings": findings, "passed_over": passed_over}
 
 
 class _Seen(NamedTuple):
@@ -95,9 +102,9 @@ def data_at(path: str) -> FolderData | DatasetData | ShardData | None:
         return ShardData(kind="webdataset", path=path)
     if place.suffix == ".parquet":
         return DatasetData(kind="dataset", path=path)
-    if not place.is_dir():
+    if not is_there(place) or not place.is_dir():
         return None
-    if not (place / "metadata.jsonl").exists():
+    if not any((place / name).exists() for name in LISTS):
         if any(place.glob("*.tar")):
             return ShardData(kind="webdataset", path=path)
         if any(place.rglob("*.parquet")):
@@ -119,6 +126,7 @@ def _add_scenes(found: Report, scenes: Scenes) -> None:
 
 def _add_stored(found: Report, store: Store, cropping: Cropping, first: dict[bytes, str], report: Progress) -> None:
     """Adds a store's pictures; `first` has the name of the first picture of each content."""
+    found.passed_over.extend(store.passed_over)
     numbers = range(len(store.entries))
     for number, seen in enumerate(in_threads(partial(_look, store), numbers, "Reading pictures", report)):
         found.pictures += 1
@@ -140,9 +148,15 @@ def _notes(name: str, seen: _Seen, first: dict[bytes, str]) -> Iterable[Finding]
 
 def _look(store: Store, number: int) -> _Seen:
     try:
-        image, notes = decode(store, number)
+        with decoded(store, number) as picture:
+            return _Seen(None, (*store.entries[number].notes, *picture.notes), picture.original, _digest(picture.image))
     except PictureError as fault:
         return _Seen(fault)
-    content = hashlib.sha256(image.tobytes())
-    content.update(repr(image.size).encode())
-    return _Seen(None, notes, (image.height, image.width), content.digest())
+
+
+def _digest(image: Image.Image) -> bytes:
+    """A hash of the pixels, of which a strip at a time is copied."""
+    content = hashlib.sha256(repr(image.size).encode())
+    for strip in strips(image):
+        content.update(image.crop(strip).tobytes())
+    return content.digest()

@@ -5,6 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+CaptionPer = Literal["line", "file"]
+"""What is one caption in a text file: each line, or all of it."""
+
+_OUTSIDE = "read files outside of the data's folder too, to which links, ../ and absolute paths lead"
+
 
 class SourceSettings(BaseModel):
     """Settings of every source of pictures."""
@@ -41,10 +46,12 @@ class StoredData(SourceSettings):
 
 
 class FolderData(StoredData):
-    """A folder of pictures, with `metadata.jsonl` or with a text file beside each."""
+    """A folder of pictures, with `metadata.jsonl` or `metadata.csv`, or with a text file beside each."""
 
     kind: Literal["folder"]
     path: Path
+    caption_per: CaptionPer = Field("line", description="what is one caption of a text file: a line, or the whole file")
+    outside: bool = Field(False, description=_OUTSIDE)
 
 
 class DatasetData(StoredData):
@@ -59,6 +66,7 @@ class DatasetData(StoredData):
     text: str | list[str] = Field("text", description="the column of captions, or several such columns")
     streaming: bool = Field(False, description="copy only the first `limit` rows, instead of fetching all there are")
     limit: int | None = Field(None, ge=1, description="only that many rows, the first ones")
+    outside: bool = Field(False, description=_OUTSIDE)
 
     @model_validator(mode="after")
     def _check_limit(self) -> Self:
@@ -72,6 +80,7 @@ class ShardData(StoredData):
 
     kind: Literal["webdataset"]
     path: str = Field(min_length=1, description="a tar file, a folder of them, or a pattern: shards/{0000..0099}.tar")
+    caption_per: CaptionPer = Field("line", description="what is one caption of a text file: a line, or the whole file")
 
 
 Source = Annotated[SceneData | FolderData | DatasetData | ShardData, Field(discriminator="kind")]

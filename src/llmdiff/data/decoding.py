@@ -1,10 +1,9 @@
 """Encoded pictures made into upright 8-bit RGB, whatever they come as."""
 
+import os
 import re
-import struct
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from typing import BinaryIO, NamedTuple
 
@@ -12,37 +11,60 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from llmdiff.data.captioned import Size
-from llmdiff.data.errors import Kind, PictureError
-from llmdiff.data.store import Store
+from llmdiff.data.errors import Kind, PictureError, kind_of
+from llmdiff.data.memory import BUDGET, Budget, fit
+from llmdiff.data.store import LARGEST_PICTURE_FILE, Store
+from llmdiff.errors import LLMDiffError
+from llmdiff.files import readable, why_not
 
 _ORIENTATION = 0x0112
 _TURNED = frozenset(range(2, 9))
 _SIXTEEN_BITS = re.compile(";16[BLN]")  # in the names that Pillow has for channels on disk
 _ANIMATIONS = ("GIF", "PNG", "WEBP", "AVIF")  # others of several frames are pages, or previews of one photograph
-_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error, zlib.error,
+_FORMATS = (
+    "AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA",
+    "TIFF", "WEBP",
 )  # fmt: skip
-"""The errors that Pillow's decoders raise at damaged content."""
+"""The formats of pictures that are read, whatever a file's name: none that is a program, as EPS is."""
+_STRIP = 1_000_000  # pixels that are converted at once
+
+_budget = Budget(BUDGET)
 
 
 class Decoded(NamedTuple):
-    """An upright RGB picture, and what had to be done for it to be one."""
+    """An upright RGB picture, what had to be done for it to be one, and the size of the one that is stored.
+
+    Only a JPEG too large to be decoded whole has another size than the one that is stored.
+    """
 
     image: Image.Image
     notes: tuple[Kind, ...]
+    original: Size
 
 
-def decode(store: Store, index: int) -> Decoded:
-    """Picture number `index` of a store.
+@contextmanager
+def decoded(store: Store, index: int) -> Iterator[Decoded]:
+    """Picture number `index` of a store; within this context, the memory that it takes is lent to it.
 
     Raises:
         PictureError: It cannot be used; the sentence names it.
     """
+    with ExitStack() as memory:
+        picture = _decode(store, index, memory)
+        memory.callback(picture.image.close)
+        yield picture
+
+
+def _decode(store: Store, index: int, memory: ExitStack) -> Decoded:
     with _opened(store, index) as image:
-        _check_still(image, store.entries[index].name)
+        name = store.entries[index].name
+        _check_still(image, name)
+        original = _upright_size(image)
+        memory.enter_context(_budget.lent(fit(image, name, turned=_orientation(image) != 1)))
         notes = tuple(_notes(image))
-        upright = ImageOps.exif_transpose(image)
-        return Decoded(_rgb(upright), notes)
+        if Kind.TURNED in notes:
+            ImageOps.exif_transpose(image, in_place=True)
+        return Decoded(_rgb(image), notes, original)
 
 
 def upright_size(store: Store, index: int) -> Size:
@@ -52,42 +74,54 @@ def upright_size(store: Store, index: int) -> Size:
         PictureError: It has none.
     """
     with _opened(store, index) as image:
-        return image.size if _is_on_its_side(image) else (image.height, image.width)
+        return _upright_size(image)
 
 
 @contextmanager
 def _opened(store: Store, index: int) -> Iterator[Image.Image]:
-    """A picture, within a context in which every error is a `PictureError`."""
+    """A picture, within a context in which every error is a `PictureError`: damage may lead Pillow to any."""
     name, fault = store.entries[index].name, store.entries[index].fault
     if fault:
         raise fault
     try:
         with _file(store, index) as file, _identified(file, name) as image:
             yield image
-    except Image.DecompressionBombError as error:
+    except LLMDiffError:
+        raise
+    except (Image.DecompressionBombError, MemoryError) as error:
         raise unreadable(Kind.BOMB, name, error) from error
-    except _ERRORS as error:
+    except Exception as error:
         raise unreadable(Kind.TRUNCATED, name, error) from error
 
 
 def _file(store: Store, index: int) -> BinaryIO:
+    name = store.entries[index].name
     try:
-        return store.open(index)
+        file = store.open(index)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
     except OSError as error:
-        raise unreadable(Kind.MISSING, store.entries[index].name, error) from error
+        raise unreadable(kind_of(error), name, error) from error
+    if size > LARGEST_PICTURE_FILE:
+        file.close()
+        raise unreadable(Kind.BOMB, name, ValueError(f"it has {readable(size)}"))
+    return file
 
 
 def _identified(file: BinaryIO, name: str) -> Image.Image:
+    Image.init()
     try:
-        return Image.open(file)
+        return Image.open(file, formats=[one for one in _FORMATS if one in Image.OPEN])
     except UnidentifiedImageError as error:
         raise unreadable(Kind.FOREIGN if file.seek(0, 2) else Kind.EMPTY, name) from error
 
 
 def unreadable(kind: Kind, name: str, error: Exception | None = None) -> PictureError:
     """The fault of a picture that cannot be read, and why."""
-    why = f"{kind}: {' '.join(str(error).split()).rstrip('.')}" if error else str(kind)
-    return PictureError(kind, f"The picture {name} cannot be read ({why}); mend it or remove it.")
+    said = why_not(error) if isinstance(error, OSError) else " ".join(str(error).split()).rstrip(".")
+    why = str(kind) if not error or said == kind else f"{kind}: {said}"
+    remedy = "allow it" if kind == Kind.PERMISSION else "mend it"
+    return PictureError(kind, f"The picture {name} cannot be read ({why}); {remedy} or remove it.")
 
 
 def _check_still(image: Image.Image, name: str) -> None:
@@ -119,20 +153,41 @@ def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(_ORIENTATION, 1))
 
 
-def _is_on_its_side(image: Image.Image) -> bool:
-    return image.format != "TIFF" and _orientation(image) in (5, 6, 7, 8)  # Pillow gives a TIFF's upright size
+def _upright_size(image: Image.Image) -> Size:
+    is_on_its_side = image.format != "TIFF" and _orientation(image) in (
+        5,
+        6,
+        7,
+        8,
+    )  # Pillow gives a TIFF's upright size
+    return image.size if is_on_its_side else (image.height, image.width)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
     if image.mode == "CMYK":
         return _from_cmyk(image)
     if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.float32) / 257
-        return Image.fromarray(grey.round().astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        seen = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
-    return image.convert("RGB")
+        grey = (np.arange(2**16, dtype=np.float32) / 257).round().astype(np.uint8)
+        return Image.fromarray(grey[np.asarray(image)]).convert("RGB")
+    return _on_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Strip by strip, which takes a third of the memory."""
+    result = Image.new("RGB", image.size)
+    for strip in strips(image):
+        seen = image.crop(strip).convert("RGBA")
+        result.paste(Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB"), strip)
+    return result
+
+
+def strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """The boxes of a picture's parts from the top down, of a million pixels each."""
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ from llmdiff.data.scenes import Scenes
 from llmdiff.data.shards import Shards
 from llmdiff.data.store import Store
 from llmdiff.data.table import Table, copied
+from llmdiff.files import is_there
 from llmdiff.progress import Progress, silent
 
 
@@ -44,14 +45,14 @@ def store_of(data: FolderData | DatasetData | ShardData, report: Progress = sile
         LLMDiffError: It cannot be found or read.
     """
     if isinstance(data, ShardData):
-        return Shards(data.path)
+        return Shards(data.path, data.caption_per)
     if isinstance(data, DatasetData):
         return Shards(str(copied(data, report))) if data.streaming else Table(data)
-    return Folder(data.path)
+    return Folder(data)
 
 
 def is_at_hand(data: Data) -> bool:
     """True if all of it is on this machine already."""
     if isinstance(data, MixedData):
         return all(is_at_hand(source) for source in data.sources)
-    return not isinstance(data, DatasetData) or Path(data.path).exists()
+    return not isinstance(data, DatasetData) or is_there(Path(data.path))

@@ -1,83 +1,145 @@
-"""A folder of pictures: listed in its `metadata.jsonl`, or with a text file beside each."""
+"""A folder of pictures: listed in a file of metadata, or with a text file beside each."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from llmdiff.content import Source, file_source
-from llmdiff.data.errors import Kind, PictureError
-from llmdiff.data.store import SUFFIXES, Entry, entry, lines_of
+from llmdiff.data.captions import CAPTION_SUFFIXES, LONGEST_CAPTIONS, captions_in, has_paragraphs
+from llmdiff.data.config import FolderData
+from llmdiff.data.errors import Kind, PassedOver, PictureError, kind_of
+from llmdiff.data.listing import LISTS, Row, rows_of
+from llmdiff.data.store import SUFFIXES, Entry, entry, of_sane_size
+from llmdiff.data.tree import Tree
 from llmdiff.errors import LLMDiffError
-
-_WANTED = '{"file_name": "1.png", "text": "…"}'
+from llmdiff.files import is_there, open_regular, read_text, why_not
 
 
 class Folder:
-    """The pictures of a folder.
+    """The pictures of a folder and its subfolders.
 
-    `metadata.jsonl` has one line of JSON per picture; `text` may be a list of captions. Where there is no such file,
-    every picture in the folder and its subfolders is taken, and `1.txt` has the captions of `1.png`, one a line.
+    A `metadata.jsonl`, one JSON object per picture, or a `metadata.csv` lists those of its own folder and the folders
+    below it. Elsewhere every picture is taken, and `1.txt`, `1.caption`, `1.json` or `1.png.txt` has the captions of
+    `1.png`. What is neither is passed over, and noted.
 
     Raises:
-        LLMDiffError: There is no such folder, it has no pictures, or the list cannot be read.
+        LLMDiffError: There is no such folder, it has no pictures, or a list cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        listing = path / "metadata.jsonl"
-        if not path.is_dir():
-            raise LLMDiffError(f"The folder of pictures {path} is not there; correct data.path.")
-        rows = _listed(listing) if listing.exists() else _beside(path)
+    def __init__(self, data: FolderData) -> None:
+        if not is_there(data.path) or not data.path.is_dir():
+            raise LLMDiffError(f"The folder of pictures {data.path} is not there; correct data.path.")
+        self._data, self._tree = data, Tree(data.path, data.outside)
+        self._used: set[Path] = set()
+        lists = _topmost(self._tree)
+        rows = [*self._unreadable(), *(row for listing in lists for row in self._listed(listing))]
+        rows += self._beside({listing.parent for listing in lists})
+        if not rows:
+            raise LLMDiffError(
+                f"The folder {data.path} has no pictures, nor a {' or '.join(LISTS)} that lists some{self._instead()}."
+            )
         self._paths = [picture for picture, _ in rows]
         self.entries = [one for _, one in rows]
+        self.passed_over = self._passed_over()
+        del self._tree, self._used
 
     def open(self, index: int) -> BinaryIO:
-        return self._paths[index].open("rb")
+        return open_regular(self._paths[index])
 
     def source(self, index: int) -> Source:
-        return file_source(self._paths[index])
+        return file_source(of_sane_size(self._paths[index]))
+
+    def _unreadable(self) -> Iterator[tuple[Path, Entry]]:
+        for folder, error in self._tree.unreadable:
+            sentence = f"The folder {folder} cannot be read ({why_not(error)}); allow it, or move it elsewhere."
+            yield folder, Entry(str(folder), fault=PictureError(kind_of(error), sentence))
+
+    def _listed(self, listing: Path) -> Iterator[tuple[Path, Entry]]:
+        self._used.add(listing)
+        if fault := self._refused(listing):
+            raise fault
+        for row in rows_of(listing):
+            yield self._picture(listing, row)
+
+    def _picture(self, listing: Path, row: Row) -> tuple[Path, Entry]:
+        if row.fault:
+            return listing, Entry(row.where, fault=PictureError(Kind.ROW, row.fault))
+        written = listing.parent / row.name
+        picture = self._tree.find(written) or self._tree.find(listing.parent / row.name.replace("\\", "/"))
+        if fault := self._refused(picture or written):
+            return written, Entry(str(written), fault=fault)
+        if picture is None or picture.is_dir():
+            return written, Entry(str(written), fault=_missing(listing, written, row))
+        self._used.add(picture)
+        return picture, entry(str(picture), row.texts, row.where)
+
+    def _beside(self, listed: set[Path]) -> Iterator[tuple[Path, Entry]]:
+        """The pictures that no list is responsible for."""
+        for picture in self._tree.files:
+            if picture.suffix.lower() in SUFFIXES and listed.isdisjoint(picture.parents):
+                self._used.add(picture)
+                fault = self._refused(picture)
+                yield picture, Entry(str(picture), fault=fault) if fault else self._captioned(picture)
+
+    def _captioned(self, picture: Path) -> Entry:
+        names = [*(picture.with_suffix(suffix) for suffix in CAPTION_SUFFIXES), Path(f"{picture}.txt")]
+        found = next(filter(None, map(self._tree.find, names)), None)
+        if found is None:
+            return entry(str(picture), None, str(names[0]))
+        self._used.add(found)
+        if fault := self._refused(found):
+            return Entry(str(picture), fault=fault)
+        try:
+            text = read_text(open_regular(found), LONGEST_CAPTIONS)
+        except (OSError, UnicodeError) as error:
+            sentence = f"{found} cannot be read ({why_not(error)}); it should have the captions of {picture.name}."
+            return Entry(str(picture), fault=PictureError(kind_of(error), sentence))
+        per, suffix = self._data.caption_per, found.suffix.lower()
+        try:
+            texts = captions_in(text, suffix, per, str(found))
+        except LLMDiffError as error:
+            return Entry(str(picture), fault=PictureError(Kind.ROW, str(error)))
+        is_divided = per == "line" and suffix != ".json" and has_paragraphs(text)
+        return entry(str(picture), texts, str(found), (Kind.PARAGRAPHS,) if is_divided else ())
+
+    def _refused(self, path: Path) -> PictureError | None:
+        """The fault of a path that leads out of the folder, where that is not asked for."""
+        if not self._tree.leaves(path):
+            return None
+        sentence = f"{path} leads out of the folder {self._data.path}; copy it there, or set data.outside to true."
+        return PictureError(Kind.OUTSIDE, sentence)
+
+    def _passed_over(self) -> list[PassedOver]:
+        unused = (path for path in self._tree.files if path not in self._used)
+        found = [PassedOver(str(path), _kind_of_unused(path)) for path in unused]
+        return [*self._tree.passed_over, *found]
+
+    def _instead(self) -> str:
+        """What else is there, for the one who has given another folder than the one that was meant."""
+        names = [path.name for path in self._tree.files[:3]]
+        return f" (but {', '.join(names)})" if names else ""
 
 
-def _listed(listing: Path) -> list[tuple[Path, Entry]]:
-    try:
-        lines = listing.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LLMDiffError(f"{listing} cannot be read ({error}); it lists the pictures and their captions.") from error
-    rows = [_row(listing, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise LLMDiffError(f"{listing} lists no pictures.")
-    return rows
+def _topmost(tree: Tree) -> list[Path]:
+    """The lists of a folder: one of each subfolder that has any, unless a folder above it has one."""
+    found: dict[Path, Path] = {}  # by their folders
+    lists = (path for path in tree.files if path.name in LISTS)
+    for listing in sorted(lists, key=lambda path: (len(path.parts), LISTS.index(path.name))):
+        if found.keys().isdisjoint(listing.parents):
+            found[listing.parent] = listing
+    return sorted(found.values())
 
 
-def _row(listing: Path, number: int, line: str) -> tuple[Path, Entry]:
-    where = f"Line {number} of {listing}"
-    try:
-        row = json.loads(line)
-        name, texts = row["file_name"], row.get("text")
-        picture = listing.parent / name
-        is_there = picture.is_file()
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        return listing, Entry(where, fault=PictureError(Kind.ROW, f"{where} is not of the form {_WANTED}."))
-    if not is_there:
-        missing = PictureError(Kind.MISSING, f"{listing} lists {picture}, which is not a file; remove the line.")
-        return picture, Entry(str(picture), fault=missing)
-    return picture, entry(str(picture), texts, where)
+def _missing(listing: Path, picture: Path, row: Row) -> PictureError:
+    if "://" in row.name:
+        return PictureError(
+            Kind.MISSING, f"{row.where} has the address {row.name}; download the picture and write its file's name."
+        )
+    sentence = f"{listing} lists {picture}, which is not a file; correct its name, from the list's folder on, or remove"
+    return PictureError(Kind.MISSING, f"{sentence} the line.")
 
 
-def _beside(path: Path) -> list[tuple[Path, Entry]]:
-    pictures = sorted(
-        one
-        for one in path.rglob("*")
-        if one.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in one.relative_to(path).parts)
-    )
-    if not pictures:
-        raise LLMDiffError(f"The folder {path} has no pictures, nor a metadata.jsonl that lists some.")
-    return [(picture, _captioned_beside(picture)) for picture in pictures]
-
-
-def _captioned_beside(picture: Path) -> Entry:
-    text = picture.with_suffix(".txt")
-    try:
-        captions = lines_of(text.read_text(encoding="utf-8")) if text.exists() else []
-    except (OSError, UnicodeDecodeError) as error:
-        return Entry(str(picture), fault=PictureError(Kind.ROW, f"{text} cannot be read ({error}); save it as UTF-8."))
-    return entry(str(picture), captions, str(text))
+def _kind_of_unused(path: Path) -> Kind:
+    if path.suffix.lower() in SUFFIXES:
+        return Kind.UNLISTED
+    return Kind.SPARE if path.suffix.lower() in CAPTION_SUFFIXES else Kind.UNKNOWN

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from llmdiff.content import Source, content_hashes
 from llmdiff.data.captioned import Size, SizeConditioning
-from llmdiff.data.config import StoredData
+from llmdiff.data.config import DatasetData, FolderData, ShardData
 from llmdiff.data.cropping import Cropping, cut, normalised
-from llmdiff.data.decoding import decode, unreadable, upright_size
-from llmdiff.data.errors import Kind, PictureError
-from llmdiff.data.store import Store, in_threads
+from llmdiff.data.decoding import decoded, unreadable, upright_size
+from llmdiff.data.errors import PictureError, kind_of
+from llmdiff.data.store import Store, counted, in_threads
 from llmdiff.errors import LLMDiffError
 from llmdiff.progress import Progress, silent
 
@@ -36,9 +36,14 @@ class Pictures:
         LLMDiffError: More are bad than may be, or none is good.
     """
 
-    def __init__(self, store: Store, data: StoredData, resolution: int, report: Progress) -> None:
+    def __init__(
+        self, store: Store, data: FolderData | DatasetData | ShardData, resolution: int, report: Progress
+    ) -> None:
         self._store, self._report = store, report
         self._is_identified = False
+        if store.passed_over:
+            said = f"Passed over in {data.path}: {counted(store.passed_over)}; `llmdiff data check` names them."
+            warnings.warn(said, stacklevel=2)
         self._cropping = Cropping(data, resolution)
         faults = self._faults(data.skip_bad, report)
         self.skipped = tuple(str(fault) for fault in faults.values())
@@ -75,8 +80,8 @@ class Pictures:
         return f"{self._contents([index])[0]} {self.size(index)}"
 
     def pixels(self, index: int) -> Tensor:
-        image = decode(self._store, self._numbers[index]).image
-        return normalised(cut(image, self.size(index)))
+        with decoded(self._store, self._numbers[index]) as picture:
+            return normalised(cut(picture.image, self.size(index)))
 
     def _contents(self, indices: Sequence[int]) -> list[str]:
         """The hashes of encoded pictures; those that have not changed since they were hashed are not read."""
@@ -84,7 +89,7 @@ class Pictures:
         found: list[str] = []
         for number, digest in zip(numbers, content_hashes().of(list(map(self._source, numbers))), strict=True):
             if isinstance(digest, OSError):
-                raise unreadable(Kind.MISSING, self._store.entries[number].name, digest) from digest
+                raise unreadable(kind_of(digest), self._store.entries[number].name, digest) from digest
             found.append(digest)
         return found
 
@@ -92,7 +97,7 @@ class Pictures:
         try:
             return self._store.source(number)
         except OSError as error:
-            raise unreadable(Kind.MISSING, self._store.entries[number].name, error) from error
+            raise unreadable(kind_of(error), self._store.entries[number].name, error) from error
 
     def _read_size(self, index: int) -> Size:
         return upright_size(self._store, self._numbers[index])
@@ -125,7 +130,7 @@ class Pictures:
 
 def _fault(store: Store, number: int) -> PictureError | None:
     try:
-        decode(store, number)
+        with decoded(store, number):
+            return None
     except PictureError as fault:
         return fault
-    return None

@@ -1,158 +1,143 @@
 """WebDataset shards: tar files in which members of one name belong together, `1.jpg` and `1.txt` say."""
 
 import glob
-import json
+import os
 import re
-import tarfile
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from llmdiff.content import Source, stamp
-from llmdiff.data.errors import Kind, PictureError
-from llmdiff.data.store import SUFFIXES, Entry, entry, lines_of
+from llmdiff.data.captions import LONGEST_CAPTIONS, captions_in, has_paragraphs
+from llmdiff.data.config import CaptionPer
+from llmdiff.data.errors import Kind, PassedOver, PictureError, kind_of
+from llmdiff.data.samples import Sample, samples_of
+from llmdiff.data.store import SUFFIXES, Entry, entry
+from llmdiff.data.tar import FAULTS, Member, members_of, opened
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import is_there, read_text, why_not
 
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_JSON_KEYS = ("text", "caption")
-_LONGEST_TEXT = 10_000_000  # bytes: no caption is
-
-
-class _Member(NamedTuple):
-    shard: Path
-    begin: int
-    size: int
+_RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
+_MOST_NAMES = 1_000_000  # that the ranges of a pattern spell out
 
 
 class Shards:
     """The pictures of tar files, found once and then read where they lie, in any order.
 
-    The captions of `1.jpg` are in `1.txt`, one a line, or in `1.json` under "text" or "caption".
+    The captions of `1.jpg` are in `1.txt` or `1.caption`, one a line, or in `1.json` under "text" or "caption".
 
     Args:
         pattern: a tar file, a folder of them, or a pattern with *, ? and {0000..0099}.
+        caption_per: what is one caption, a line of a text or all of it.
 
     Raises:
         LLMDiffError: There is no such file, or there are no pictures.
     """
 
-    def __init__(self, pattern: str) -> None:
-        self._pictures: list[_Member] = []
+    def __init__(self, pattern: str, caption_per: CaptionPer = "line") -> None:
+        self._caption_per = caption_per
+        self._pictures: list[Member] = []
         self.entries: list[Entry] = []
+        self.passed_over: list[PassedOver] = []
         for shard in _shards(pattern):
             self._read(shard)
+        if os.path.isdir(pattern):  # noqa: PTH112 - never raises
+            self.passed_over += _beside_shards(Path(pattern))
         if not self.entries:
             raise LLMDiffError(f"The shards {pattern} have no pictures ({', '.join(sorted(SUFFIXES))}).")
 
     def open(self, index: int) -> BinaryIO:
-        return BytesIO(_content(self._pictures[index]))
+        return opened(self._pictures[index])
 
     def source(self, index: int) -> Source:
-        shard, begin, size = self._pictures[index]
-        return Source(f"{shard.absolute()} {begin} {size}", stamp(shard), lambda: self.open(index))
+        picture = self._pictures[index]
+        place = f"{picture.shard.absolute()} {picture.begin} {picture.size}"
+        return Source(place, stamp(picture.shard), lambda: self.open(index))
 
     def _read(self, shard: Path) -> None:
         """Adds the pictures of a shard, up to where it is damaged."""
+        members: list[Member] = []
+        fault = None
         try:
-            for members in _samples(shard):
-                self._take(shard, members)
-        except (OSError, tarfile.TarError) as error:
-            sentence = f"The shard {shard} cannot be read ({error}); it must be a whole tar file, uncompressed."
-            self._pictures.append(_Member(shard, 0, 0))
-            self.entries.append(Entry(str(shard), fault=PictureError(Kind.SHARD, sentence)))
+            for member in members_of(shard):
+                members.append(member)  # one by one: those before the damage are kept
+        except FAULTS as error:
+            fault = _fault(shard, error)
+        for one in samples_of(members):
+            if isinstance(one, PassedOver):
+                self.passed_over.append(one)
+            else:
+                self._add(one.picture, self._entry(one))
+        if fault:
+            self._add(Member(shard, 0, 0, "", False), Entry(str(shard), fault=fault))
 
-    def _take(self, shard: Path, members: dict[str, tarfile.TarInfo]) -> None:
-        """Adds the picture of a sample, if it has one."""
-        picture = next((member for suffix, member in members.items() if suffix in SUFFIXES), None)
-        if picture is None:
-            return
-        self._pictures.append(_member(shard, picture))
-        self.entries.append(_entry(shard, picture.name, members))
+    def _add(self, picture: Member, found: Entry) -> None:
+        self._pictures.append(picture)
+        self.entries.append(found)
+
+    def _entry(self, sample: Sample) -> Entry:
+        shard, source = sample.picture.shard, sample.captions
+        name = f"{shard}: {sample.picture.name}"
+        if source is None:
+            return entry(name, None, str(shard))
+        what = f"{shard}: {source.name}"
+        suffix = Path(source.name).suffix.lower()
+        try:
+            text = read_text(opened(source), LONGEST_CAPTIONS)
+            texts = captions_in(text, suffix, self._caption_per, what)
+        except (OSError, UnicodeError, LLMDiffError) as error:
+            why = str(error).rstrip(".") if isinstance(error, LLMDiffError) else why_not(error)
+            sentence = f"{shard}: the caption {source.name} cannot be read ({why}); mend it or remove its picture."
+            kind = Kind.ROW if isinstance(error, LLMDiffError) else kind_of(error)
+            return Entry(name, fault=PictureError(kind, sentence))
+        is_divided = self._caption_per == "line" and suffix != ".json" and has_paragraphs(text)
+        return entry(name, texts, str(shard), (Kind.PARAGRAPHS,) if is_divided else ())
+
+
+def _fault(shard: Path, error: Exception) -> PictureError:
+    if isinstance(error, PermissionError):
+        return PictureError(Kind.PERMISSION, f"The shard {shard} cannot be read (no permission); allow it.")
+    why = why_not(error) if isinstance(error, OSError) else " ".join(str(error).split()) or type(error).__name__
+    return PictureError(
+        Kind.SHARD, f"The shard {shard} cannot be read ({why[:200]}); it must be a whole tar file, uncompressed."
+    )
 
 
 def _shards(pattern: str) -> list[Path]:
     """The tar files that a pattern names, in the order of their names."""
     place = Path(pattern)
-    if place.is_dir():
-        found = sorted(place.glob("*.tar"))
-    elif place.is_file():
-        found = [place]
+    if is_there(place):
+        found = [one for one in _listed(place) if one.suffix == ".tar"] if place.is_dir() else [place]
     else:
         found = [Path(name) for one in _spelled_out(pattern) for name in sorted(glob.glob(one))]  # noqa: PTH207 - of any root
     if not found:
+        _listed(place.parent)
         raise LLMDiffError(f"No shard matches {pattern}: give a tar file, a folder of them, or a pattern in data.path.")
     return found
 
 
-def _spelled_out(pattern: str) -> Iterator[str]:
-    """All names of a pattern with number ranges: {08..10} is 08, 09, 10."""
-    found = _RANGE.search(pattern)
-    if found is None:
-        yield pattern
-        return
-    first, last = found.groups()
-    for number in range(int(first), int(last) + 1):
-        yield from _spelled_out(f"{pattern[: found.start()]}{number:0{len(first)}d}{pattern[found.end() :]}")
-
-
-def _samples(shard: Path) -> Iterator[dict[str, tarfile.TarInfo]]:
-    """Members that belong together, which stand one after the other, by their suffixes."""
-    with tarfile.open(shard, "r:") as file:
-        name, members = "", dict[str, tarfile.TarInfo]()
-        for member in file:
-            base, suffix = _split(member.name)
-            if base != name and members:
-                yield members
-                members = {}
-            name = base
-            if member.isfile():
-                members[suffix] = member
-        if members:
-            yield members
-        _check_end(file)
-
-
-def _check_end(file: tarfile.TarFile) -> None:
-    """Raises ReadError unless what follows the last member is nothing: to tarfile damage is the end, too."""
-    with Path(str(file.name)).open("rb") as raw:
-        raw.seek(file.offset)
-        if raw.read(tarfile.BLOCKSIZE).strip(b"\0"):
-            raise tarfile.ReadError("damaged or cut off")
-
-
-def _split(name: str) -> tuple[str, str]:
-    """The part that members of one sample share, up to the first dot of the file's name, and the suffix."""
-    folder, slash, file = name.rpartition("/")
-    base, dot, suffix = file.partition(".")
-    return folder + slash + base, (dot + suffix).lower()
-
-
-def _member(shard: Path, member: tarfile.TarInfo) -> _Member:
-    return _Member(shard, member.offset_data, member.size)
-
-
-def _content(member: _Member) -> bytes:
-    with member.shard.open("rb") as file:
-        file.seek(member.begin)
-        return file.read(member.size)
-
-
-def _entry(shard: Path, picture: str, members: dict[str, tarfile.TarInfo]) -> Entry:
-    """The captions from the text file, else from the JSON."""
-    name = f"{shard}: {picture}"
-    source = members.get(".txt") or members.get(".json")
-    if source is None:
-        return entry(name, None, str(shard))
+def _listed(folder: Path) -> list[Path]:
+    """All that is in a folder, where it is one and may be looked into."""
     try:
-        text = _content(_member(shard, source))[:_LONGEST_TEXT].decode("utf-8-sig")
-        texts = lines_of(text) if source is members.get(".txt") else _from_json(text)
-    except (ValueError, RecursionError) as error:
-        sentence = f"{shard}: the caption {source.name} cannot be read ({error}); mend it or remove its picture."
-        return Entry(name, fault=PictureError(Kind.ROW, sentence))
-    return entry(name, texts, str(shard))
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise LLMDiffError(f"The folder {folder} cannot be read ({why_not(error)}); allow it.") from error
 
 
-def _from_json(text: str) -> object:
-    row = json.loads(text)
-    return next((row[key] for key in _JSON_KEYS if key in row), None) if isinstance(row, dict) else None
+def _spelled_out(pattern: str) -> list[str]:
+    """All names of a pattern with number ranges: {08..10} is 08, 09, 10."""
+    names = [pattern]
+    while names and (found := _RANGE.search(names[0])):
+        first, last = found.groups()
+        numbers = range(int(first), int(last) + 1)
+        if len(names) * len(numbers) > _MOST_NAMES:
+            raise LLMDiffError(f"The pattern {pattern} in data.path stands for more than {_MOST_NAMES:,} shards.")
+        spelled = [f"{number:0{len(first)}d}" for number in numbers]
+        names = [name.replace(found[0], number, 1) for name in names for number in spelled]
+    return names
+
+
+def _beside_shards(folder: Path) -> Iterator[PassedOver]:
+    for path in _listed(folder):
+        if path.suffix != ".tar":
+            yield PassedOver(str(path), Kind.FOLDER if path.is_dir() else Kind.UNKNOWN)

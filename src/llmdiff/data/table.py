@@ -1,6 +1,7 @@
 """Data sets that Hugging Face `datasets` loads: parquet files of one's own, or the Hub's, whole or their first rows."""
 
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Mapping
 from io import BytesIO
@@ -10,10 +11,12 @@ from typing import Any, BinaryIO
 from filelock import FileLock
 
 from llmdiff.content import Source, content_hashes, file_source, stamp
+from llmdiff.data.cells import CellFiles, check_column
 from llmdiff.data.config import DatasetData
-from llmdiff.data.store import SUFFIXES, entry
+from llmdiff.data.errors import PassedOver
+from llmdiff.data.store import LARGEST_PICTURE_FILE, SUFFIXES, entry, of_sane_size
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import written_whole
+from llmdiff.files import is_there, written_whole
 from llmdiff.hashing import json_hash, lines_hash
 from llmdiff.home import home
 from llmdiff.progress import Progress
@@ -29,7 +32,7 @@ class Table:
     def __init__(self, data: DatasetData) -> None:
         rows = _load(data)
         rows = rows.take(min(data.limit, len(rows))) if data.limit else rows
-        self._column = data.image
+        self._column, self._files = data.image, CellFiles(data)
         self._images = _encoded(rows.select_columns([data.image]), data.image)
         texts = rows.select_columns(_text_columns(data))
         self.entries = [
@@ -38,17 +41,18 @@ class Table:
         ]
         if not self.entries:
             raise LLMDiffError(f"The data set {data.path} has no rows in its split {data.split}.")
+        self.passed_over: list[PassedOver] = []
         files = [Path(file["filename"]) for file in rows.cache_files]
         self._place = f"{data.image} of {data.split} of {' '.join(map(str, files))}"
         self._stamp = " ".join(str(stamp(file, is_settled=True)) for file in files) or None
-        self._outside = _rows_without_bytes(self._images, data.image)
+        self._named = _names_in(self._images, data.image)
 
     def open(self, index: int) -> BinaryIO:
-        return BytesIO(_content(self._images[index][self._column]))
+        return self._files.open(self._images[index][self._column])
 
     def source(self, index: int) -> Source:
-        if index in self._outside and (path := _file_of(self._images[index][self._column])) is not None:
-            return file_source(path)
+        if path := self._files.file(self._named.get(index)):  # whose own bytes count, not the name in the cell
+            return file_source(of_sane_size(path))
         return Source(f"{index} {self._place}", self._stamp, lambda: self.open(index))
 
 
@@ -72,11 +76,13 @@ def copied(data: DatasetData, report: Progress) -> Path:
 
 
 def _copy(data: DatasetData, shard: Path, report: Progress) -> None:
-    rows, limit = _load(data), data.limit or 0
+    rows, limit, files = _load(data), data.limit or 0, CellFiles(data)
     with written_whole(shard) as draft, tarfile.open(draft, "w") as file:
         for number, row in enumerate(_explained(_encoded(rows, data.image).take(limit), data)):
             report(f"Copying rows of {data.path}", number / limit)
-            _add(file, f"{number:09d}{_suffix(row[data.image])}", _content(row[data.image]))
+            _add(
+                file, f"{number:09d}{_suffix(row[data.image])}", files.open(row[data.image]).read(LARGEST_PICTURE_FILE)
+            )
             _add(file, f"{number:09d}.json", json.dumps({"text": _texts(data, row)}, default=repr).encode())
 
 
@@ -84,11 +90,11 @@ def _load(data: DatasetData) -> Any:
     """The `Dataset` of a split, or the `IterableDataset` where it is to be streamed."""
     try:
         from datasets import config, load_dataset
-        from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise LLMDiffError(
             "Data of kind dataset needs one more package: pip install 'llmdiff-adapter[data]'."
         ) from error
+    _check_files(Path(data.path))
     options: dict[str, Any] = {"split": data.split, "streaming": data.streaming}
     if not data.streaming and (content := _local_content(data)):
         options["cache_dir"] = str(Path(config.HF_DATASETS_CACHE) / f"llmdiff-{content[:16]}")
@@ -97,7 +103,7 @@ def _load(data: DatasetData) -> Any:
             rows = load_dataset("parquet", data_files=data.path, **options)
         else:
             rows = load_dataset(data.path, data.name, revision=data.revision, **options)
-    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # those of `datasets`, of pyarrow and of the file systems that they read
         raise _refused(data, error) from error
     missing = {data.image, *_text_columns(data)} - set(rows.column_names or [])
     if missing:
@@ -105,16 +111,23 @@ def _load(data: DatasetData) -> Any:
             f"The data set {data.path} has no column {sorted(missing)[0]!r}; its columns are "
             f"{', '.join(rows.column_names or [])}: set data.image and data.text."
         )
+    check_column(rows.features, data)
     return rows
+
+
+def _check_files(place: Path) -> None:
+    """Raises LLMDiffError unless every parquet file at a path is one: `datasets` would wait for a FIFO for ever."""
+    found = place.rglob("*.parquet") if os.path.isdir(place) else [place] if is_there(place) else []  # noqa: PTH112
+    for path in found:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise LLMDiffError(f"{path} is a device, a FIFO or a socket, not a parquet file; remove it.")
 
 
 def _explained(rows: Iterable[dict[str, Any]], data: DatasetData) -> Iterable[dict[str, Any]]:
     """The rows of a stream, with every error on the way as one sentence."""
-    from datasets.exceptions import DatasetsError
-
     try:
         yield from rows
-    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # those of `datasets`, of pyarrow and of the file systems that they read
         raise _refused(data, error) from error
 
 
@@ -141,29 +154,18 @@ def _encoded(rows: Any, column: str) -> Any:
     return rows.cast_column(column, Image(decode=False)) if is_picture else rows
 
 
-def _content(value: Any) -> bytes:
-    """The encoded picture in a cell: bytes, or the path of a file; nothing where the cell is empty."""
-    if isinstance(value, Mapping) and value.get("bytes") is None and value.get("path"):
-        return Path(value["path"]).read_bytes()
-    found = value.get("bytes") if isinstance(value, Mapping) else value
-    return found if isinstance(found, bytes) else b""
-
-
-def _rows_without_bytes(rows: Any, column: str) -> frozenset[int]:
-    """The rows whose cells hold no picture themselves, and may name a file; no cell that holds one is read."""
+def _names_in(rows: Any, column: str) -> dict[int, str]:
+    """The names of files that cells have where they hold no picture themselves, by row; no picture is read."""
     from pyarrow import compute, types
 
     cells = rows.with_format("arrow")[:][column]
     if types.is_string(cells.type) or types.is_large_string(cells.type):
-        return frozenset(range(len(cells)))
-    if not types.is_struct(cells.type):
-        return frozenset()
-    return frozenset(compute.indices_nonzero(compute.is_null(compute.struct_field(cells, "bytes"))).to_pylist())
-
-
-def _file_of(cell: Any) -> Path | None:
-    """The file that a cell names in the place of a picture, if it does."""
-    return Path(cell["path"]) if isinstance(cell, Mapping) and cell.get("path") else None
+        return {row: name for row, name in enumerate(cells.to_pylist()) if name}
+    if not types.is_struct(cells.type) or {"bytes", "path"} - {field.name for field in cells.type}:
+        return {}
+    empty = compute.indices_nonzero(compute.is_null(compute.struct_field(cells, "bytes")))
+    names = compute.struct_field(cells, "path").take(empty)
+    return {row: name for row, name in zip(empty.to_pylist(), names.to_pylist(), strict=True) if name}
 
 
 def _local_content(data: DatasetData) -> str | None:
@@ -172,7 +174,7 @@ def _local_content(data: DatasetData) -> str | None:
     What `datasets` has made of files is found by it, which itself goes by their names and times.
     """
     place = Path(data.path)
-    if not place.exists():
+    if not is_there(place):
         return None
     files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
     hashes = content_hashes().of([file_source(path) for path in files])
@@ -190,6 +192,8 @@ def _key(data: DatasetData) -> str:
     """A name by all that the copied rows depend on."""
     wanted = data.model_dump(include={"name", "split", "revision", "image", "text", "limit"})
     wanted["path"] = _local_content(data) or data.path
+    if data.outside:
+        wanted["outside"] = True
     return json_hash(wanted)[:16]
 
 
