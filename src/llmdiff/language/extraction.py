@@ -173,17 +173,20 @@ def _extract(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, take:
         with _hooked(blocks, extraction):
             options = cache_options(model, cache)
             final = model(input_ids=ids[:, begin:], attention_mask=mask.long(), **options)[0]
-        _check_finite(llm, final[mask[:, begin:].bool()])
+        _check_finite(llm, final, rest)
         extraction.finish(final)
     return extraction.start
 
 
-def _check_finite(llm: LanguageModel, states: Tensor) -> None:
-    """Raises LLMDiffError unless the last states (N, D) are finite: float16 does not hold those of Gemma 3, say."""
-    if not states.isfinite().all():
+def _check_finite(llm: LanguageModel, states: Tensor, tokens: Tokens) -> None:
+    """Raises LLMDiffError unless the last states (B, S, D) are finite: float16 does not hold those of Gemma 3, say."""
+    bad = (~states.isfinite().all(-1) & tokens.mask.to(states.device).bool()).any(1)
+    if bad.any():
+        ids, kept = tokens.ids[bad.cpu()][0], tokens.kept[bad.cpu()][0]
+        text = llm.tokenizer.decode(ids[tokens.skip :][kept.to(ids.device)])
         dtype = str(llm.dtype).removeprefix("torch.")
         remedy = "its weights are damaged" if llm.dtype == torch.float32 else "load it in bfloat16 or float32"
-        raise LLMDiffError(f"{llm.name} comes to numbers that are not finite in {dtype}: {remedy}.")
+        raise LLMDiffError(f"Reading {text[:60]!r}, {llm.name} comes to numbers that are not finite in {dtype}: {remedy}.")
 
 
 class _Extraction:

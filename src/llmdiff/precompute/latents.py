@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from llmdiff.data import Captioned, Pixels
+from llmdiff.errors import LLMDiffError
 from llmdiff.files import readable
 from llmdiff.precompute.keys import latents_folder
 from llmdiff.precompute.store import Chunk, Store, check_room
@@ -88,7 +89,9 @@ class CachedLatents:
         def compute(names: Sequence[str]) -> Chunk:
             pictures = [places[name] for name in names]
             parts = [live[pictures[i : i + _PICTURES]].half() for i in range(0, len(pictures), _PICTURES)]
-            return Chunk({_NAME: torch.cat(parts)}, [1] * len(names))
+            latents = torch.cat(parts)
+            check_latents(latents, pictures, data.captions)
+            return Chunk({_NAME: latents}, [1] * len(names))
 
         if chunks:
             needed = sum(latent_bytes(vae, *data.size(places[name])) for chunk in chunks for name in chunk)
@@ -117,6 +120,23 @@ def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     scaled: Tensor = (mean.float() - shift) * vae.config.scaling_factor
     return scaled.cpu()
+
+
+def check_latents(latents: Tensor, pictures: Sequence[int], captions: Sequence[tuple[str, ...]]) -> None:
+    """Raises LLMDiffError, which names the picture, unless latents (B, c, h, w) are finite.
+
+    Args:
+        latents: of some pictures.
+        pictures: the numbers of these, B of them.
+        captions: of all pictures.
+    """
+    fine = latents.isfinite().flatten(1).all(1)
+    if not fine.all():
+        picture = pictures[int((~fine).long().argmax())]
+        raise LLMDiffError(
+            f"The latents of picture {picture}, {captions[picture][0][:60]!r}, are not finite: the base model's VAE is "
+            "damaged or overflows; use another, and delete the latents in the cache folder."
+        )
 
 
 def latent_bytes(vae: Any, height: int, width: int) -> int:
