@@ -183,10 +183,10 @@ def _check_finite(llm: LanguageModel, states: Tensor, tokens: Tokens) -> None:
     bad = (~states.isfinite().all(-1) & tokens.mask.to(states.device).bool()).any(1)
     if bad.any():
         ids, kept = tokens.ids[bad.cpu()][0], tokens.kept[bad.cpu()][0]
-        text = llm.tokenizer.decode(ids[tokens.skip :][kept.to(ids.device)])
+        text = llm.tokenizer.decode(ids[tokens.skip :][kept.to(ids.device)])[:60]
         dtype = str(llm.dtype).removeprefix("torch.")
         remedy = "its weights are damaged" if llm.dtype == torch.float32 else "load it in bfloat16 or float32"
-        raise LLMDiffError(f"Reading {text[:60]!r}, {llm.name} comes to numbers that are not finite in {dtype}: {remedy}.")
+        raise LLMDiffError(f"Reading {text!r}, {llm.name} comes to numbers that are not finite in {dtype}: {remedy}.")
 
 
 class _Extraction:

@@ -51,7 +51,7 @@ class AdapterObjective:
         self.adapter, self.base, self.latents, self.data, self.terms = adapter, base, latents, data, terms
         self.recipe, self.settings, self.precision = recipe, recipe.objective, precision
         self.prefetcher: Prefetcher | None = None
-        self._has_told = False
+        self._has_warned = False
         self.device = self.base.denoiser.device
         self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.objective.caption_dropout)
         self._parameters = dict(adapter.trainable_parameters())
@@ -134,13 +134,13 @@ class AdapterObjective:
             errors = squared_errors(student(), wanted)
             if self.settings.min_snr is not None:
                 errors = errors * min_snr_weights(schedule, t, self.settings.min_snr)
-        self._tell_fault(explain(errors, captions, self.adapter, self.base))
+        self._warn_of(explain(errors, captions, self.adapter, self.base))
         return errors.mean()
 
-    def _tell_fault(self, sentence: str | None) -> None:
+    def _warn_of(self, sentence: str | None) -> None:
         """Warns of the first prediction that is not finite; the trainer counts the steps that are skipped for it."""
-        if sentence and not self._has_told:
-            self._has_told = True
+        if sentence and not self._has_warned:
+            self._has_warned = True
             warnings.warn(sentence, stacklevel=3)
 
     def prediction(

@@ -92,13 +92,15 @@ def _tell_skipped(trainer: Trainer, recipe: Recipe) -> None:
     """
     if not trainer.skipped:
         return
-    told = f"{trainer.skipped:,} of {trainer.step:,} steps were skipped, because their loss or gradient was not finite"
+    counted = (
+        f"{trainer.skipped:,} of {trainer.step:,} steps were skipped, because their loss or gradient was not finite"
+    )
     if trainer.skipped > MOST_SKIPPED * trainer.step:
         raise LLMDiffError(
-            f"{told}: the adapter in {recipe.folder / 'adapter'} has learned from the others alone; train again in "
+            f"{counted}: the adapter in {recipe.folder / 'adapter'} has learned from the others alone; train again in "
             "another folder, with a lower loop.learning_rate, or precision bfloat16 or float32."
         )
-    warnings.warn(f"{told}.", stacklevel=3)
+    warnings.warn(f"{counted}.", stacklevel=3)
 
 
 def build(
