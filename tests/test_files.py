@@ -1,11 +1,14 @@
 """Files that are there whole or not at all."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from llmdiff.files import DRAFTS, drafts, readable, written_whole
+from llmdiff.files import DRAFTS, drafts, readable, share, written_whole
 
 
 def test_the_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -56,3 +59,21 @@ def test_the_drafts_of_a_file_are_known_whoever_has_left_them(tmp_path: Path) ->
 )
 def test_sizes_for_people(size: float, text: str) -> None:
     assert readable(size) == text
+
+
+@pytest.mark.fault("umask")
+@pytest.mark.parametrize("bits", [0o002, 0o022, 0o077])
+def test_files_have_the_permissions_of_new_ones_whoever_writes_them(tmp_path: Path, bits: int) -> None:
+    """Safetensors makes its files for their owner alone."""
+    before = os.umask(bits)
+    try:
+        with written_whole(tmp_path / "x") as draft:
+            draft.unlink()
+            draft.write_bytes(b"whole")
+            draft.chmod(0o600)
+        save_file({"x": torch.ones(1)}, tmp_path / "y")
+        share(tmp_path)
+    finally:
+        os.umask(before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~bits}

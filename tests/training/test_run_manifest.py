@@ -56,7 +56,7 @@ CHANGES = {
     "number of pictures (6 then, 7 now)": add,
     "number of pictures (6 then, 5 now)": remove,
     "captions": say_otherwise,
-    "pictures": paint_over,
+    "pixels": paint_over,
 }
 
 
@@ -119,7 +119,7 @@ def test_every_fact_that_decides_on_samples_is_noted() -> None:
             {"teacher_captions": [*words[:3], ("held-out",)]},
         ],
         "weights": [{"weights": [2.0, 1.0, 1.0, 1.0]}],
-        "pictures": [{"identity": lambda index: f"{index} new"}, {"identity": lambda index: str(index + index // 3)}],
+        "pixels": [{"identity": lambda index: f"{index} new"}, {"identity": lambda index: str(index + index // 3)}],
     }
     assert facts() == plain
     for name, values in changes.items():

