@@ -90,7 +90,7 @@ class CachedLatents:
             pictures = [places[name] for name in names]
             parts = [live[pictures[i : i + _PICTURES]].half() for i in range(0, len(pictures), _PICTURES)]
             latents = torch.cat(parts)
-            check_latents(latents, pictures, data.captions)
+            check_latents(latents, pictures, data)
             return Chunk({_NAME: latents}, [1] * len(names))
 
         if chunks:
@@ -122,20 +122,20 @@ def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
     return scaled.cpu()
 
 
-def check_latents(latents: Tensor, pictures: Sequence[int], captions: Sequence[tuple[str, ...]]) -> None:
+def check_latents(latents: Tensor, pictures: Sequence[int], data: Captioned) -> None:
     """Raises LLMDiffError, which names the picture, unless latents (B, c, h, w) are finite.
 
     Args:
         latents: of some pictures.
         pictures: the numbers of these, B of them.
-        captions: of all pictures.
+        data: all pictures.
     """
     fine = latents.isfinite().flatten(1).all(1)
     if not fine.all():
         picture = pictures[int((~fine).long().argmax())]
         raise LLMDiffError(
-            f"The latents of picture {picture}, {captions[picture][0][:60]!r}, are not finite: the base model's VAE is "
-            "damaged or overflows; use another, and delete the latents in the cache folder."
+            f"The latents of picture {picture}, {data.captions[picture][0][:60]!r}, are not finite: the base model's "
+            "VAE is damaged or overflows; use another, and delete the latents in the cache folder."
         )
 
 

@@ -112,7 +112,7 @@ class AdapterObjective:
         if self.prefetcher:
             self.prefetcher.go_to(step)
         z = self.latents[pictures]
-        check_latents(z, pictures, self.data.captions)
+        check_latents(z, pictures, self.data)
         z = z.to(self.device).float()
         schedule = self.base.schedule
         noise = draw_noise(z.shape, self.settings.noise_offset, rng).to(z)
