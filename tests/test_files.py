@@ -1,14 +1,13 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and reading that ends."""
 
 import os
-import stat
+import socket
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from llmdiff.files import DRAFTS, drafts, readable, share, written_whole
+import privileges
+from llmdiff.files import DRAFTS, drafts, open_regular, read_text, readable, why_not, written_whole
 
 
 def test_the_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -61,19 +60,40 @@ def test_sizes_for_people(size: float, text: str) -> None:
     assert readable(size) == text
 
 
-@pytest.mark.fault("umask")
-@pytest.mark.parametrize("bits", [0o002, 0o022, 0o077])
-def test_files_have_the_permissions_of_new_ones_whoever_writes_them(tmp_path: Path, bits: int) -> None:
-    """Safetensors makes its files for their owner alone."""
-    before = os.umask(bits)
-    try:
-        with written_whole(tmp_path / "x") as draft:
-            draft.unlink()
-            draft.write_bytes(b"whole")
-            draft.chmod(0o600)
-        save_file({"x": torch.ones(1)}, tmp_path / "y")
-        share(tmp_path)
-    finally:
-        os.umask(before)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y"]
-    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~bits}
+@pytest.mark.fault("special files")
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device", "folder", "link to a fifo", "loop"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind in ("fifo", "link to a fifo"):
+            os.mkfifo(tmp_path / "fifo")
+            path.symlink_to(tmp_path / "fifo")
+        elif kind == "socket":
+            listener.bind(str(path))
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to("/dev/zero" if kind == "device" else path)
+        with pytest.raises(OSError) as caught:
+            open_regular(path)
+    assert str(path) not in why_not(caught.value)
+
+
+def test_texts_are_read_up_to_a_size(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("grün", encoding="utf-8-sig")
+    assert read_text(path, 8) == "grün"
+    assert refusal(path, 7) == "it has more than 7 bytes"
+    path.write_bytes(b"\xff")
+    assert refusal(path, 8) == "it is not UTF-8"
+    path.chmod(0)
+    with privileges.laid_down():
+        assert refusal(path, 8) == "no permission"
+    assert refusal(tmp_path / "y", 8) == "it is not there"
+    assert refusal(tmp_path, 8) == "it is a folder"
+
+
+def refusal(path: Path, most: int) -> str:
+    with pytest.raises((OSError, UnicodeError)) as caught:
+        read_text(path, most)
+    return why_not(caught.value)

@@ -1,11 +1,13 @@
-"""Files that are there whole or not at all, however the writing of them ends."""
+"""Files that are there whole or not at all, however the writing of them ends, and reading that always ends."""
 
+import errno
 import os
 import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 DRAFTS = ".*.part"
 """Pattern of the names of drafts: what a killed process may leave behind."""
@@ -32,11 +34,6 @@ def written_whole(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def drafts(path: Path) -> Iterator[Path]:
-    """The drafts of `path`: those being written, and those that killed processes have left."""
-    return path.parent.glob(_draft_name(path, "*"))
-
-
 def share(folder: Path) -> None:
     """Gives the files of a folder the permissions of new ones, where a library has made them for their owner alone."""
     probe = folder / ".mode"
@@ -46,6 +43,52 @@ def share(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_file():
             path.chmod(mode)
+
+
+def drafts(path: Path) -> Iterator[Path]:
+    """The drafts of `path`: those being written, and those that killed processes have left."""
+    return path.parent.glob(_draft_name(path, "*"))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file opened to be read; a folder, a FIFO or a device is refused, since reading one may never end.
+
+    Raises:
+        OSError: It cannot be read; `why_not` says why.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a device, a FIFO or a socket", str(path))
+    return path.open("rb")
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        OSError: It cannot be read, or has more than `most` bytes.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {readable(most)}", str(path))
+    return content.decode("utf-8-sig")
+
+
+def why_not(error: OSError | UnicodeError) -> str:
+    """Why a file cannot be read, in words for the one who owns it and without its name."""
+    if isinstance(error, PermissionError):
+        return "no permission"
+    if isinstance(error, FileNotFoundError):
+        return "it is not there"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder"
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8"
+    return " ".join((error.strerror or str(error)).split()).rstrip(".")
 
 
 def readable(size: float) -> str:
