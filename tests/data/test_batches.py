@@ -1,14 +1,16 @@
 """Which picture is sample n: against a slow reference that walks through the epochs, and by what must never change."""
 
+import math
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from data.listed import Listed
-from llmdiff.data import Batches
+from llmdiff.data import Batches, SceneData
 
 SIZES = [(64, 64), (48, 80), (80, 48)]
 
@@ -89,3 +91,27 @@ def test_captions_are_dropped_and_chosen_by_lot(share):
 def test_another_seed_shows_something_else():
     shown = [[Batches(Listed([(8, 8)] * 9), 4, seed).sample(n).picture for n in range(9)] for seed in (0, 0, 1)]
     assert shown[0] == shown[1] != shown[2]
+
+
+@pytest.mark.fault("tiny weights")
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("sizes", "weights"),
+    [
+        ([(8, 8)] * 10, [1e-6] * 10),
+        ([(8, 8)] * 500 + [(8, 16)] * 500, [1.0] * 500 + [1e-6] * 500),
+        ([(8, 8)] * 50 + [(8, 16)], [1e-6] * 50 + [1000.0]),
+    ],
+)
+def test_tiny_weights_cost_no_walk_through_epochs_that_have_nothing(sizes, weights):
+    """Where an epoch has a hundred-thousandth of a picture; the last step is one of the longest runs."""
+    batches = Batches(Listed(sizes, weights), batch_size=128, seed=0)
+    for step in (0, 1, 2, 50_000, 10**9):
+        assert len({sizes[picture] for picture in batches.pictures(step)}) == 1
+
+
+@pytest.mark.fault("tiny weights")
+@pytest.mark.parametrize("weight", [0, -1, 1e-7, 1e-300, 5e-324, 1e4, math.inf, math.nan])
+def test_a_weight_out_of_bounds_is_told(weight):
+    with pytest.raises(ValidationError, match="weight"):
+        SceneData(kind="scenes", weight=weight)

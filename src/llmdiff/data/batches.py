@@ -42,6 +42,10 @@ class _Share(NamedTuple):
         """The number of samples of earlier epochs that are of them."""
         return epoch * len(self.pictures) * self.weight.numerator // self.weight.denominator
 
+    def epoch_of(self, sample: int) -> int:
+        """The epoch that has a sample, the first one of them being 0."""
+        return -(-(sample + 1) * self.weight.denominator // (len(self.pictures) * self.weight.numerator)) - 1
+
 
 class Batches:
     """The batches of a run.
@@ -118,13 +122,17 @@ class Batches:
         missing = {size: self._samples_before(epoch, size) % self._batch_size for size in self._sizes}
         lines = {size: np.empty(0, np.int64) for size in self._sizes}
         while any(missing.values()):
-            epoch -= 1
+            epoch = max(self._epoch_with_last(epoch, size) for size in self._sizes if missing[size])
             order = self._order(epoch)
             for size in (size for size in self._sizes if missing[size]):
                 found = order[self._size[order] == size][-missing[size] :]
                 lines[size] = np.concatenate([found, lines[size]])
                 missing[size] -= len(found)
         return lines
+
+    def _epoch_with_last(self, epoch: int, size: int) -> int:
+        """The last epoch before this one that has pictures of a size: with small weights, many have none."""
+        return max(share.epoch_of(share.before(epoch) - 1) for share in self._shares[size])
 
     def _order(self, epoch: int) -> np.ndarray:
         """The pictures of an epoch, shuffled."""
