@@ -88,6 +88,22 @@ def test_captions_are_dropped_and_chosen_by_lot(share):
         assert sample.text(data.captions) == ("" if sample.caption is None else f"{sample.picture} {sample.caption}")
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_a_share_of_samples_has_the_longest_caption(share):
+    data = Listed([(8, 8)] * 3)
+    data.captions = [("short", "a very long one", "mid-size"), ("only",), ("as long", "as late", "no")]
+    chosen: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    batches = Batches(data, 8, 5, longest=share)
+    for n in range(3000):
+        sample = batches.sample(n)
+        chosen[sample.picture][sample.caption] += 1
+    assert chosen[1] == {0: 1000}
+    for picture, longest in ((0, 1), (2, 0)):
+        assert chosen[picture][longest] == pytest.approx(1000 * share, abs=50 if 0 < share < 1 else 0)
+        others = {caption: count for caption, count in chosen[picture].items() if caption != longest}
+        assert all(count == pytest.approx(500 * (1 - share), abs=60) for count in others.values())
+
+
 def test_another_seed_shows_something_else():
     shown = [[Batches(Listed([(8, 8)] * 9), 4, seed).sample(n).picture for n in range(9)] for seed in (0, 0, 1)]
     assert shown[0] == shown[1] != shown[2]

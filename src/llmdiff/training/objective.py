@@ -53,7 +53,8 @@ class AdapterObjective:
         self.prefetcher: Prefetcher | None = None
         self._has_warned = False
         self.device = self.base.denoiser.device
-        self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.objective.caption_dropout)
+        loop, captions = recipe.loop, recipe.objective
+        self.batches = Batches(data, loop.batch_size, loop.seed, captions.caption_dropout, captions.longest_captions)
         self._parameters = dict(adapter.trainable_parameters())
         self.module: nn.Module = adapter
         if recipe.gradient_checkpointing:

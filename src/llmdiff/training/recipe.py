@@ -46,6 +46,13 @@ class ObjectiveSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
+    longest_captions: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of samples with the longest caption of their picture, where it has several; by default each "
+        "of them is as likely",
+    )
     timesteps: Timesteps = "uniform"
     high_noise_share: float = Field(
         0.0, ge=0, le=1, description="of timesteps drawn from the noisiest fifth, where layout is decided"
