@@ -173,6 +173,21 @@ def test_a_log_cut_anywhere_keeps_its_whole_lines(
     assert all(json.loads(line)["step"] <= 2 for line in kept.splitlines())
 
 
+@pytest.mark.fault("lost work")
+@pytest.mark.timeout(60)
+def test_drafts_and_things_that_are_no_checkpoints_are_in_nobody_s_way(recipe: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / ".1.0000abcd.part").write_bytes(b"half")
+    (folder / ".2.0000abcd.part").mkdir()
+    (folder / ".tmpabc").mkdir()
+    (folder / "step-00000009.safetensors").mkdir()
+    os.mkfifo(folder / "step-00000008.safetensors")
+    (folder / "step-00000007.safetensors").symlink_to("nowhere")
+    assert train(recipe, resume=True)["steps"] == 4
+    assert (folder / "step-00000004.safetensors").is_file()
+    assert not (folder / ".1.0000abcd.part").exists()
+
+
 def pictures(folder: Path) -> dict[str, Any]:
     from PIL import Image
 

@@ -7,6 +7,7 @@ rest as JSON in the file's metadata. A file appears under its name only once it 
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[s
         ) from error
     older = sorted(old for old in _complete(folder) if old < path)
     for old in [*older[: max(0, len(older) + 1 - keep)], *leftovers(folder)]:
-        old.unlink()
+        with suppress(OSError):  # what cannot be taken away must not stop a run
+            old.unlink()
     return path
 
 
@@ -107,7 +109,8 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in found if _NAME.fullmatch(path.name) and path.is_file()]
 
 
 def _is_whole(path: Path) -> bool:
