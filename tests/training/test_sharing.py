@@ -142,3 +142,14 @@ def test_a_run_s_folder_that_may_not_be_written_says_so(tmp_path: Path, places: 
     recipe = write_recipe(tmp_path, places)
     with laid_down(), pytest.raises(LLMDiffError, match=f"no permission to write to {tmp_path / 'run'}: set folder to"):
         train(recipe)
+
+
+@pytest.mark.fault("umask")
+def test_a_checkpoint_that_may_not_be_read_is_not_passed_over(tmp_path: Path, places: Places) -> None:
+    """Else the run would begin anew, or go on from an older one."""
+    recipe = write_recipe(tmp_path, places, samples=[])
+    train(recipe, ["loop.steps=2", "loop.sample_every=0"])
+    path = tmp_path / "run" / "checkpoints" / "step-00000002.safetensors"
+    path.chmod(0)
+    with laid_down(), pytest.raises(LLMDiffError, match=f"no permission to read {path}: ask its owner"):
+        train(recipe, ["loop.sample_every=0"], resume=True)

@@ -115,8 +115,13 @@ def _complete(folder: Path) -> list[Path]:
 
 def _is_whole(path: Path) -> bool:
     try:
+        path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
         with safe_open(path, framework="np") as file:
             _state(file)
+    except PermissionError as error:
+        raise LLMDiffError(
+            f"There is no permission to read {path}: ask its owner for it, or set folder to another path."
+        ) from error
     except _DAMAGE:
         return False
     return True
