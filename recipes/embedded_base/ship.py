@@ -9,6 +9,7 @@ import typer
 from safetensors.torch import load_file, save_file
 
 import llmdiff.embedded
+from llmdiff import folder_checksums, tensor_files
 
 _PACKAGE = Path(llmdiff.embedded.__file__).parent
 
@@ -29,11 +30,14 @@ def ship(source: Path, name: str) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
             halves = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
-            save_file(halves, place, metadata={"format": "pt"})
+            metadata = {"format": "pt"} if name == "base" else tensor_files.signed(halves, tensor_files.CHECKSUM)
+            save_file(halves, place, metadata=metadata)
         elif path.suffix == ".json":
             place.write_text(_without_places(path.read_text()))
         elif path.name != "README.md" or not place.exists():
             shutil.copyfile(path, place)
+    if name == "base":
+        folder_checksums.sign(target)
     return target
 
 

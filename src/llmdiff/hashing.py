@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 Named = Iterable[tuple[str, Tensor]]
 
+_ROW = 8192  # bytes
+_ROWS_AT_ONCE = 128
+
 
 def text_hash(text: str) -> str:
     """SHA-256 of a text in UTF-8, in hexadecimal."""
@@ -44,11 +47,23 @@ def exact_hash(tensors: Named) -> str:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """The exact hash of every weight and buffer of a model, wherever accelerate has put it.
+    """A hash of every bit of every weight and buffer of a model, wherever accelerate has put it, and of its constants.
 
-    Tensors of other kinds, which a quantisation has packed or FSDP divided, are left out.
+    Of each tensor, the sums of its rows and of its columns are hashed, of 8 bytes as a whole number: they are made as
+    fast as memory is read, on any device, so that a model can be looked at before each use. A change of one number,
+    an exchange of two numbers or rows, is another hash; a forger could do better. Constants are numbers that modules
+    have as attributes: the epsilon of a norm, the scale of an attention.
     """
-    return exact_hash(_weights(model))
+    digest = hashlib.sha256()
+    for name, part in model.named_modules():
+        constants = sorted((key, value) for key, value in vars(part).items() if type(value) is float)
+        digest.update(f"{name} {constants}".encode())
+        with align_module_device(part):
+            for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+                for kind, tensor in _plain(key, value):
+                    digest.update(f"{kind} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                    digest.update(_sums(tensor))
+    return digest.hexdigest()
 
 
 def values_hash(tensors: Named, samples: int | None = None) -> str:
@@ -68,9 +83,36 @@ def values_hash(tensors: Named, samples: int | None = None) -> str:
     return digest.hexdigest()
 
 
-def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    for name, part in model.named_modules():
-        with align_module_device(part):
-            for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
-                if type(value) in (Tensor, nn.Parameter):
-                    yield f"{name}.{key}", value
+def is_divided(model: nn.Module) -> bool:
+    """True if FSDP has divided a model's weights among processes."""
+    return any(hasattr(weight, "full_tensor") for weight in model.parameters())
+
+
+def _plain(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A tensor as it is, or those that a quantisation has packed into it: torchao's parts, bitsandbytes' scales."""
+    if type(value) in (Tensor, nn.Parameter):
+        yield name, value.detach()
+    elif hasattr(value, "__tensor_flatten__"):
+        for part in value.__tensor_flatten__()[0]:
+            yield from _plain(f"{name}.{part}", getattr(value, part))
+    else:
+        yield name, value.data.as_subclass(Tensor)
+        scales = getattr(getattr(value, "quant_state", None), "absmax", None)
+        if scales is not None:
+            yield f"{name}.absmax", scales
+
+
+def _sums(tensor: Tensor) -> bytes:
+    """The sums of a tensor's rows of 8 kB and of their columns, and what is too short for one."""
+    whole = tensor.contiguous().reshape(-1).view(torch.uint8)
+    rows, rest = whole[: len(whole) - len(whole) % _ROW], whole[len(whole) - len(whole) % _ROW :]
+    if not len(rows):
+        return _bytes(rest)
+    words = (rows.clone() if rows.storage_offset() % 8 else rows).view(torch.int64).view(-1, _ROW // 8)
+    parts = words.split(_ROWS_AT_ONCE) if tensor.device.type == "cpu" else (words,)  # as much as a processor's cache
+    columns = sum((part.sum(0) for part in parts), torch.zeros_like(words[0]))
+    return b"".join(map(_bytes, (columns, *(part.sum(1) for part in parts), rest)))
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()

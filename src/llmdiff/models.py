@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from llmdiff import folder_checksums
 from llmdiff.embedded.llm import INDEX_MODELS, SMOLLM2, IndexModel
 from llmdiff.errors import LLMDiffError
 
@@ -27,7 +28,7 @@ class Model:
     description: str
     licence: str
     locate: Callable[[], Path]
-    fetch: Callable[[bool], Path] | None = None
+    fetch: Callable[[bool, bool], Path] | None = None
     marker: str = "config.json"
     aliases: tuple[str, ...] = ()
     terms: str | None = None  # what to accept before it is fetched
@@ -37,16 +38,28 @@ class Model:
         """True if it can be used without any download."""
         return (self.locate() / self.marker).is_file()
 
-    def pull(self, accept_licence: bool = False) -> Path:
-        """Fetch it if it is not here yet, and return its folder; raises LLMDiffError where that is impossible."""
-        if self.present:
-            return self.locate()
+    def pull(self, accept_licence: bool = False, mend: bool = False) -> Path:
+        """Fetch it if it is not here yet, and return its folder.
+
+        Args:
+            accept_licence: whether the user accepts the terms, of a model that has some.
+            mend: True to read all of it, and to fetch it again if it is damaged.
+
+        Raises:
+            LLMDiffError: It cannot be fetched, or a file of it is damaged and not to be mended.
+        """
         if self.fetch is None:
-            raise LLMDiffError(
-                f"The {self.name} model is part of the llmdiff package but missing from {self.locate()}: "
-                "install llmdiff-adapter again."
-            )
-        return self.fetch(accept_licence)
+            if not self.present:
+                raise LLMDiffError(
+                    f"The {self.name} model is part of the llmdiff package but missing from {self.locate()}: "
+                    "install llmdiff-adapter again."
+                )
+            folder_checksums.check(self.locate(), "install llmdiff-adapter again")
+        elif mend or not self.present:
+            return self.fetch(accept_licence, True)
+        else:
+            folder_checksums.check(self.locate(), f"`llmdiff models pull {self.name}` fetches it again")
+        return self.locate()
 
 
 def _from_index(model: IndexModel) -> Model:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import llmdiff
@@ -62,7 +64,9 @@ def other_llm(llm: LanguageModel, **changes) -> LanguageModel:
 
 def edit_config(folder: Path, **changes) -> None:
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    content = json.loads(path.read_text()) | changes
+    content.pop("crc32", None)  # as who edits it is told to
+    path.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -274,11 +278,11 @@ def test_another_quantisation_is_one_warning_with_both_values(saved, tiny_llm):
 def test_a_quantisation_is_that_of_an_llm_loaded_here(saved, tiny_llm, monkeypatch):
     asked: dict[str, Any] = {}
     monkeypatch.setattr(LanguageModel, "load", lambda name, **options: asked.update(options, name=name) or tiny_llm)
-    for recorded, given, expected in ((None, None, None), ("int8", None, "int8"), ("int8", "4bit", "4bit")):
+    for recorded, asked_for, expected in ((None, None, None), ("int8", None, "int8"), ("int8", "4bit", "4bit")):
         edit_config(saved, llm=tiny_llm.identity() | {"quantization": recorded})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            LLMDiffAdapter.from_pretrained(saved, quantization=given)
+            LLMDiffAdapter.from_pretrained(saved, quantization=asked_for)
         assert asked["quantization"] == expected
     with pytest.raises(LLMDiffError, match=r"loaded already: load it with quantization='4bit'"):
         LLMDiffAdapter.from_pretrained(saved, llm=tiny_llm, quantization="4bit")
@@ -295,6 +299,40 @@ def test_a_copy_under_another_name_is_no_concern(saved, tiny_llm, recwarn):
     copy = LanguageModel.from_model(tiny_llm.model, tiny_llm.tokenizer, name="a local copy")
     LLMDiffAdapter.from_pretrained(saved, llm=copy)
     assert not [w for w in recwarn if issubclass(w.category, UserWarning)]
+
+
+@pytest.mark.fault("checksum")
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(["config.json", "adapter.safetensors"]), place=st.floats(0, 1), flip=st.integers(1, 255))
+def test_a_changed_byte_anywhere_is_found_or_changes_nothing(saved, name, place, flip):
+    path = saved / name
+    whole, config, weights = path.read_bytes(), storage.read_config(saved), storage.read_weights(saved)
+    content = bytearray(whole)
+    content[int(place * (len(whole) - 1))] ^= flip
+    path.write_bytes(content)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a key that is not known, where the checksum's name was hit
+            assert storage.read_config(saved) == config
+            found = storage.read_weights(saved)
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[key], weight) for key, weight in weights.items())
+    except LLMDiffError as error:
+        said = str(error)
+    else:
+        said = name
+    path.write_bytes(whole)
+    assert name in said
+
+
+@pytest.mark.fault("checksum")
+def test_every_changed_digit_of_a_config_is_named_with_what_to_do(saved):
+    path = saved / "config.json"
+    path.write_text(path.read_text().replace('"max_tokens": 256', '"max_tokens": 257'))
+    with pytest.raises(LLMDiffError, match=r"config\.json is not what was written: fetch it again or, .*'crc32'\.$"):
+        storage.read_config(saved)
+    edit_config(saved)
+    assert storage.read_config(saved).reading.max_tokens == 257
 
 
 def test_the_config_round_trips_through_json(sd, make_adapter, mode):

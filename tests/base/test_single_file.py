@@ -14,6 +14,7 @@ from adapter.families import build_sd21
 from adapter.tiny import build_sd, draw
 from base.folders import fault
 from base.original_layout import build_small_sdxl, save_checkpoint
+from llmdiff.base.checkpoint_kind import TEXT_ENCODERS
 from llmdiff.base.headers import Header
 from llmdiff.base.loading import load_pipeline
 from llmdiff.base.single_file import likely_source
@@ -76,6 +77,27 @@ def test_a_checkpoint_that_lacks_a_weight(saved: tuple[Path, Path], tmp_path: Pa
     del weights[part]
     save_file(weights, tmp_path / "one.safetensors")
     assert "lacks weights" in fault(tmp_path / "one.safetensors", config=saved[0])
+
+
+ENDS = (
+    "position_embedding.weight",
+    "positional_embedding",
+    "token_embedding.weight",
+    "final_layer_norm.bias",
+    "0.ln_1.bias",
+)
+
+
+@pytest.mark.fault("missing weights")
+@pytest.mark.parametrize("family", BUILDERS)
+def test_a_checkpoint_that_lacks_any_kind_of_weight_of_a_text_encoder(family: str, tmp_path: Path) -> None:
+    """None is made up, and no other encoder is taken in its place."""
+    pipe = BUILDERS[family]()
+    pipe.save_pretrained(tmp_path / "folder")
+    weights = load_file(save_checkpoint(pipe, tmp_path / "whole.safetensors"))
+    for name in [name for name in weights if name.startswith(TEXT_ENCODERS) and name.endswith(ENDS)]:
+        save_file({key: weight for key, weight in weights.items() if key != name}, tmp_path / "one.safetensors")
+        assert "lacks weights" in fault(tmp_path / "one.safetensors", config=tmp_path / "folder"), name
 
 
 def test_configs_of_another_model(saved: tuple[Path, Path], tmp_path: Path) -> None:

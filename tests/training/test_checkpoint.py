@@ -2,6 +2,7 @@
 
 import json
 import resource
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from llmdiff import tensor_files
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint
 from llmdiff.training.randomness import Streams
@@ -71,22 +73,93 @@ def test_a_damaged_newest_one_is_passed_over(tmp_path, damage):
         checkpoint.load(newer)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(place=st.integers(0, 10_000), flip=st.integers(0, 255), cut=st.booleans())
-def test_the_header_tells_whatever_reading_the_whole_would(tmp_path, place, flip, cut):
-    """A file is cut off or a byte of it turned, anywhere: it is passed over if, and only if, it does not load."""
-    (path,) = save(tmp_path, 5)
-    content = bytearray(path.read_bytes())
+@pytest.mark.fault("checksum")
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 10_000), flip=st.integers(1, 255), cut=st.booleans())
+def test_what_is_cut_off_or_has_a_changed_byte_is_never_loaded(tmp_path, place, flip, cut):
+    """Anywhere in the file; where it loads in spite of it, a blank of the header say, it is what it was."""
+    newer = save(tmp_path, 5, 10)[1]
+    content = bytearray(newer.read_bytes())
     place %= len(content)
-    path.write_bytes(
+    newer.write_bytes(
         content[:place] if cut else content[:place] + bytes([content[place] ^ flip]) + content[place + 1 :]
     )
-    try:
-        checkpoint.load(path)
-    except LLMDiffError:
-        assert checkpoint.newest(tmp_path) is None
-    else:
-        assert checkpoint.newest(tmp_path) == path
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tensors, info = checkpoint.load_newest(tmp_path, lambda *_: None)
+    assert all(torch.equal(tensors[name], value) for name, value in TENSORS.items())
+    assert tensors.keys() == TENSORS.keys()
+    named = [str(newer) in str(one.message) for one in caught]
+    assert (info, named) in [({"skipped": 10, "step": 10}, []), ({"skipped": 5, "step": 5}, [True])]
+
+
+PARAMETERS = {"a": torch.ones(2, 3), "b": torch.ones(4)}
+GOOD: dict[str, torch.Tensor] = {
+    **{f"{kind}.{name}": value for kind in ("module", "ema") for name, value in PARAMETERS.items()},
+    "optimizer.a.step": torch.tensor(3.0),
+    "optimizer.a.exp_avg": torch.zeros(2, 3),
+    "optimizer.a.exp_avg_sq": torch.zeros(2, 3),
+}
+INFO = {"skipped": 0, "micro_batch": 4, "scale": {"value": 1.0, "good": 0, "adapts": False}}
+MISFITS: dict[str, tuple[dict[str, torch.Tensor | None], dict[str, object]]] = {
+    "has optimizer.a.exp_avg as": ({"optimizer.a.exp_avg": torch.zeros(2)}, {}),
+    "has optimizer.a.exp_avg_sq as": ({"optimizer.a.exp_avg_sq": torch.zeros(2, 3).half()}, {}),
+    "has optimizer.a.step as": ({"optimizer.a.step": torch.zeros(3)}, {}),
+    "has ema.b as": ({"ema.b": torch.zeros(5)}, {}),
+    "has ema.a as": ({"ema.a": torch.zeros(2, 3, dtype=torch.int32)}, {}),
+    "has module.a as": ({"module.a": torch.zeros(2, 3, dtype=torch.float64)}, {}),
+    "lacks optimizer.a.exp_avg": ({"optimizer.a.exp_avg": None}, {}),
+    "lacks optimizer.a.step": ({"optimizer.a.step": None}, {}),
+    "lacks ema.b": ({"ema.b": None}, {}),
+    "has an unknown optimizer.c.step": ({"optimizer.c.step": torch.zeros(())}, {}),
+    "has an unknown optimizer.a.max_exp_avg_sq": ({"optimizer.a.max_exp_avg_sq": torch.zeros(2, 3)}, {}),
+    "has an unknown x": ({"x": torch.zeros(1)}, {}),
+    "settings that cannot be: skipped": ({}, {"skipped": -1}),
+    "settings that cannot be: skipped: input": ({}, {"skipped": "many"}),
+    "settings that cannot be: micro_batch": ({}, {"micro_batch": 0}),
+    "settings that cannot be: scale": ({}, {"scale": {"value": float("nan")}}),
+    "settings that cannot be: scale: the scale": ({}, {"scale": {"value": 0.0}}),
+}
+
+
+@pytest.mark.fault("checkpoint")
+@pytest.mark.parametrize("said", MISFITS)
+def test_what_does_not_fit_what_is_trained_is_found_before_a_number_is_restored(tmp_path, said):
+    tensors, info = MISFITS[said]
+    changed = {name: value for name, value in (GOOD | tensors).items() if value is not None}
+    path = checkpoint.save(tmp_path, 7, changed, INFO | info)
+    found = checkpoint.misfit(path, *checkpoint.load(path), PARAMETERS, True)
+    assert f"{path} {said}" in found or f"{path} has {said}" in found
+    good = checkpoint.save(tmp_path, 6, GOOD, INFO)
+    assert checkpoint.misfit(good, *checkpoint.load(good), PARAMETERS, True) is None
+
+
+@pytest.mark.fault("checkpoint")
+def test_a_checkpoint_under_another_ones_name_is_found(tmp_path):
+    path = checkpoint.save(tmp_path, 7, GOOD, INFO)
+    moved = path.rename(tmp_path / "step-00000009.safetensors")
+    assert checkpoint.misfit(moved, *checkpoint.load(moved), PARAMETERS, True) == f"{moved} is that of step 7."
+
+
+@pytest.mark.fault("checkpoint")
+def test_a_folder_of_damaged_checkpoints_is_refused(tmp_path):
+    for path in save(tmp_path, 5, 10):
+        path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(LLMDiffError, match=r"No checkpoint in .* can be used \(.*step-00000010.*train anew\.$"):
+        checkpoint.load_newest(tmp_path, lambda *_: None)
+
+
+def test_a_checkpoint_of_before_checksums_is_read(tmp_path):
+    path = tmp_path / "step-00000005.safetensors"
+    save_file(TENSORS, path, metadata={"state": json.dumps({"step": 5, "skipped": 0})})
+    tensors, info = checkpoint.load_newest(tmp_path, lambda *_: None)
+    assert info == {"step": 5, "skipped": 0}
+    assert torch.equal(tensors["module.a"], TENSORS["module.a"])
+
+
+def test_equal_checkpoints_are_equal_files(tmp_path):
+    one, other = (save(tmp_path / name, 5)[0] for name in "ab")
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_checkpoint_that_no_memory_holds_is_found_at_once(tmp_path):
@@ -138,7 +211,7 @@ def test_a_full_disk_leaves_the_earlier_ones_and_nothing_else(tmp_path, monkeypa
         path.write_bytes(b"half of it")
         raise error
 
-    monkeypatch.setattr(checkpoint, "save_file", fill)
+    monkeypatch.setattr(tensor_files, "save_file", fill)
     with pytest.raises(LLMDiffError, match=r"step-00000010\.safetensors could not be written \(.*space"):
         save(tmp_path, 10)
     assert names(tmp_path) == [good.name]

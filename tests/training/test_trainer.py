@@ -204,6 +204,34 @@ def test_another_model_is_refused(tmp_path):
         Trainer(other, settings(5), tmp_path).resume()
 
 
+@pytest.mark.fault("checkpoint")
+@pytest.mark.parametrize("damage", ["flipped", "optimizer", "average", "step"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_path, damage):
+    whole = Trainer(Regression(), settings(10, save_every=2), tmp_path)
+    whole.run()
+    newest = checkpoint.newest(tmp_path / "checkpoints")
+    tensors, info = checkpoint.load(newest)
+    slot = next(name for name in tensors if name.endswith("exp_avg"))
+    average = next(name for name in tensors if name.startswith("ema."))
+    tensors, info = {
+        "flipped": (tensors, info),
+        "optimizer": (tensors | {slot: tensors[slot].flatten()[:1]}, info),
+        "average": ({name: value for name, value in tensors.items() if name != average}, info),
+        "step": (tensors, info | {"skipped": "all"}),
+    }[damage]
+    checkpoint.save(newest.parent, 10, tensors, info)
+    if damage == "flipped":
+        content = bytearray(newest.read_bytes())
+        content[-3] ^= 4
+        newest.write_bytes(content)
+    again = Trainer(Regression(seed=5), settings(10, save_every=2), tmp_path)
+    with pytest.warns(UserWarning, match=r"Passed over, to go on from step-00000008.*step-00000010"):
+        assert again.resume()
+    assert again.step == 8
+    again.run()
+    assert_same(weights(again), weights(whole))
+
+
 def test_a_step_without_a_finite_loss_is_skipped_and_counted(tmp_path):
     seen: dict[int, torch.Tensor] = {}
 

@@ -1,8 +1,10 @@
 """Adapters on disk and on the Hub: three files, written whole and so that they load again, or not at all."""
 
+import json
 import os
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from os import PathLike
@@ -11,10 +13,10 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
+from llmdiff import tensor_files
 from llmdiff.adapter.card import model_card
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.errors import LLMDiffError
@@ -25,6 +27,7 @@ from llmdiff.sources import local_folder, reason
 CONFIG = "config.json"
 WEIGHTS = "adapter.safetensors"
 CARD = "README.md"
+CHECKSUM = "crc32"
 LORA = "pytorch_lora_weights.safetensors"  # by which name diffusers looks for it
 Weights = dict[str, Tensor]
 
@@ -48,12 +51,12 @@ def save_adapter(
     """
     contents = {
         WEIGHTS: _safetensors(weights),
-        CONFIG: config.model_dump_json(indent=2).encode() + b"\n",
+        CONFIG: _signed_json(config).encode(),
         CARD: model_card(config).encode(),
     }
 
     def check(drafts: dict[str, Path]) -> None:
-        again = AdapterConfig.from_json(drafts[CONFIG].read_text(encoding="utf-8"))
+        again = _parsed(drafts[CONFIG])
         if again.model_dump_json() != config.model_dump_json():
             raise LLMDiffError(f"{CONFIG} reads as another configuration.")
         check_weights(_load(drafts[WEIGHTS]), expected(again))
@@ -126,7 +129,7 @@ def locate(name_or_path: str | PathLike[str], revision: str | None) -> Path:
 
 def read_config(folder: Path) -> AdapterConfig:
     """The configuration of an adapter, from its folder."""
-    return AdapterConfig.from_json(_existing(folder / CONFIG).read_text(encoding="utf-8", errors="replace"))
+    return _parsed(_existing(folder / CONFIG))
 
 
 def read_weights(folder: Path) -> Weights:
@@ -134,10 +137,35 @@ def read_weights(folder: Path) -> Weights:
     return _load(_existing(folder / WEIGHTS))
 
 
+def _signed_json(config: AdapterConfig) -> str:
+    """A configuration with the checksum of all else in it, which whoever edits the file takes out."""
+    content = config.model_dump(mode="json")
+    return json.dumps({**content, CHECKSUM: _checksum(content)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _parsed(path: Path) -> AdapterConfig:
+    """The configuration in a file that is what was written, or has no checksum."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return AdapterConfig.from_json(text)  # which says what is wrong
+    expected = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
+    if expected is not None and expected != _checksum(content):
+        raise LLMDiffError(
+            f"{path} is not what was written: fetch it again or, if you have edited it, take out its line {CHECKSUM!r}."
+        )
+    return AdapterConfig.from_json(json.dumps(content))
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
+
+
 def _load(path: Path) -> Weights:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        return tensor_files.read(path, tensor_files.CHECKSUM)[0]
+    except tensor_files.DAMAGE as error:
         raise LLMDiffError(f"{path} is damaged or incomplete ({reason(error)}): fetch it again.") from error
 
 
@@ -227,7 +255,8 @@ def _safetensors(weights: Weights) -> bytes:
             f"The adapter is not saved, since its {broken} is not finite: go back to a checkpoint from before that and "
             "train on with a lower learning rate."
         )
-    return save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, {"format": "pt"})
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    return save(tensors, tensor_files.signed(tensors, tensor_files.CHECKSUM))
 
 
 def _existing(path: Path) -> Path:

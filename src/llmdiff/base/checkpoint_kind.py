@@ -1,5 +1,6 @@
 """What a single .safetensors file is, told by the names and shapes of its tensors."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,8 @@ _INPUT = f"{DENOISER}input_blocks.0.0.weight"
 _OUTPUT = f"{DENOISER}out.2.weight"
 _REFINER = "conditioner.embedders.0.model.text_projection"
 _OTHER_INPUTS = {5: "a depth-to-image model", 7: "an upscaler", 8: "an image-editing model", 9: "an inpainting model"}
+_CLIP = re.compile(r"cond_stage_model\.|conditioner\.embedders\.\d+\.(?:transformer|model)\.|text_encoders\.clip_\w+\.")
+_EMBEDDINGS = ("token_embedding.weight", "position_embedding.weight", "positional_embedding")
 _LORA = ("lora_", ".lora.", ".hada_", ".lokr_", ".oft_", ".dora_scale")
 # What else such files are, by how their tensors' names begin: all of them for some kinds, any of them for others.
 _WHOLLY = {
@@ -70,6 +73,18 @@ def other_kind(channels_in: int, channels_out: int) -> str | None:
 def has_text_encoders(header: Header) -> bool:
     """Whether a checkpoint brings its text encoders."""
     return _any_begins(header.shapes, TEXT_ENCODERS)
+
+
+def clip_without_embeddings(header: Header) -> str | None:
+    """The beginning of the names of a CLIP in a checkpoint that lacks embeddings, of tokens or positions, if any does.
+
+    By them diffusers knows which CLIP is where: in place of one without it would take the other.
+    """
+    clips: dict[str, int] = {}
+    for name in header.shapes:
+        if (found := _CLIP.match(name)) is not None:
+            clips[found[0]] = clips.get(found[0], 0) + name.endswith(_EMBEDDINGS)
+    return next((clip for clip, embeddings in clips.items() if embeddings < 2), None)
 
 
 def _kind(names: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmdiff import folder_checksums
 from llmdiff.base.folder import check_text_encoders, load_folder
 from llmdiff.base.hub import fetch_base
 from llmdiff.base.locate import locate_base
@@ -53,6 +54,8 @@ def load_pipeline(
     place = shipped_base() if str(base) == EMBEDDED else locate_base(base)
     if config is not None and not (place is not None and place.is_file()):
         warnings.warn(f"The base model {str(base)!r} brings its own configs: those given are not used.", stacklevel=2)
+    if place is not None and place.is_dir():
+        folder_checksums.check(place, f"fetch it again or, if you have changed it, delete its {folder_checksums.NAME}")
     try:
         pipe = _load(str(base), place, config, dtype)
         _check_complete(str(base), pipe)
@@ -87,5 +90,5 @@ def _load(base: str, place: Path | None, config: str | Path | None, dtype: torch
 def _check_complete(base: str, pipe: Pipeline) -> None:
     """Raises LLMDiffError if weights are missing, for which diffusers leaves empty places."""
     for part, module in pipe.components.items():
-        if isinstance(module, nn.Module) and any(weight.is_meta for weight in module.parameters()):
+        if isinstance(module, nn.Module) and any(weight.is_meta for weight in module.state_dict().values()):
             raise LLMDiffError(f"The base model {base!r} cannot be used: the weight file of its {part} lacks weights.")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.loaders.single_file_utils import fetch_diffusers_config
+from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
 from huggingface_hub import snapshot_download
 
-from llmdiff.base.checkpoint_kind import check_checkpoint, has_text_encoders
+from llmdiff.base.checkpoint_kind import check_checkpoint, clip_without_embeddings, has_text_encoders
 from llmdiff.base.folder import missing_parts, named_parts, pipeline_class
 from llmdiff.base.headers import Header
 from llmdiff.base.locate import INDEX, read_json
@@ -42,6 +42,10 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
         raise LLMDiffError(f"diffusers loads no {kind.__name__} from a single file: give its folder.")
     named = named_parts(configs, kind, index)
     named = {name: of for name, of in named.items() if name not in ("safety_checker", "image_encoder")}
+    if (lacking := clip_without_embeddings(header)) is not None:
+        raise LLMDiffError(
+            f"The checkpoint {str(file)!r} lacks weights of its text encoder, embeddings of {lacking}: fetch it again."
+        )
     if not has_text_encoders(header):
         named = {name: of for name, of in named.items() if not name.startswith("text_encoder")}
     with tempfile.TemporaryDirectory() as place:
@@ -49,7 +53,7 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
         options = missing_parts(kind, named) | {"config": place, "dtype": dtype, "local_files_only": True}
         try:
             pipe = kind.from_single_file(str(file), **options)
-        except NotImplementedError as error:  # what torch says of weights that are still on the meta device
+        except (NotImplementedError, SingleFileComponentError) as error:  # the former: of weights still on meta
             raise LLMDiffError(
                 f"The checkpoint {str(file)!r} lacks weights that a {kind.__name__} with these configs has: fetch it "
                 "again, or give the configs of its own model."

@@ -47,12 +47,12 @@ def pull(
     ] = False,
     as_json: _Json = False,
 ) -> None:
-    """Fetch a model if it is not here yet, and print its folder."""
+    """Fetch a model if it is not here yet or damaged, and print its folder."""
     model = find(name)
     if not model.present:
         console.quiet_hosts()
         accept_licence = _accepted(model, accept_licence)
-    path = model.pull(accept_licence)
+    path = model.pull(accept_licence, mend=True)
     console.print_json({"name": name, "path": str(path)}) if as_json else console.print_line(path)
 
 

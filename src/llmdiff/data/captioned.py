@@ -49,9 +49,9 @@ class Captioned(Protocol):
         ...
 
     def identity(self, index: int) -> str:
-        """All that `pixels(index)` depends on, known without reading the picture: other pixels, another identity.
+        """All that `pixels(index)` depends on: other pixels, another identity, and the same wherever the data lies.
 
-        The cache of latents finds pictures by it. Of a file: its path, size and time of change, and how it is cropped.
+        The cache of latents finds pictures by it. Of a stored picture: a hash of its bytes, and how it is cropped.
         """
         ...
 

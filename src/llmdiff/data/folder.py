@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import BinaryIO
 
+from llmdiff.content import Source, file_source
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.data.store import SUFFIXES, Entry, entry, lines_of
 from llmdiff.errors import LLMDiffError
@@ -32,9 +33,8 @@ class Folder:
     def open(self, index: int) -> BinaryIO:
         return self._paths[index].open("rb")
 
-    def identity(self, index: int) -> str:
-        status = self._paths[index].stat()
-        return f"{self._paths[index].resolve()} {status.st_size} {status.st_mtime_ns}"
+    def source(self, index: int) -> Source:
+        return file_source(self._paths[index])
 
 
 def _listed(listing: Path) -> list[tuple[Path, Entry]]:

@@ -1,9 +1,12 @@
 """Stored pictures as training reads them: decoded, cut, and without those that cannot be used."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
+from llmdiff.content import Source, content_hashes
 from llmdiff.data.captioned import Size, SizeConditioning
 from llmdiff.data.config import StoredData
 from llmdiff.data.cropping import Cropping, cut, normalised
@@ -11,7 +14,9 @@ from llmdiff.data.decoding import decode, unreadable, upright_size
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.data.store import Store, in_threads
 from llmdiff.errors import LLMDiffError
-from llmdiff.progress import Progress
+from llmdiff.progress import Progress, silent
+
+_AT_ONCE = 512  # pictures that are identified together
 
 
 class Pictures:
@@ -32,7 +37,8 @@ class Pictures:
     """
 
     def __init__(self, store: Store, data: StoredData, resolution: int, report: Progress) -> None:
-        self._store = store
+        self._store, self._report = store, report
+        self._is_identified = False
         self._cropping = Cropping(data, resolution)
         faults = self._faults(data.skip_bad, report)
         self.skipped = tuple(str(fault) for fault in faults.values())
@@ -43,6 +49,9 @@ class Pictures:
         if len(self._cropping.sizes) > 1:
             sizes = in_threads(self._read_size, range(len(self)), "Measuring pictures", report)
             self._originals = dict(enumerate(sizes))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_report": silent}  # what shows progress stays in its own process
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -58,15 +67,32 @@ class Pictures:
         return self._cropping.size_conditioning(self._originals[index])
 
     def identity(self, index: int) -> str:
-        number = self._numbers[index]
-        try:
-            return f"{self._store.identity(number)} {self.size(index)}"
-        except OSError as error:
-            raise unreadable(Kind.MISSING, self._store.entries[number].name, error) from error
+        if not self._is_identified:  # many at once, which is quicker
+            self._is_identified = True
+            for start in range(0, len(self), _AT_ONCE):
+                self._report("Identifying pictures", start / len(self))
+                self._contents(range(start, min(start + _AT_ONCE, len(self))))
+        return f"{self._contents([index])[0]} {self.size(index)}"
 
     def pixels(self, index: int) -> Tensor:
         image = decode(self._store, self._numbers[index]).image
         return normalised(cut(image, self.size(index)))
+
+    def _contents(self, indices: Sequence[int]) -> list[str]:
+        """The hashes of encoded pictures; those that have not changed since they were hashed are not read."""
+        numbers = [self._numbers[index] for index in indices]
+        found: list[str] = []
+        for number, digest in zip(numbers, content_hashes().of(list(map(self._source, numbers))), strict=True):
+            if isinstance(digest, OSError):
+                raise unreadable(Kind.MISSING, self._store.entries[number].name, digest) from digest
+            found.append(digest)
+        return found
+
+    def _source(self, number: int) -> Source:
+        try:
+            return self._store.source(number)
+        except OSError as error:
+            raise unreadable(Kind.MISSING, self._store.entries[number].name, error) from error
 
     def _read_size(self, index: int) -> Size:
         return upright_size(self._store, self._numbers[index])

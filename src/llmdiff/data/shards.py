@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from llmdiff.content import Source, stamp
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.data.store import SUFFIXES, Entry, entry, lines_of
 from llmdiff.errors import LLMDiffError
@@ -47,10 +48,9 @@ class Shards:
     def open(self, index: int) -> BinaryIO:
         return BytesIO(_content(self._pictures[index]))
 
-    def identity(self, index: int) -> str:
+    def source(self, index: int) -> Source:
         shard, begin, size = self._pictures[index]
-        status = shard.stat()
-        return f"{shard.resolve()} {status.st_size} {status.st_mtime_ns} {begin} {size}"
+        return Source(f"{shard.absolute()} {begin} {size}", stamp(shard), lambda: self.open(index))
 
     def _read(self, shard: Path) -> None:
         """Adds the pictures of a shard, up to where it is damaged."""

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, TypeVar
 
+from llmdiff.content import Source
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.progress import Progress
 
@@ -40,8 +41,8 @@ class Store(Protocol):
         """The encoded picture number `index`, whose entry has no fault."""
         ...
 
-    def identity(self, index: int) -> str:
-        """A text that changes when the encoded picture number `index` does, as far as is known without reading it."""
+    def source(self, index: int) -> Source:
+        """The encoded picture number `index`, to be identified by its bytes; raises OSError if it has gone."""
         ...
 
 

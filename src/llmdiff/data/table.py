@@ -9,11 +9,12 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
+from llmdiff.content import Source, content_hashes, file_source, stamp
 from llmdiff.data.config import DatasetData
 from llmdiff.data.store import SUFFIXES, entry
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
-from llmdiff.hashing import json_hash
+from llmdiff.hashing import json_hash, lines_hash
 from llmdiff.home import home
 from llmdiff.progress import Progress
 
@@ -37,15 +38,18 @@ class Table:
         ]
         if not self.entries:
             raise LLMDiffError(f"The data set {data.path} has no rows in its split {data.split}.")
-        self._identity = " ".join(
-            f"{file['filename']} {Path(file['filename']).stat().st_size}" for file in rows.cache_files
-        )
+        files = [Path(file["filename"]) for file in rows.cache_files]
+        self._place = f"{data.image} of {data.split} of {' '.join(map(str, files))}"
+        self._stamp = " ".join(str(stamp(file, is_settled=True)) for file in files) or None
+        self._outside = _files_in(self._images, data.image)
 
     def open(self, index: int) -> BinaryIO:
         return BytesIO(_content(self._images[index][self._column]))
 
-    def identity(self, index: int) -> str:
-        return f"{self._identity} {index}"
+    def source(self, index: int) -> Source:
+        if index in self._outside:
+            return file_source(self._outside[index])
+        return Source(f"{index} {self._place}", self._stamp, lambda: self.open(index))
 
 
 def copied(data: DatasetData, report: Progress) -> Path:
@@ -81,13 +85,15 @@ def _copy(data: DatasetData, shard: Path, report: Progress) -> None:
 def _load(data: DatasetData) -> Any:
     """The `Dataset` of a split, or the `IterableDataset` where it is to be streamed."""
     try:
-        from datasets import load_dataset
+        from datasets import config, load_dataset
         from datasets.exceptions import DatasetsError
     except ImportError as error:
         raise LLMDiffError(
             "Data of kind dataset needs one more package: pip install 'llmdiff-adapter[data]'."
         ) from error
     options: dict[str, Any] = {"split": data.split, "streaming": data.streaming}
+    if not data.streaming and (content := _local_content(data)):
+        options["cache_dir"] = str(Path(config.HF_DATASETS_CACHE) / f"llmdiff-{content[:16]}")
     try:
         if Path(data.path).is_file():
             rows = load_dataset("parquet", data_files=data.path, **options)
@@ -145,6 +151,33 @@ def _content(value: Any) -> bytes:
     return found if isinstance(found, bytes) else b""
 
 
+def _files_in(rows: Any, column: str) -> dict[int, Path]:
+    """The files that cells name where they hold no picture themselves, by row; no cell that holds one is read."""
+    from pyarrow import compute, types
+
+    cells = rows.with_format("arrow")[:][column]
+    if not types.is_struct(cells.type):
+        return {}
+    empty = compute.indices_nonzero(compute.is_null(compute.struct_field(cells, "bytes")))
+    paths = compute.struct_field(cells, "path").take(empty)
+    return {row: Path(path) for row, path in zip(empty.to_pylist(), paths.to_pylist(), strict=True) if path}
+
+
+def _local_content(data: DatasetData) -> str | None:
+    """A hash of all files of a data set on this machine; None of one on the Hub.
+
+    What `datasets` has made of files is found by it, which itself goes by their names and times.
+    """
+    place = Path(data.path)
+    if not place.exists():
+        return None
+    files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    hashes = content_hashes().of([file_source(path) for path in files])
+    if unread := next((one for one in hashes if isinstance(one, OSError)), None):
+        raise _refused(data, unread)
+    return lines_hash([str(path.relative_to(place)), digest] for path, digest in zip(files, hashes, strict=True))
+
+
 def _suffix(value: Any) -> str:
     own = Path(str(value.get("path") or "")).suffix.lower() if isinstance(value, Mapping) else ""
     return own if own in SUFFIXES else ".jpg"
@@ -153,7 +186,7 @@ def _suffix(value: Any) -> str:
 def _key(data: DatasetData) -> str:
     """A name by all that the copied rows depend on."""
     wanted = data.model_dump(include={"name", "split", "revision", "image", "text", "limit"})
-    wanted["path"] = str(Path(data.path).resolve()) if Path(data.path).exists() else data.path
+    wanted["path"] = _local_content(data) or data.path
     return json_hash(wanted)[:16]
 
 

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from safetensors import SafetensorError, safe_open
 
+from llmdiff import folder_checksums
 from llmdiff.embedded import wheels
 from llmdiff.embedded.wheels import File
 from llmdiff.errors import LLMDiffError
@@ -55,28 +57,40 @@ class IndexModel:
         """True if it has been fetched. The folder appears whole or not at all."""
         return self.folder().is_dir()
 
-    def fetch(self, accept_licence: bool = False) -> Path:
+    def is_damaged(self) -> bool:
+        """True if a file of it is missing, cut off, or not what was written, as far as there is a list to tell."""
+        folder = self.folder()
+        try:
+            with safe_open(folder / "model.safetensors", "np"):  # a header says how long its file must be
+                pass
+        except (OSError, SafetensorError):
+            return True
+        is_there = (folder / "config.json").is_file() and (folder / "tokenizer.json").is_file()
+        return not is_there or folder_checksums.damaged(folder, whole=True) is not None
+
+    def fetch(self, accept_licence: bool = False, mend: bool = False) -> Path:
         """The folder of the model, which is downloaded and, if need be, converted where it is not there yet.
 
         Safe to interrupt, and to call from several processes at once: one works, the others wait for it.
 
         Args:
             accept_licence: whether the user accepts the terms, of a model that has some.
+            mend: True to fetch it again if a file of it is damaged.
 
         Raises:
             LLMDiffError: if its terms are not accepted, or it cannot be downloaded or is not what it should be.
         """
         target = self.folder()
-        if self.is_present():
+        if self.is_present() and not (mend and self.is_damaged()):
             return target
-        if self.terms and not accept_licence:
+        if self.terms and not accept_licence and not self.is_present():
             raise LLMDiffError(
                 f"{self.title} may be used under terms of its own: {self.terms} Accept them with `llmdiff models pull "
                 f"{self.name} --accept-licence`."
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
-            if not self.is_present():
+            if not self.is_present() or (mend and self.is_damaged()):
                 self._fetch(target)
         return target
 
@@ -92,7 +106,10 @@ class IndexModel:
             for file in self.files:
                 wheels.unpack(file, Path(work), Path(work) / "unpacked")
                 convert_or_move(Path(work) / "unpacked" / file.name, whole, self.title)
+            folder_checksums.sign(whole)
             share(whole)
+            if target.exists():
+                target.rename(Path(work) / "damaged")
             whole.rename(target)
 
 

@@ -82,14 +82,17 @@ class _PromptEncoder:
         self.store = default_store()
         norm = text_encoding.norm.weight
         form = (llm.dtype, norm.dtype, str(norm.device))
-        self.state: Hashable = (config, weighted, _digest(text_encoding), *form, *_arithmetic(llm))
+        content = llm.content()  # before anything is taken from a cache of it
+        self.state: Hashable = (config, weighted, content, _digest(text_encoding), *form, *_arithmetic(llm))
 
     def recall(self, text: str) -> Tensor:
         """The encoding (S, D) of a prompt, which is computed if it is known neither in memory nor on disk."""
-        embeds = self.llm.encodings.get((text, self.state))
+        tokens = self.tokens(text)
+        key = self._key(tokens)
+        embeds = self.llm.encodings.get(key)
         if embeds is None:
-            embeds = self._from_disk(self.tokens(text))
-            self.llm.encodings.put((text, self.state), embeds)
+            embeds = self._from_disk(key, tokens)
+            self.llm.encodings.put(key, embeds)
         return embeds
 
     def tokens(self, text: str) -> Tokens:
@@ -104,10 +107,9 @@ class _PromptEncoder:
             embeds = embeds * tokens.weights[:, tokens.skip :, None].to(embeds)
         return embeds[0]
 
-    def _from_disk(self, tokens: Tokens) -> Tensor:
+    def _from_disk(self, key: str, tokens: Tokens) -> Tensor:
         if self.store is None:
             return self.compute(tokens)
-        key = self._key(tokens)
         embeds = self.store.get(key)
         if embeds is not None:
             return embeds.to(self.weights.device)
@@ -119,7 +121,7 @@ class _PromptEncoder:
         """A hash of everything that the last bit of a prompt's encoding depends on."""
         ids = (tokens.ids.tolist(), tokens.skip, None if tokens.weights is None else tokens.weights.tolist())
         identity = sorted(self.llm.identity().items())
-        content = (ids, self.state, identity, self.llm.content(), torch.__version__, transformers.__version__)
+        content = (ids, self.state, identity, torch.__version__, transformers.__version__)
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
 

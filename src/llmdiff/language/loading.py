@@ -27,6 +27,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from llmdiff import folder_checksums
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import find_stack, is_contrastive, is_encoder_decoder
 from llmdiff.language.gguf import SUFFIX, load_gguf
@@ -76,7 +77,10 @@ class Loading:
         if path.suffix == SUFFIX:
             return cls(str(path), None, _existing_gguf(path, options["quantization"]), **options)
         folder = local_folder(name, "language model", "config.json")
-        return cls(name, revision, None, **options) if folder is None else cls(str(folder), None, None, **options)
+        if folder is None:
+            return cls(name, revision, None, **options)
+        folder_checksums.check(folder, f"fetch it again or, if you have changed it, delete its {folder_checksums.NAME}")
+        return cls(str(folder), None, None, **options)
 
     @property
     def fixed(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.hashing import is_divided, weights_hash
 from llmdiff.language.blocks import Architecture, find_architecture, find_blocks, find_stack
 from llmdiff.language.cache import EncodingCache
 from llmdiff.language.config import ExtractionConfig
@@ -167,7 +168,8 @@ class LanguageModel:
         What was loaded by name is let go, to be loaded again; what was given loaded waits on the CPU.
         """
         if self._home is None:
-            self.identity()  # which looks at the weights
+            self.content()  # this and the next look at the weights
+            self.identity()
             self._dtype, self._home = self.dtype, self.device
             self.prefixes.clear()
             if self._loading is not None:
@@ -231,15 +233,20 @@ class LanguageModel:
         }
 
     def content(self) -> bytes:
-        """Returns a hash of some values of every weight, bit by bit: fine-tunes of one fingerprint differ in it."""
-        if self._content is None:
-            digest = hashlib.sha256(_what_is_computed(self.config.to_dict()).encode())
-            for name, module in self.model.named_modules():
-                with align_module_device(module):
-                    for key, weight in module.named_parameters(recurse=False):
-                        digest.update(f"{name}.{key}".encode() + _bits(_values(weight)))
-            self._content = digest.digest()
-        return self._content
+        """Returns a hash of its configuration and of every bit of every weight, as they are now.
+
+        All weights are read each time, since they may be changed in place without a trace. What was kept of other
+        weights is dropped then. Of weights that were let go or divided among processes, it is the hash of before.
+        """
+        if self._content is not None and (self._stack is None or is_divided(self._stack)):
+            return self._content
+        what = f"{_what_is_computed(self.config.to_dict())} {weights_hash(self._stack or self.model)}"
+        found = hashlib.sha256(what.encode()).digest()
+        if found != self._content:
+            self._content, self._fingerprint = found, None
+            self.prefixes.clear()
+            self.encodings.clear()
+        return found
 
     def _hash_sample(self) -> str:
         shape = (self.config.model_type, self.width, self.block_count, self.config.vocab_size)
@@ -277,7 +284,3 @@ def _values(weight: Tensor) -> Tensor:
     plain = type(weight) in (Tensor, nn.Parameter)
     flat = (weight.detach() if plain or not hasattr(weight, "dequantize") else weight.dequantize()).flatten()
     return flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].cpu()
-
-
-def _bits(values: Tensor) -> bytes:
-    return values.contiguous().view(torch.uint8).numpy().tobytes()

@@ -1,16 +1,13 @@
 """Encodings of single prompts on disk, for this process and the next."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from llmdiff import tensor_files
 from llmdiff.files import written_whole
 from llmdiff.home import home
 
@@ -18,7 +15,6 @@ SETTING = "LLMDIFF_ENCODINGS_MB"
 DEFAULT_MEGABYTES = 512
 
 _NAME = "embeds"
-_HASH = "sha256"
 
 
 class EncodingStore:
@@ -40,15 +36,10 @@ class EncodingStore:
         """Returns the encoding (S, D) kept under a key, which counts as used now, or None."""
         path = self._path(key)
         try:
-            path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
-            with safe_open(path, "pt") as file:
-                embeds: Tensor = file.get_tensor(_NAME)
-                expected = (file.metadata() or {}).get(_HASH)
-            if _hash(embeds) != expected:
-                raise SafetensorError("not what was written")
+            embeds = tensor_files.read(path, tensor_files.CHECKSUM)[0][_NAME]
         except PermissionError:  # it may be another user's, and whole
             return None
-        except (OSError, SafetensorError):
+        except (*tensor_files.DAMAGE, KeyError):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -61,9 +52,9 @@ class EncodingStore:
         embeds = embeds.detach().cpu().contiguous()
         if embeds.nbytes > self.limit:
             return
-        with suppress(OSError, SafetensorError):
+        with suppress(*tensor_files.DAMAGE):
             with written_whole(self._path(key)) as draft:
-                save_file({_NAME: embeds}, draft, metadata={_HASH: _hash(embeds)})
+                tensor_files.write(draft, {_NAME: embeds}, tensor_files.CHECKSUM)
             self._prune()
 
     def _path(self, key: str) -> Path:
@@ -91,8 +82,3 @@ def default_store() -> EncodingStore | None:
     setting = os.environ.get(SETTING, "")
     megabytes = int(setting) if setting.isdecimal() else DEFAULT_MEGABYTES
     return EncodingStore(home() / "encodings", megabytes * 2**20) if megabytes else None
-
-
-def _hash(embeds: Tensor) -> str:
-    shape = f"{embeds.dtype} {tuple(embeds.shape)} "
-    return hashlib.sha256(shape.encode() + embeds.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()

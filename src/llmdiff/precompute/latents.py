@@ -89,6 +89,8 @@ class CachedLatents:
         def compute(names: Sequence[str]) -> Chunk:
             pictures = [places[name] for name in names]
             parts = [live[pictures[i : i + _PICTURES]].half() for i in range(0, len(pictures), _PICTURES)]
+            if [data.identity(i) for i in pictures] != list(names):
+                raise LLMDiffError("A picture has changed while the pictures were encoded: start again.")
             latents = torch.cat(parts)
             check_latents(latents, pictures, data)
             return Chunk({_NAME: latents}, [1] * len(names))

@@ -1,26 +1,33 @@
 """Checkpoints of a training run: one safetensors file each, whole or absent.
 
 Everything that must come back for a run to go on to the bit is in the file: tensors under readable names, and the
-rest as JSON in the file's metadata. A file appears under its name only once it is complete and on disk.
+rest as JSON in the file's metadata. A file appears under its name only once it is complete and on disk, and it is
+checked whole before a number of it is used: its checksum, and whether all that it holds fits what is trained.
 """
 
 import json
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from safetensors import safe_open
 from torch import Tensor
 
+from llmdiff import tensor_files
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import DRAFTS, written_whole
+from llmdiff.validation_errors import first_problem
 
 _NAME = re.compile(r"step-(\d{8})\.safetensors")
-_DAMAGE = (OSError, SafetensorError, KeyError, ValueError)
+_STATE = "state"
+_DAMAGE = (*tensor_files.DAMAGE, ValueError, RecursionError)
+Tensors = dict[str, Tensor]
+Info = dict[str, Any]
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[str, Any], keep: int = 2) -> Path:
@@ -34,8 +41,8 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[s
     path = folder / f"step-{step:08d}.safetensors"
     try:
         with written_whole(path) as draft:
-            save_file(_contiguous(tensors), draft, metadata={"state": json.dumps({**info, "step": step})})
-    except (OSError, SafetensorError) as error:
+            tensor_files.write(draft, _contiguous(tensors), _STATE, json.dumps({**info, "step": step}))
+    except tensor_files.DAMAGE as error:
         raise LLMDiffError(
             f"The checkpoint {path} could not be written ({error}); free disk space and resume."
         ) from error
@@ -52,25 +59,98 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint, or None; damaged ones are passed over.
-
-    Only headers are read, whatever the size of the files: a header says how long its file must be.
-    """
+    """The newest checkpoint that is as long as its header says, or None; only headers are read, whatever the size."""
     return next((path for path in sorted(_complete(folder), reverse=True) if _is_whole(path)), None)
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path) -> tuple[Tensors, Info]:
     """Tensors and JSON state of a checkpoint.
 
     Raises:
         LLMDiffError: The file is missing, damaged, or not a checkpoint.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            info = _state(file)
-            return {name: file.get_tensor(name) for name in file.keys()}, info  # noqa: SIM118 - not a mapping
+        tensors, text = tensor_files.read(path, _STATE)
+        return tensors, _state(text)
     except _DAMAGE as error:
         raise LLMDiffError(f"{path} is not a readable checkpoint ({error}); delete it and resume.") from error
+
+
+def load_newest(folder: Path, fault: Callable[[Path, Tensors, Info], str | None]) -> tuple[Tensors, Info] | None:
+    """Tensors and JSON state of the newest checkpoint without a fault, or None where there are no checkpoints.
+
+    Those that are passed over are named in a warning.
+
+    Args:
+        folder: of the checkpoints.
+        fault: says what is wrong with a checkpoint that is what was written.
+
+    Raises:
+        LLMDiffError: There are checkpoints, and none that can be used.
+    """
+    faults: list[str] = []
+    for path in sorted(_complete(folder), reverse=True):
+        try:
+            tensors, info = load(path)
+            found = fault(path, tensors, info)
+        except LLMDiffError as error:
+            found = str(error)
+        if found is None:
+            for one in faults:
+                warnings.warn(f"Passed over, to go on from {path.name}: {one}", stacklevel=3)
+            return tensors, info
+        faults.append(found)
+    if faults:
+        raise LLMDiffError(
+            f"No checkpoint in {folder} can be used ({faults[0].rstrip('.')}): delete them, or set folder to another "
+            "path, and train anew."
+        )
+    return None
+
+
+class State(BaseModel):
+    """The settings in a checkpoint."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: int = Field(ge=0)
+    skipped: int = Field(ge=0)
+    micro_batch: int | None = Field(None, ge=1)
+    scale: dict[str, FiniteFloat] = {}
+
+    @field_validator("scale")
+    @classmethod
+    def _is_positive(cls, scale: dict[str, float]) -> dict[str, float]:
+        if min(scale.get("value", 1), scale.get("scale", 1)) <= 0:
+            raise ValueError("the scale of the loss is no positive number")
+        return scale
+
+
+def misfit(path: Path, tensors: Tensors, info: Info, parameters: Tensors, averaged: bool) -> str | None:
+    """What is wrong with a checkpoint of a training of `parameters` by AdamW; None if all of it can be restored.
+
+    Args:
+        path: of the checkpoint.
+        tensors: in it.
+        info: its JSON state.
+        parameters: that are trained, by name.
+        averaged: whether their averages are kept.
+    """
+    trained = {key.removeprefix("optimizer.").rpartition(".")[0] for key in tensors if key.startswith("optimizer.")}
+    expected = prefixed("module", parameters) | (prefixed("ema", parameters) if averaged else {})
+    for name in trained & parameters.keys():
+        slots = {"step": torch.zeros(()), "exp_avg": parameters[name], "exp_avg_sq": parameters[name]}
+        expected |= prefixed(f"optimizer.{name}", slots)
+    if different := sorted(expected.keys() ^ tensors.keys()):
+        return f"{path} {'lacks' if different[0] in expected else 'has an unknown'} {different[0]}."
+    for name, wanted in expected.items():
+        if (tensors[name].shape, tensors[name].dtype) != (wanted.shape, wanted.dtype):
+            return f"{path} has {name} as {tensors[name].dtype} {tuple(tensors[name].shape)}."
+    try:
+        step = State.model_validate(info).step
+    except ValidationError as error:
+        return f"{path} has settings that cannot be: {first_problem(error)}."
+    return None if path.stem.endswith(f"-{step:08d}") else f"{path} is that of step {step}."
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
@@ -117,7 +197,7 @@ def _is_whole(path: Path) -> bool:
     try:
         path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
         with safe_open(path, framework="np") as file:
-            _state(file)
+            _state(tensor_files.text_of(file.metadata(), _STATE))
     except PermissionError as error:
         raise LLMDiffError(
             f"There is no permission to read {path}: ask its owner for it, or set folder to another path."
@@ -127,7 +207,8 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _state(file: Any) -> dict[str, Any]:
-    """The JSON state of an open checkpoint."""
-    state: dict[str, Any] = json.loads((file.metadata() or {})["state"])
+def _state(text: str) -> Info:
+    state = json.loads(text)
+    if not isinstance(state, dict):
+        raise ValueError("its state is no JSON object")
     return state

@@ -95,19 +95,15 @@ class Trainer:
         self.micro_batch = self._first_micro_batch()
 
     def resume(self) -> bool:
-        """Goes back to the newest checkpoint; False where there is none.
+        """Goes back to the newest checkpoint that is whole; False where there is none.
 
         Raises:
-            LLMDiffError: The checkpoint is of another model, or further than the run is to go.
+            LLMDiffError: The checkpoint is of another model or further than the run is to go, or all are damaged.
         """
-        path = checkpoint.newest(self.folder / "checkpoints")
-        if path is None:
+        found = checkpoint.load_newest(self.folder / "checkpoints", self._misfit)
+        if found is None:
             return False
-        tensors, info = checkpoint.load(path)
-        expected = {name: p.shape for name, p in self.trained()}
-        found = {name: v.shape for name, v in checkpoint.under("module", tensors).items()}
-        if expected != found:
-            raise LLMDiffError(f"{path} belongs to another model or recipe; choose another output folder.")
+        tensors, info = found
         self._restore(tensors)
         self.step, self.skipped = info["step"], info["skipped"]
         restore_scaler(self.scaler, info.get("scale", {}))
@@ -292,6 +288,13 @@ class Trainer:
     def _assign(self, tensors: dict[str, Tensor]) -> None:
         for name, p in self.trained():
             p.copy_(tensors[name])
+
+    def _misfit(self, path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> str | None:
+        parameters: dict[str, Tensor] = dict(self.trained())
+        shapes = {name: value.shape for name, value in checkpoint.under("module", tensors).items()}
+        if shapes != {name: p.shape for name, p in parameters.items()}:
+            return f"{path} belongs to another model or recipe; choose another output folder."
+        return checkpoint.misfit(path, tensors, info, parameters, bool(self.ema))
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         self._assign(checkpoint.under("module", tensors))
