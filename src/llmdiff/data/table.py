@@ -41,14 +41,14 @@ class Table:
         files = [Path(file["filename"]) for file in rows.cache_files]
         self._place = f"{data.image} of {data.split} of {' '.join(map(str, files))}"
         self._stamp = " ".join(str(stamp(file, is_settled=True)) for file in files) or None
-        self._outside = _files_in(self._images, data.image)
+        self._outside = _rows_without_bytes(self._images, data.image)
 
     def open(self, index: int) -> BinaryIO:
         return BytesIO(_content(self._images[index][self._column]))
 
     def source(self, index: int) -> Source:
-        if index in self._outside:
-            return file_source(self._outside[index])
+        if index in self._outside and (path := _file_of(self._images[index][self._column])) is not None:
+            return file_source(path)
         return Source(f"{index} {self._place}", self._stamp, lambda: self.open(index))
 
 
@@ -151,16 +151,21 @@ def _content(value: Any) -> bytes:
     return found if isinstance(found, bytes) else b""
 
 
-def _files_in(rows: Any, column: str) -> dict[int, Path]:
-    """The files that cells name where they hold no picture themselves, by row; no cell that holds one is read."""
+def _rows_without_bytes(rows: Any, column: str) -> frozenset[int]:
+    """The rows whose cells hold no picture themselves, and may name a file; no cell that holds one is read."""
     from pyarrow import compute, types
 
     cells = rows.with_format("arrow")[:][column]
+    if types.is_string(cells.type) or types.is_large_string(cells.type):
+        return frozenset(range(len(cells)))
     if not types.is_struct(cells.type):
-        return {}
-    empty = compute.indices_nonzero(compute.is_null(compute.struct_field(cells, "bytes")))
-    paths = compute.struct_field(cells, "path").take(empty)
-    return {row: Path(path) for row, path in zip(empty.to_pylist(), paths.to_pylist(), strict=True) if path}
+        return frozenset()
+    return frozenset(compute.indices_nonzero(compute.is_null(compute.struct_field(cells, "bytes"))).to_pylist())
+
+
+def _file_of(cell: Any) -> Path | None:
+    """The file that a cell names in the place of a picture, if it does."""
+    return Path(cell["path"]) if isinstance(cell, Mapping) and cell.get("path") else None
 
 
 def _local_content(data: DatasetData) -> str | None:
