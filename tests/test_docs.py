@@ -11,7 +11,7 @@ from llmdiff.training import Recipe
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "llmdiff"
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "method.md", ROOT / "docs" / "architecture.md"]
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("method", "architecture", "training"))]
 SECTIONS = ("reading", "objective", "loop", "cache")
 
 

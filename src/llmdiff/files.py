@@ -20,17 +20,32 @@ DRAFTS = ".*.part"
 def written_whole(path: Path) -> Iterator[Path]:
     """A draft beside `path`, to be written within this context; it takes the place of `path` once it is on the disk.
 
-    If the context ends in an error, the draft is gone and `path` is as it was. Its folder is made if need be.
+    If the context ends in an error, the draft is gone and `path` is as it was. Its folder is made if need be. The file
+    has the permissions of any new one, by the user's umask, also where a library has written it for its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.parent / _draft_name(path, str(os.getpid()))
     try:
+        draft.touch()
+        mode = stat.S_IMODE(draft.stat().st_mode)
         yield draft
+        draft.chmod(mode)
         with draft.open("r+b") as file:
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def share(folder: Path) -> None:
+    """Gives the files of a folder the permissions of new ones, where a library has made them for their owner alone."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in folder.iterdir():
+        if path.is_file():
+            path.chmod(mode)
 
 
 def drafts(path: Path) -> Iterator[Path]:

@@ -54,6 +54,7 @@ def read(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
         >>> read(Path("a.safetensors"), "state")
         ({'x': tensor([1., 1.])}, '3')
     """
+    path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
     with safe_open(path, framework="pt") as file:
         text = text_of(file.metadata(), key)
         expected = (file.metadata() or {}).get(key)

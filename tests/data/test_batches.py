@@ -1,14 +1,16 @@
 """Which picture is sample n: against a slow reference that walks through the epochs, and by what must never change."""
 
+import math
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from data.listed import Listed
-from llmdiff.data import Batches
+from llmdiff.data import Batches, SceneData
 
 SIZES = [(64, 64), (48, 80), (80, 48)]
 
@@ -86,6 +88,46 @@ def test_captions_are_dropped_and_chosen_by_lot(share):
         assert sample.text(data.captions) == ("" if sample.caption is None else f"{sample.picture} {sample.caption}")
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_a_share_of_samples_has_the_longest_caption(share):
+    data = Listed([(8, 8)] * 3)
+    data.captions = [("short", "a very long one", "mid-size"), ("only",), ("as long", "as late", "no")]
+    chosen: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    batches = Batches(data, 8, 5, longest=share)
+    for n in range(3000):
+        sample = batches.sample(n)
+        chosen[sample.picture][sample.caption] += 1
+    assert chosen[1] == {0: 1000}
+    for picture, longest in ((0, 1), (2, 0)):
+        assert chosen[picture][longest] == pytest.approx(1000 * share, abs=50 if 0 < share < 1 else 0)
+        others = {caption: count for caption, count in chosen[picture].items() if caption != longest}
+        assert all(count == pytest.approx(500 * (1 - share), abs=60) for count in others.values())
+
+
 def test_another_seed_shows_something_else():
     shown = [[Batches(Listed([(8, 8)] * 9), 4, seed).sample(n).picture for n in range(9)] for seed in (0, 0, 1)]
     assert shown[0] == shown[1] != shown[2]
+
+
+@pytest.mark.fault("tiny weights")
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("sizes", "weights"),
+    [
+        ([(8, 8)] * 10, [1e-6] * 10),
+        ([(8, 8)] * 500 + [(8, 16)] * 500, [1.0] * 500 + [1e-6] * 500),
+        ([(8, 8)] * 50 + [(8, 16)], [1e-6] * 50 + [1000.0]),
+    ],
+)
+def test_tiny_weights_cost_no_walk_through_epochs_that_have_nothing(sizes, weights):
+    """Where an epoch has a hundred-thousandth of a picture; the last step is one of the longest runs."""
+    batches = Batches(Listed(sizes, weights), batch_size=128, seed=0)
+    for step in (0, 1, 2, 50_000, 10**9):
+        assert len({sizes[picture] for picture in batches.pictures(step)}) == 1
+
+
+@pytest.mark.fault("tiny weights")
+@pytest.mark.parametrize("weight", [0, -1, 1e-7, 1e-300, 5e-324, 1e4, math.inf, math.nan])
+def test_a_weight_out_of_bounds_is_told(weight):
+    with pytest.raises(ValidationError, match="weight"):
+        SceneData(kind="scenes", weight=weight)

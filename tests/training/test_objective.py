@@ -13,7 +13,7 @@ from llmdiff.data import Sample
 from llmdiff.language import ExtractionConfig
 from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.objective import AdapterObjective
-from llmdiff.training.precision import LossScale
+from llmdiff.training.precision import loss_scaler
 from llmdiff.training.randomness import Streams
 from llmdiff.training.trainer import Trainer
 from training.tiny_objective import CAPTIONS
@@ -32,8 +32,8 @@ class Overfit:
 def overfit(objective: AdapterObjective, folder: Path, steps: int = 30) -> list[float]:
     losses: list[float] = []
     settings = LoopSettings(steps=steps, learning_rate=3e-2, warmup=0, save_every=steps, ema=0)
-    scale = LossScale.of(objective.precision)
-    Trainer(Overfit(objective), settings, folder, scale=scale).run(
+    scaler = loss_scaler(objective.precision)
+    Trainer(Overfit(objective), settings, folder, scaler=scaler).run(
         lambda trainer, figures: losses.append(figures["loss"])
     )
     return losses

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.training import checkpoint
-from llmdiff.training.precision import HAS_BF16, LossScale, autocast, product_dtype
+from llmdiff.training.precision import HAS_BF16, autocast, loss_scaler, product_dtype, restore_scaler
 from llmdiff.training.randomness import Streams
 from llmdiff.training.trainer import Trainer
 from training.outcomes import assert_same, losses, weights
@@ -46,30 +45,31 @@ def test_products_have_the_type_asked_for(dtype):
 
 
 def test_only_float16_is_scaled():
-    for dtype in (F32, BF16):
-        scale = LossScale.of(dtype)
-        for is_finite in (True, False):
-            scale.update(is_finite)
-        assert scale == LossScale(1.0)
+    assert [loss_scaler(dtype).is_enabled() for dtype in (F32, BF16, F16)] == [False, False, True]
+    assert loss_scaler(F16).get_scale() == 2.0**16
+    assert loss_scaler(BF16).scale(torch.ones(1)) == 1
 
 
-def test_the_scale_halves_at_an_overflow_and_doubles_after_2000_good_steps():
-    scale = LossScale.of(F16)
-    scale.update(False)
-    assert scale.value == 2.0**15
-    for _ in range(1999):
-        scale.update(True)
-    assert scale.value == 2.0**15
-    scale.update(True)
-    assert scale.value == 2.0**16
-    for _ in range(20):
-        scale.update(False)
-    assert scale.value == 1.0
+def test_the_first_version_s_scale_is_restored():
+    scaler = loss_scaler(F16)
+    restore_scaler(scaler, {"value": 2.0**12, "good": 7, "adapts": True})
+    assert scaler.state_dict() == loss_scaler(F16).state_dict() | {"scale": 2.0**12, "_growth_tracker": 7}
+
+
+@pytest.mark.parametrize("state", [{}, {"value": 1.0, "good": 0, "adapts": False}])
+def test_a_run_goes_on_in_another_precision(state):
+    """Its scale begins as that of a new run, and is left alone where the new precision has none."""
+    scaler = loss_scaler(F16)
+    restore_scaler(scaler, state)
+    assert scaler.get_scale() == 2.0**16
+    unscaled = loss_scaler(F32)
+    restore_scaler(unscaled, loss_scaler(F16).state_dict())
+    assert unscaled.get_scale() == 1
 
 
 def test_a_power_of_two_changes_nothing_where_nothing_is_lost(tmp_path):
     plain = Trainer(Regression(), settings(12), tmp_path / "plain")
-    scaled = Trainer(Regression(), settings(12), tmp_path / "scaled", scale=LossScale.of(F16))
+    scaled = Trainer(Regression(), settings(12), tmp_path / "scaled", scaler=loss_scaler(F16))
     plain.run()
     scaled.run()
     assert_same(weights(plain), weights(scaled))
@@ -87,14 +87,14 @@ class Overflowing(Regression):
 
 
 def test_overflows_are_skipped_until_the_scale_fits_and_it_outlives_a_stop(tmp_path):
-    trainer = Trainer(Overflowing(), settings(6), tmp_path, scale=LossScale.of(F16))
+    trainer = Trainer(Overflowing(), settings(6), tmp_path, scaler=loss_scaler(F16))
     trainer.run()
-    assert (trainer.skipped, trainer.scale) == (2, LossScale(2.0**14, 4, True))
-    again = Trainer(Overflowing(), settings(9), tmp_path, scale=LossScale.of(F16))
+    state = trainer.scaler.state_dict()
+    assert trainer.skipped == 2
+    assert state == loss_scaler(F16).state_dict() | {"scale": 2.0**14, "_growth_tracker": 4}
+    again = Trainer(Overflowing(), settings(9), tmp_path, scaler=loss_scaler(F16))
     assert again.resume()
-    assert again.scale == LossScale(2.0**14, 4, True)
-    _, info = checkpoint.load(checkpoint.newest(tmp_path / "checkpoints"))
-    assert info["scale"] == {"value": 2.0**14, "good": 4, "adapts": True}
+    assert again.scaler.state_dict() == state
 
 
 @pytest.mark.parametrize("dtype", [BF16, F16])
@@ -121,7 +121,7 @@ def test_a_gradient_too_small_for_float16_is_kept_by_the_scale():
         return w.grad.item() / scale
 
     assert gradient(1.0) == 0
-    assert gradient(LossScale.of(F16).value) == pytest.approx(1e-8, rel=1e-3)
+    assert gradient(loss_scaler(F16).get_scale()) == pytest.approx(1e-8, rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [BF16, F16])

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +22,7 @@ from llmdiff.training.processes import all_reduce_any, all_reduce_sum, local_sha
 from llmdiff.training.trainer import Trainer
 from tiny_base import Places
 from training.regression import Regression, settings
-from training.test_run import write_recipe
+from training.test_run import interrupted, write_recipe
 
 LAUNCH = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -81,3 +83,41 @@ def test_two_processes_train_what_one_does(tmp_path: Path, places: Places) -> No
     before, after = fresh.state_dict(), checkpoint.under("module", found[1])
     assert before.keys() == after.keys()
     assert [name for name in before if torch.equal(before[name], after[name])] == []
+
+
+def documented(rank: int, port: int, recipe: str, *options: str) -> subprocess.Popen[str]:
+    """The documented command on one of two machines."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text().replace("\\\n", " ")
+    (line,) = [
+        line for line in text.splitlines() if line.startswith("accelerate launch") and "--num_machines 2" in line
+    ]
+    changes = {"0": str(rank), "29500": str(port), "fox.yaml": recipe}
+    words = [changes.get(word, word) for word in shlex.split(line)[2:]]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", "accelerate.commands.launch", *words, *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_goes_on_on_two_machines_and_back_on_one(
+    tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the losses of a run that one process trains without a stop; the lock is held by one of them."""
+    loop = {"steps": 4, "batch_size": 5, "log_every": 1, "save_every": 2, "decay": 0.0, "sample_every": 0}
+    folders = tmp_path / "one", tmp_path / "two"
+    for folder in folders:
+        folder.mkdir()
+    train(write_recipe(folders[0], places, loop=loop), ["loop.steps=6"])
+    recipe = write_recipe(folders[1], places, loop=loop)
+    interrupted(recipe, monkeypatch)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    machines = [documented(rank, port, recipe, "--resume", "-o", "loop.steps=5") for rank in (0, 1)]
+    for machine in machines:
+        _, told = machine.communicate(timeout=600)
+        assert machine.returncode == 0, told
+    assert train(recipe, ["loop.steps=6"], resume=True)["steps"] == 6
+    losses = [[row["loss"] for row in rows(folder / "run")] for folder in folders]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)

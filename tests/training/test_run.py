@@ -189,11 +189,10 @@ def test_a_run_is_not_overwritten_nor_continued_unasked(recipe, tmp_path, monkey
     assert complaint(recipe) == f"{run} already holds a run; add --resume, or set folder to another path."
     (run / "recipe.json").unlink()
     assert "already holds a run" in complaint(recipe)
-    assert "There is no run in" in complaint(recipe, resume=True)
 
 
 @pytest.mark.parametrize(
-    ("option", "key"), [("loop.steps=9", "loop.steps"), ("data.captions=7", "data.captions"), ("mode=augment", "mode")]
+    ("option", "key"), [("loop.seed=9", "loop.seed"), ("data.captions=7", "data.captions"), ("mode=augment", "mode")]
 )
 def test_a_run_is_resumed_by_its_own_recipe_only(recipe, monkeypatch, option, key):
     interrupted(recipe, monkeypatch)
@@ -217,12 +216,6 @@ def test_a_run_that_stopped_before_its_first_checkpoint_starts_again(recipe, mon
         with pytest.raises(ZeroDivisionError):
             train(recipe)
     assert train(recipe)["steps"] == 4
-
-
-def test_a_damaged_note_of_the_recipe_is_told(recipe, tmp_path, monkeypatch):
-    interrupted(recipe, monkeypatch)
-    (tmp_path / "run" / "recipe.json").write_text('{"folder": "ru')
-    assert "recipe.json is damaged" in complaint(recipe, resume=True)
 
 
 def test_a_folder_that_cannot_be_made_is_told(recipe, tmp_path):

@@ -42,6 +42,10 @@ class _Share(NamedTuple):
         """The number of samples of earlier epochs that are of them."""
         return epoch * len(self.pictures) * self.weight.numerator // self.weight.denominator
 
+    def epoch_of(self, sample: int) -> int:
+        """The epoch that has a sample, the first one of them being 0."""
+        return -(-(sample + 1) * self.weight.denominator // (len(self.pictures) * self.weight.numerator)) - 1
+
 
 class Batches:
     """The batches of a run.
@@ -51,6 +55,7 @@ class Batches:
         batch_size: samples of an optimizer step.
         seed: of the run.
         dropout: share of samples whose caption is dropped.
+        longest: share of those that have a picture's longest caption, of pictures with several; by lot if None.
 
     Example:
         >>> batches = Batches(data, batch_size=8, seed=0)
@@ -58,9 +63,11 @@ class Batches:
         'a red fox'
     """
 
-    def __init__(self, data: Captioned, batch_size: int, seed: int, dropout: float = 0.0) -> None:
-        self._batch_size, self._seed, self._dropout = batch_size, seed, dropout
-        self._counts = [len(texts) for texts in data.captions]
+    def __init__(
+        self, data: Captioned, batch_size: int, seed: int, dropout: float = 0.0, longest: float | None = None
+    ) -> None:
+        self._batch_size, self._seed, self._dropout, self._longest = batch_size, seed, dropout, longest
+        self._captions = data.captions
         sizes: dict[Size, int] = {}
         self._size = np.array([sizes.setdefault(data.size(i), len(sizes)) for i in range(len(data))])
         self._shares = _shares(data.weights, self._size)
@@ -74,8 +81,17 @@ class Batches:
         picture = int(self.pictures(step)[place])
         if self._rng(_DROPOUT, n).random() < self._dropout:
             return Sample(picture, None)
-        count = self._counts[picture]
-        return Sample(picture, 0 if count == 1 else int(self._rng(_CAPTION, n).integers(count)))
+        return Sample(picture, self._caption(self._captions[picture], n))
+
+    def _caption(self, texts: tuple[str, ...], n: int) -> int:
+        if len(texts) == 1:
+            return 0
+        rng = self._rng(_CAPTION, n)
+        if self._longest is None:
+            return int(rng.integers(len(texts)))
+        longest = max(range(len(texts)), key=lambda i: len(texts[i]))
+        others = [i for i in range(len(texts)) if i != longest]
+        return longest if rng.random() < self._longest else others[rng.integers(len(others))]
 
     def pictures(self, step: int) -> np.ndarray:
         """The numbers of the pictures of a step, (B,)."""
@@ -118,13 +134,17 @@ class Batches:
         missing = {size: self._samples_before(epoch, size) % self._batch_size for size in self._sizes}
         lines = {size: np.empty(0, np.int64) for size in self._sizes}
         while any(missing.values()):
-            epoch -= 1
+            epoch = max(self._epoch_with_last(epoch, size) for size in self._sizes if missing[size])
             order = self._order(epoch)
             for size in (size for size in self._sizes if missing[size]):
                 found = order[self._size[order] == size][-missing[size] :]
                 lines[size] = np.concatenate([found, lines[size]])
                 missing[size] -= len(found)
         return lines
+
+    def _epoch_with_last(self, epoch: int, size: int) -> int:
+        """The last epoch before this one that has pictures of a size: with small weights, many have none."""
+        return max(share.epoch_of(share.before(epoch) - 1) for share in self._shares[size])
 
     def _order(self, epoch: int) -> np.ndarray:
         """The pictures of an epoch, shuffled."""

@@ -14,17 +14,19 @@ _OUTSIDE = "read files outside of the data's folder too, to which links, ../ and
 class SourceSettings(BaseModel):
     """Settings of every source of pictures."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    weight: float = Field(1.0, gt=0, le=1000, description="how often an epoch has each of its pictures")
+    weight: float = Field(1.0, ge=1e-6, le=1000, description="how often an epoch has each of its pictures")
 
 
 class SceneData(SourceSettings):
     """Drawn picture-book scenes with captions: the embedded domain."""
 
     kind: Literal["scenes"]
-    captions: int = Field(7000, ge=1, description="captions, each read by the LLM once")
-    pictures: int = Field(4, ge=1, description="pictures of each caption: what it leaves open is drawn by lot")
+    captions: int = Field(7000, ge=1, le=10**7, description="captions, each read by the LLM once")
+    pictures: int = Field(
+        4, ge=1, le=10**4, description="pictures of each caption: what it leaves open is drawn by lot"
+    )
     plain: float = Field(0.25, ge=0, le=1, description="share of captions in the base model's own plain wording")
     seed: int = Field(31, ge=0)
 
@@ -32,14 +34,16 @@ class SceneData(SourceSettings):
 class StoredData(SourceSettings):
     """Settings of every source of stored pictures."""
 
-    resolution: int | None = Field(None, ge=8, description="side in pixels; the base model's own if not given")
+    resolution: int | None = Field(
+        None, ge=8, le=2**14, description="side in pixels; the base model's own if not given"
+    )
     crop: Literal["centre", "buckets"] = Field(
         "centre", description="squares from the centre, or about as many pixels in the picture's own aspect ratio"
     )
     bucket_step: int | None = Field(
         None, ge=8, multiple_of=8, description="the sides of buckets are its multiples; if not given, 64 at most"
     )
-    bucket_ratio: float = Field(2.0, ge=1, description="largest ratio of a bucket's sides")
+    bucket_ratio: float = Field(2.0, ge=1, le=16, description="largest ratio of a bucket's sides")
     skip_bad: int = Field(
         0, ge=0, description="pictures that may be left out because they cannot be used; one more stops the run"
     )
@@ -89,7 +93,7 @@ Source = Annotated[SceneData | FolderData | DatasetData | ShardData, Field(discr
 class MixedData(BaseModel):
     """Several sources together."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     kind: Literal["mixed"] = "mixed"
     sources: list[Source] = Field(min_length=1)

@@ -65,6 +65,8 @@ def copied(data: DatasetData, report: Progress) -> Path:
         LLMDiffError: As for `Table`, or the disk refuses the copy.
     """
     shard = home() / "datasets" / f"{_key(data)}.tar"
+    if shard.exists():  # perhaps where nothing may be written
+        return shard
     try:
         shard.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{shard}.lock"):  # of several processes that train together one copies

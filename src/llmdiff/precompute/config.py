@@ -13,7 +13,7 @@ class CacheConfig(BaseModel):
     needs the same, and never what was made with other weights, another template, dtype or resolution.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     latents: bool = Field(True, description="keep the VAE's latents; otherwise every step encodes its pictures anew")
     workers: int = Field(

@@ -91,7 +91,9 @@ class CachedLatents:
             parts = [live[pictures[i : i + _PICTURES]].half() for i in range(0, len(pictures), _PICTURES)]
             if [data.identity(i) for i in pictures] != list(names):
                 raise LLMDiffError("A picture has changed while the pictures were encoded: start again.")
-            return Chunk({_NAME: torch.cat(parts)}, [1] * len(names))
+            latents = torch.cat(parts)
+            check_latents(latents, pictures, data)
+            return Chunk({_NAME: latents}, [1] * len(names))
 
         if chunks:
             needed = sum(latent_bytes(vae, *data.size(places[name])) for chunk in chunks for name in chunk)
@@ -120,6 +122,23 @@ def encode_pictures(vae: Any, pixels: Tensor) -> Tensor:
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     scaled: Tensor = (mean.float() - shift) * vae.config.scaling_factor
     return scaled.cpu()
+
+
+def check_latents(latents: Tensor, pictures: Sequence[int], data: Captioned) -> None:
+    """Raises LLMDiffError, which names the picture, unless latents (B, c, h, w) are finite.
+
+    Args:
+        latents: of some pictures.
+        pictures: the numbers of these, B of them.
+        data: all pictures.
+    """
+    fine = latents.isfinite().flatten(1).all(1)
+    if not fine.all():
+        picture = pictures[int((~fine).long().argmax())]
+        raise LLMDiffError(
+            f"The latents of picture {picture}, {data.captions[picture][0][:60]!r}, are not finite: the base model's "
+            "VAE is damaged or overflows; use another, and delete the latents in the cache folder."
+        )
 
 
 def latent_bytes(vae: Any, height: int, width: int) -> int:

@@ -16,7 +16,7 @@ import shutil
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,7 +147,8 @@ class Store:
     def _forget_locks(self) -> None:
         """Deletes the locks of chunks that are there: a process was killed between the two."""
         for path in {place.path for place in self._places.values()}:
-            path.with_suffix(".lock").unlink(missing_ok=True)
+            with suppress(OSError):  # of a lock that is another user's
+                path.with_suffix(".lock").unlink(missing_ok=True)
 
     def _chunks(self) -> Iterator[Path]:
         return iter(sorted(self.folder.glob("*.safetensors")))
@@ -156,6 +157,8 @@ class Store:
         """Takes a chunk's entries into the index; False if it is damaged."""
         try:
             entries = _read_index(path)
+        except PermissionError as error:
+            raise LLMDiffError(_no_permission(path)) from error
         except _DAMAGE as error:
             warnings.warn(f"The cache file {path} is damaged ({error}) and is computed anew.", stacklevel=2)
             return False
@@ -206,6 +209,7 @@ def _save(path: Path, keys: Sequence[str], chunk: Chunk) -> None:
 
 
 def _read_index(path: Path) -> list[tuple[str, int, str]]:
+    path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
     with safe_open(path, "pt") as file:
         expected, _, index = (file.metadata() or {})[_INDEX].partition(" ")
     if text_hash(index) != expected:
@@ -218,10 +222,19 @@ def _mapped(path: Path) -> Rows:
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except PermissionError as error:
+        raise LLMDiffError(_no_permission(path)) from error
     except _DAMAGE as error:
         raise LLMDiffError(
             f"The cache file {path} cannot be read ({error}): run it again to compute it anew."
         ) from error
+
+
+def _no_permission(path: Path) -> str:
+    return (
+        f"There is no permission to read the cache file {path}: ask its owner for it, or set cache.folder to another "
+        "path."
+    )
 
 
 def _hash(rows: Rows) -> str:

@@ -9,6 +9,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], info: Mapping[s
         ) from error
     older = sorted(old for old in _complete(folder) if old < path)
     for old in [*older[: max(0, len(older) + 1 - keep)], *leftovers(folder)]:
-        old.unlink()
+        with suppress(OSError):  # what cannot be taken away must not stop a run
+            old.unlink()
     return path
 
 
@@ -187,13 +189,19 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in found if _NAME.fullmatch(path.name) and path.is_file()]
 
 
 def _is_whole(path: Path) -> bool:
     try:
+        path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
         with safe_open(path, framework="np") as file:
             _state(tensor_files.text_of(file.metadata(), _STATE))
+    except PermissionError as error:
+        raise LLMDiffError(
+            f"There is no permission to read {path}: ask its owner for it, or set folder to another path."
+        ) from error
     except _DAMAGE:
         return False
     return True

@@ -4,17 +4,21 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_MOST = 10**9  # steps
+
 
 class LoopSettings(BaseModel):
     """Length and speed of training, and the files that are kept on the way."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    steps: int = Field(2000, ge=1, description="optimizer steps in all")
-    batch_size: int = Field(32, ge=1, description="samples per optimizer step, of all processes together")
-    micro_batch: int | None = Field(None, ge=1, description="samples a process takes at once; by default all its own")
-    learning_rate: float = Field(3e-4, gt=0)
-    warmup: int = Field(100, ge=0, description="steps of linear warm-up")
+    steps: int = Field(2000, ge=1, le=_MOST, description="optimizer steps in all")
+    batch_size: int = Field(32, ge=1, le=2**20, description="samples per optimizer step, of all processes together")
+    micro_batch: int | None = Field(
+        None, ge=1, le=2**20, description="samples a process takes at once; by default all its own"
+    )
+    learning_rate: float = Field(3e-4, gt=0, le=100)
+    warmup: int = Field(100, ge=0, le=_MOST, description="steps of linear warm-up")
     decay: float = Field(0.3, ge=0, le=1, description="last part of the run over which the rate falls to 0 by a cosine")
     weight_decay: float = Field(0.01, ge=0)
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")

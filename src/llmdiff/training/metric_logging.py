@@ -1,6 +1,7 @@
 """The figures of a run, as JSON lines, for TensorBoard, and for whatever trackers accelerate knows."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ class MetricLogger:
         self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         if accelerator.log_with:
-            accelerator.init_trackers(PROJECT, config)
+            plain = {
+                key: value if isinstance(value, int | float | str) else str(value) for key, value in config.items()
+            }
+            accelerator.init_trackers(PROJECT, plain)  # TensorBoard's takes no lists
 
     def __enter__(self) -> "MetricLogger":
         return self
@@ -45,10 +49,10 @@ class MetricLogger:
                 tracker.finish()
 
     def write(self, step: int, figures: dict[str, float]) -> None:
-        """Writes the figures of a step."""
+        """Writes the figures of a step; one that is not finite, for which JSON has no word, as null."""
         if not self._writes:
             return
-        row = {"step": step, **{name: round(value, 6) for name, value in figures.items()}}
+        row = {"step": step, **{name: round(value, 6) if isfinite(value) else None for name, value in figures.items()}}
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
         for name, value in figures.items():
@@ -57,9 +61,17 @@ class MetricLogger:
 
 
 def _forget_after(step: int, log: Path) -> None:
-    """Takes out the lines of steps that are to be run again, and a last one that a kill cut short."""
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-    if len(kept) < len(lines):
+    """Takes out the lines of steps that are to be run again, and those that a kill or a bad disk has left damaged."""
+    content = log.read_bytes() if log.exists() else b""
+    kept = b"".join(line + b"\n" for line in content.split(b"\n") if _is_of(range(step + 1), line))
+    if kept != content:
         with written_whole(log) as draft:
-            draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            draft.write_bytes(kept)
+
+
+def _is_of(steps: range, line: bytes) -> bool:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and row.get("step") in steps

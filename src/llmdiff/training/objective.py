@@ -1,5 +1,6 @@
 """The objective of an adapter: a frozen denoiser that is right about captioned pictures (docs/method.md section 4)."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -14,7 +15,8 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
 from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, explained_worker_deaths
 from llmdiff.language import Encoding
-from llmdiff.precompute import Latents, LiveLatents, Terms
+from llmdiff.precompute import Latents, LiveLatents, Terms, check_latents
+from llmdiff.training.finiteness import explain
 from llmdiff.training.layer_distillation import layer_errors
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
 from llmdiff.training.precision import attention_kernels, autocast
@@ -49,8 +51,10 @@ class AdapterObjective:
         self.adapter, self.base, self.latents, self.data, self.terms = adapter, base, latents, data, terms
         self.recipe, self.settings, self.precision = recipe, recipe.objective, precision
         self.prefetcher: Prefetcher | None = None
+        self._has_warned = False
         self.device = self.base.denoiser.device
-        self.batches = Batches(data, recipe.loop.batch_size, recipe.loop.seed, recipe.objective.caption_dropout)
+        loop, captions = recipe.loop, recipe.objective
+        self.batches = Batches(data, loop.batch_size, loop.seed, captions.caption_dropout, captions.longest_captions)
         self._parameters = dict(adapter.trainable_parameters())
         self.module: nn.Module = adapter
         if recipe.gradient_checkpointing:
@@ -97,14 +101,20 @@ class AdapterObjective:
             self.latents, self.prefetcher = plain, None
 
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
-        """The mean squared error of the denoiser's prediction, weighted as the recipe says."""
+        """The mean squared error of the denoiser's prediction, weighted as the recipe says.
+
+        Raises:
+            LLMDiffError: Latents of a picture, terms of a caption or a weight are not finite.
+        """
         samples = [self.batches.sample(int(n)) for n in indices]
         pictures = [sample.picture for sample in samples]
         captions = [sample.text(self.data.captions) for sample in samples]
         sizes = [self.data.size_conditioning(i) for i in pictures] if self.base.uses_size_conditioning else None
         if self.prefetcher:
             self.prefetcher.go_to(step)
-        z = self.latents[pictures].to(self.device).float()
+        z = self.latents[pictures]
+        check_latents(z, pictures, self.data)
+        z = z.to(self.device).float()
         schedule = self.base.schedule
         noise = draw_noise(z.shape, self.settings.noise_offset, rng).to(z)
         count = schedule.config.num_train_timesteps
@@ -119,12 +129,20 @@ class AdapterObjective:
 
         if step < self.settings.distil_layers:
             layers = [self.base.denoiser.get_submodule(path) for path in self.adapter.named_branches()]
-            return layer_errors(self.base.denoiser, layers, teacher, student).mean()
-        wanted = teacher() if step < self.settings.distil else target(schedule, z, noise, t)
-        errors = squared_errors(student(), wanted)
-        if self.settings.min_snr is not None:
-            errors = errors * min_snr_weights(schedule, t, self.settings.min_snr)
+            errors = layer_errors(self.base.denoiser, layers, teacher, student)
+        else:
+            wanted = teacher() if step < self.settings.distil else target(schedule, z, noise, t)
+            errors = squared_errors(student(), wanted)
+            if self.settings.min_snr is not None:
+                errors = errors * min_snr_weights(schedule, t, self.settings.min_snr)
+        self._warn_of(explain(errors, captions, self.adapter, self.base))
         return errors.mean()
+
+    def _warn_of(self, sentence: str | None) -> None:
+        """Warns of the first prediction that is not finite; the trainer counts the steps that are skipped for it."""
+        if sentence and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(sentence, stacklevel=3)
 
     def prediction(
         self,

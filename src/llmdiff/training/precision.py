@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -13,6 +12,7 @@ from diffusers.models.attention import BasicTransformerBlock, FeedForward
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from llmdiff.errors import LLMDiffError
@@ -58,33 +58,22 @@ def autocast(dtype: torch.dtype, device: str = "cpu") -> torch.autocast:
     return torch.autocast(device, half, enabled=dtype != torch.float32)
 
 
-@dataclass
-class LossScale:
-    """The factor of a loss before it is propagated back, by which the gradients are divided after it.
+def loss_scaler(dtype: torch.dtype, device: str = "cpu") -> GradScaler:
+    """What scales the loss for gradients in `dtype`; it does nothing unless that is float16.
 
-    Float16 has no number between 0 and 6e-8, which many a gradient is; so the loss is made as large as it may be: half
-    as large after each step whose gradient overflowed, which is skipped, and twice as large after 2,000 that did not.
+    Float16 has no number between 0 and 6e-8, which many a gradient is; so torch's scaler makes the loss as large as it
+    may be: half as large after each step whose gradient overflowed, which is skipped, and twice as large after 2,000
+    that did not.
     """
+    return GradScaler(device, enabled=dtype == torch.float16)
 
-    value: float = 1.0
-    good: int = 0
-    """Steps since it last changed."""
-    adapts: bool = False
 
-    @classmethod
-    def of(cls, dtype: torch.dtype) -> "LossScale":
-        """For matrix products in `dtype`; 1 for ever unless it is float16."""
-        return cls(2.0**16, adapts=True) if dtype == torch.float16 else cls()
-
-    def update(self, is_finite: bool) -> None:
-        """After every step."""
-        if not self.adapts:
-            return
-        self.good = self.good + 1 if is_finite else 0
-        if not is_finite:
-            self.value = max(1.0, self.value / 2)
-        elif self.good == 2000:
-            self.value, self.good = 2 * self.value, 0
+def restore_scaler(scaler: GradScaler, state: dict[str, Any]) -> None:
+    """Puts back a scaler's state, also the first version's; one of a run in another precision is not of use."""
+    if "value" in state:
+        state = {"scale": state["value"], "_growth_tracker": state["good"]} if state["adapts"] else {}
+    if scaler.is_enabled() and state:
+        scaler.load_state_dict(scaler.state_dict() | state)
 
 
 def attention_kernels(latents: Tensor, denoiser: Any) -> AbstractContextManager[None]:

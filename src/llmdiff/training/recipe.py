@@ -4,24 +4,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from llmdiff.adapter import LoRAConfig, RefinerConfig
 from llmdiff.data import Data
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import open_regular, read_text, why_not
 from llmdiff.language import ExtractionConfig
 from llmdiff.models import Quantization
 from llmdiff.precompute.config import CacheConfig
+from llmdiff.structured_text import LARGEST_YAML, parse_yaml
 from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.noise import Timesteps
 from llmdiff.validation_errors import first_problem
+
+_LONGEST = 100  # characters of a name or an option that are shown
 
 
 class HeldOutSettings(BaseModel):
     """The pictures that are held out of training, and how they are looked at every `loop.heldout_every` steps."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     share: float = Field(0.0, ge=0, lt=1, description="of the pictures, never trained on")
     levels: int = Field(5, ge=1, description="of noise, σ evenly spaced over 0 … 1")
@@ -31,7 +34,7 @@ class HeldOutSettings(BaseModel):
 class LoRASettings(BaseModel):
     """A LoRA on the image model's attention, which trains with the adapter and is a part of it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     rank: int = Field(8, ge=1)
     rate: float = Field(0.1, gt=0, description="learning-rate factor: the image model changes slower than the adapter")
@@ -40,9 +43,16 @@ class LoRASettings(BaseModel):
 class ObjectiveSettings(BaseModel):
     """The loss: what is drawn for it, what its target is, and how fast the weights follow it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     caption_dropout: float = Field(0.1, ge=0, lt=1, description="share of captions replaced by the empty prompt")
+    longest_captions: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of samples with the longest caption of their picture, where it has several; by default each "
+        "of them is as likely",
+    )
     timesteps: Timesteps = "uniform"
     high_noise_share: float = Field(
         0.0, ge=0, le=1, description="of timesteps drawn from the noisiest fifth, where layout is decided"
@@ -71,7 +81,7 @@ class Recipe(BaseModel):
         'augment'
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     folder: Path = Field(Path("runs/adapter"), description="where checkpoints, logs, sheets and the adapter go")
     base: str = Field("embedded", description="a folder, a single-file checkpoint or a Hub id")
@@ -150,9 +160,12 @@ def load_recipe(source: str, options: list[str] | None = None) -> Recipe:
     for option in options or []:
         _set(values, option)
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise LLMDiffError(f"The recipe {source} is not valid: {first_problem(error)}.") from error
+        raise LLMDiffError(f"The recipe {_shown(source)} is not valid: {first_problem(error)}.") from error
+    if "\\u0000" in recipe.model_dump_json():
+        raise LLMDiffError(f"The recipe {_shown(source)} has a NUL character in a text, which no name of a file has.")
+    return recipe
 
 
 def with_todays_keys(values: dict[str, Any]) -> dict[str, Any]:
@@ -192,31 +205,33 @@ def _read(source: str) -> dict[str, Any]:
         text = (_preset_folder() / f"{source}.yaml").read_text(encoding="utf-8")
     else:
         try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            known = ", ".join(presets())
+            text = read_text(open_regular(Path(source)), LARGEST_YAML)
+        except (OSError, ValueError) as error:
+            known, why = ", ".join(presets()), why_not(error) if isinstance(error, OSError | UnicodeError) else error
             raise LLMDiffError(
-                f"The recipe {source} cannot be read ({error}); give a YAML file or a preset ({known})."
+                f"The recipe {_shown(source)} cannot be read ({why}); give a YAML file or a preset ({known})."
             ) from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise LLMDiffError(f"The recipe {source} is not YAML: {' '.join(str(error).split())}.") from error
+    values = parse_yaml(text, f"The recipe {_shown(source)}")
     if not isinstance(values, dict):
-        raise LLMDiffError(f"The recipe {source} holds no keys; see the preset 'embedded' for an example.")
+        raise LLMDiffError(f"The recipe {_shown(source)} holds no keys; see the preset 'embedded' for an example.")
     return values
 
 
 def _set(values: dict[str, Any], option: str) -> None:
     path, equals, text = option.partition("=")
-    if not equals or not path:
-        raise LLMDiffError(f"The option {option!r} is not of the form key=value, loop.steps=500 for instance.")
     *parents, name = OLD_KEYS.get(path, path).split(".")
+    shown = _shown(option)
+    if not (equals and name and all(parents)):
+        raise LLMDiffError(f"The option '{shown}' is not of the form key=value, loop.steps=500 for instance.")
     for parent in parents:
-        values = values.setdefault(parent, {})
+        if values.get(parent) is None:
+            values[parent] = {}
+        values = values[parent]
         if not isinstance(values, dict):
-            raise LLMDiffError(f"The option {option!r} goes into {parent!r}, which has no keys of its own.")
-    try:
-        values[name] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise LLMDiffError(f"The value of the option {option!r} is not YAML.") from error
+            raise LLMDiffError(f"The option '{shown}' goes into {parent!r}, which has no keys of its own.")
+    values[name] = parse_yaml(text, f"The value of the option '{shown}'", "mend it, or put it in quotes")
+
+
+def _shown(text: str) -> str:
+    """A name or an option as a sentence has it: not too long, and in characters that any terminal and file takes."""
+    return (text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…").encode(errors="backslashreplace").decode()

@@ -1,6 +1,8 @@
 """A training run from a recipe to a saved adapter."""
 
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.errors import LLMDiffError
 from llmdiff.generation import SheetEntry, contact_sheet, save_png
 from llmdiff.language import LanguageModel
 from llmdiff.progress import Progress, silent
@@ -15,9 +18,13 @@ from llmdiff.training import builders, precision, run_manifest
 from llmdiff.training.objective import AdapterObjective
 from llmdiff.training.processes import accelerator
 from llmdiff.training.recipe import Recipe, load_recipe
+from llmdiff.training.run_lock import locked
 from llmdiff.training.sharding import in_main_process, is_sharded
 from llmdiff.training.trainer import Trainer
 from llmdiff.training.validation import Validation
+
+MOST_SKIPPED = 0.25
+"""Share of a run's steps that may be skipped: in float16 the first few are, until the scale of the loss is found."""
 
 _SAMPLE_STEPS = 20
 _SAMPLE_GUIDANCE = 4.0
@@ -38,7 +45,8 @@ def train(
         folder, adapter (its folder), steps, skipped steps, and the number of trained parameters.
 
     Raises:
-        LLMDiffError: The recipe, the data, the models or the disk do not allow it; the sentence says which.
+        LLMDiffError: The recipe, the data, the models or the disk do not allow it, another process trains in the
+            recipe's folder, or too many steps were skipped; the sentence says which.
         Interrupted: After Ctrl-C, when a checkpoint is saved.
 
     Example:
@@ -47,10 +55,25 @@ def train(
     """
     recipe = load_recipe(source, options)
     processes = accelerator(recipe.loop.trackers, recipe.folder)
-    begun = run_manifest.check_folder(recipe, resume)
     report = progress if progress and processes.is_main_process else silent
+    with locked(recipe.folder) if processes.is_main_process else nullcontext():
+        trainer = _run(recipe, resume, processes, report)
+    if processes.is_main_process:
+        _tell_skipped(trainer, recipe)
+    return {
+        "folder": str(recipe.folder),
+        "adapter": str(recipe.folder / "adapter"),
+        "steps": trainer.step,
+        "skipped": trainer.skipped,
+        "parameters": sum(p.numel() for _, p in trainer.trained()),
+    }
+
+
+def _run(recipe: Recipe, resume: bool, processes: Accelerator, report: Progress) -> Trainer:
+    begun = run_manifest.check_folder(recipe, resume)
     objective, validation = build(recipe, begun, processes, report)
-    trainer = Trainer(objective, recipe.loop, recipe.folder, processes, precision.LossScale.of(objective.precision))
+    scaler = precision.loss_scaler(objective.precision, processes.device.type)
+    trainer = Trainer(objective, recipe.loop, recipe.folder, processes, scaler)
     trainer.resume()
     with objective.prefetching(processes):
         trainer.run(_on_step(objective, report), validation.losses if validation else None)
@@ -58,13 +81,26 @@ def train(
         if processes.is_main_process:
             objective.adapter.save_pretrained(recipe.folder / "adapter")
     processes.wait_for_everyone()
-    return {
-        "folder": str(recipe.folder),
-        "adapter": str(recipe.folder / "adapter"),
-        "steps": trainer.step,
-        "skipped": trainer.skipped,
-        "parameters": sum(p.numel() for p in objective.module.parameters() if p.requires_grad),
-    }
+    return trainer
+
+
+def _tell_skipped(trainer: Trainer, recipe: Recipe) -> None:
+    """Says how many steps were skipped; too many are an error, though the adapter is saved.
+
+    Raises:
+        LLMDiffError: They are more than the share `MOST_SKIPPED` of all steps.
+    """
+    if not trainer.skipped:
+        return
+    counted = (
+        f"{trainer.skipped:,} of {trainer.step:,} steps were skipped, because their loss or gradient was not finite"
+    )
+    if trainer.skipped > MOST_SKIPPED * trainer.step:
+        raise LLMDiffError(
+            f"{counted}: the adapter in {recipe.folder / 'adapter'} has learned from the others alone; train again in "
+            "another folder, with a lower loop.learning_rate, or precision bfloat16 or float32."
+        )
+    warnings.warn(f"{counted}.", stacklevel=3)
 
 
 def build(
@@ -74,11 +110,11 @@ def build(
     report("Loading the models", 0.0)
     base = builders.load_base(recipe.base, recipe.base_config, processes.device, recipe.needs_text_encoders)
     pictures = builders.load_data(recipe.data, base.resolution, recipe.heldout.share, recipe.loop.seed, report)
-    facts = run_manifest.facts_of(*pictures)
-    if begun:
-        run_manifest.check_data(recipe, facts)
     live = recipe.cache.terms == "none"
     llm = builders.load_llm(recipe.llm, recipe.llm_dtype, recipe.llm_quantization, processes, live)
+    facts = run_manifest.data_facts(*pictures) | run_manifest.model_facts(base, llm)
+    if begun:
+        run_manifest.check_facts(recipe, facts)
     adapter = LLMDiffAdapter.create(
         base.pipe,
         llm,
@@ -121,6 +157,7 @@ def _on_step(objective: AdapterObjective, report: Progress) -> Callable[[Trainer
 
     def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
         title = f"Training, loss {figures['loss']:.4f}, {figures['images_per_s']:.0f} images/s"
+        title += f", {trainer.skipped} steps skipped" if trainer.skipped else ""
         report(title, trainer.step / objective.recipe.loop.steps)
         if every and trainer.step % every == 0:
             in_main_process(objective.adapter.llm, trainer.accelerator, lambda: draw(trainer))

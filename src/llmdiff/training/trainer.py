@@ -5,12 +5,10 @@ ends in the weights of one that was not, bit for bit; one that is cut into micro
 does so to rounding.
 """
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +16,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint, memory
+from llmdiff.training.finiteness import first_broken
 from llmdiff.training.interruption import Interruption
 from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.metric_logging import MetricLogger
-from llmdiff.training.precision import LossScale
+from llmdiff.training.precision import loss_scaler, restore_scaler
 from llmdiff.training.processes import all_reduce_any, all_reduce_sum, local_shard
 from llmdiff.training.randomness import Streams
 
@@ -59,7 +59,7 @@ class Trainer:
         settings: length, rates, and what is kept.
         folder: where checkpoints and logs go; several processes must share it.
         accelerator: the processes that train together; if None, this one on its CPU.
-        scale: of the loss, for gradients in float16.
+        scaler: of the loss, for gradients in float16; if None, the loss is not scaled.
 
     Attributes:
         step: finished steps.
@@ -78,17 +78,18 @@ class Trainer:
         settings: LoopSettings,
         folder: Path,
         accelerator: Accelerator | None = None,
-        scale: LossScale | None = None,
+        scaler: GradScaler | None = None,
     ) -> None:
         self.objective, self.settings, self.folder = objective, settings, folder
-        self.accelerator, self.scale = accelerator or Accelerator(cpu=True), scale or LossScale()
+        self.accelerator = accelerator or Accelerator(cpu=True)
+        self.scaler = scaler or loss_scaler(torch.float32)
         groups = objective.groups()
         self._rates = [group.pop("rate", 1.0) for group in groups]
         self.optimizer = torch.optim.AdamW(
             groups, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
         self._names: dict[Tensor, str] = {p: name for name, p in objective.module.named_parameters()}
-        self.ema = {name: p.detach().clone() for name, p in self._trained()} if settings.ema else {}
+        self.ema = {name: p.detach().clone() for name, p in self.trained()} if settings.ema else {}
         self.step = 0
         self.skipped = 0
         self.micro_batch = self._first_micro_batch()
@@ -97,7 +98,7 @@ class Trainer:
         """Goes back to the newest checkpoint that is whole; False where there is none.
 
         Raises:
-            LLMDiffError: The checkpoint is of another model, or all of them are damaged.
+            LLMDiffError: The checkpoint is of another model or further than the run is to go, or all are damaged.
         """
         found = checkpoint.load_newest(self.folder / "checkpoints", self._misfit)
         if found is None:
@@ -105,8 +106,10 @@ class Trainer:
         tensors, info = found
         self._restore(tensors)
         self.step, self.skipped = info["step"], info["skipped"]
-        self.scale = LossScale(**info.get("scale", {}))
+        restore_scaler(self.scaler, info.get("scale", {}))
         self.micro_batch = min(self.micro_batch, info.get("micro_batch", self.micro_batch))
+        if self.step > self.settings.steps:
+            raise LLMDiffError(f"{self.step:,} steps are done already: set loop.steps to as many or more.")
         return True
 
     def run(
@@ -117,7 +120,8 @@ class Trainer:
         """Trains to the last step; Ctrl-C or SIGTERM ends the current step, saves, and raises `Interrupted`.
 
         Args:
-            on_step: Called after every step with the figures of it (loss, rate, norm, images/s).
+            on_step: Called after every step with the figures of it (loss, rate, norm, images/s; skipped steps so
+                far, if there are any).
             evaluate: Called every `heldout_every` steps and after the last, in every process, with the averaged
                 weights in place; what it returns joins the step's figures.
 
@@ -129,12 +133,14 @@ class Trainer:
         with Interruption() as interruption, logger:
             while self.step < self.settings.steps:
                 started = time.perf_counter()
+                skipped = self.skipped
                 figures = self._one_step()
-                is_finite = math.isfinite(figures["loss"]) and math.isfinite(figures["norm"])
-                bad_in_a_row = 0 if is_finite else bad_in_a_row + 1
+                bad_in_a_row = bad_in_a_row + 1 if self.skipped > skipped else 0
                 if bad_in_a_row == 10:
-                    raise LLMDiffError("The loss was not finite for ten steps in a row; lower the learning rate.")
+                    raise LLMDiffError(self._given_up())
                 figures["images_per_s"] = self.settings.batch_size / (time.perf_counter() - started)
+                if self.skipped:
+                    figures["skipped"] = self.skipped
                 due = self.step % self.settings.log_every == 0
                 if evaluate and self._is_due(self.settings.heldout_every):
                     with self.averaged():
@@ -159,16 +165,16 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         weights = {
-            **checkpoint.prefixed("module", {name: p for name, p in self._trained()}),
+            **checkpoint.prefixed("module", {name: p for name, p in self.trained()}),
             **checkpoint.prefixed("ema", self.ema),
         }
-        if not all(value.isfinite().all() for value in weights.values()):
+        if broken := first_broken(weights.items()):
             raise LLMDiffError(
-                f"The weights are not finite after step {self.step}, so they are not saved; go on from the last "
-                "checkpoint with a lower learning rate."
+                f"The weights are not finite after step {self.step}, so they are not saved ({broken} is one of them); "
+                "--resume goes on from the last checkpoint, with a lower loop.learning_rate."
             )
         tensors = weights | checkpoint.optimizer_tensors(self.optimizer, self._names)
-        info = {"skipped": self.skipped, "micro_batch": self.micro_batch, "scale": asdict(self.scale)}
+        info = {"skipped": self.skipped, "micro_batch": self.micro_batch, "scale": self.scaler.state_dict()}
         checkpoint.save(self.folder / "checkpoints", self.step, tensors, info)
 
     @contextmanager
@@ -177,12 +183,16 @@ class Trainer:
         if not self.ema:
             yield
             return
-        own = {name: p.detach().clone() for name, p in self._trained()}
+        own = {name: p.detach().clone() for name, p in self.trained()}
         self._assign(self.ema)
         try:
             yield
         finally:
             self._assign(own)
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters that train, by name."""
+        return ((name, p) for name, p in self.objective.module.named_parameters() if p.requires_grad)
 
     def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps
@@ -200,21 +210,37 @@ class Trainer:
     def _one_step(self) -> dict[str, float]:
         self._set_rate()
         loss = self._gradients()
-        gradients = [p.grad for _, p in self._trained() if p.grad is not None]
+        gradients = [p.grad for _, p in self.trained() if p.grad is not None]
         all_reduce_sum(self.accelerator, [loss, *gradients])
-        torch._foreach_div_(gradients, self.scale.value)
-        norm = nn.utils.clip_grad_norm_([p for _, p in self._trained()], self.settings.clip)
-        is_finite = bool(torch.isfinite(loss) and torch.isfinite(norm))
-        self.scale.update(is_finite)
-        if is_finite:
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.get_total_norm(gradients)
+        if torch.isfinite(loss) and torch.isfinite(norm):
+            nn.utils.clip_grads_with_norm_([p for _, p in self.trained()], self.settings.clip, norm)
             with memory.explained():
-                self.optimizer.step()
+                self.scaler.step(self.optimizer)
             self._average()
         else:
-            self.skipped += 1
+            self._skip(loss)
+        self.scaler.update()
         self.step += 1
         rate = self.optimizer.param_groups[0]["lr"]
         return {"loss": loss.item(), "norm": norm.item(), "rate": rate}
+
+    def _skip(self, loss: Tensor) -> None:
+        """Counts a step that changes no weight; the first is told, unless a scaler has yet to find its scale."""
+        self.skipped += 1
+        if self.skipped == 1 and not self.scaler.is_enabled():
+            broken = first_broken((name, p.grad) for name, p in self.trained() if p.grad is not None)
+            what = "the loss" if not loss.isfinite() else f"the gradient of {broken}" if broken else "the gradient"
+            warnings.warn(f"Step {self.step + 1} is skipped, because {what} is not finite.", stacklevel=4)
+
+    def _given_up(self) -> str:
+        advice = "-o loop.learning_rate=" + f"{self.settings.learning_rate / 3:.1e}"
+        half = ", or with precision bfloat16 or float32" if self.scaler.is_enabled() else ""
+        return (
+            "The loss or its gradient was not finite for ten steps in a row; lower the learning rate: --resume goes on "
+            f"from the last checkpoint, with {advice} for instance{half}."
+        )
 
     def _gradients(self) -> Tensor:
         """This process's part of the batch's gradients and mean loss, in as large micro-batches as memory allows."""
@@ -238,7 +264,7 @@ class Trainer:
             for start in range(0, len(mine), self.micro_batch):
                 part = mine[start : start + self.micro_batch]
                 loss = self.objective.loss(part, self.step, Streams(self.settings.seed, part)) * (len(part) / count)
-                (loss * self.scale.value).backward()
+                self.scaler.scale(loss).backward()
                 total += loss.detach()
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
@@ -255,19 +281,16 @@ class Trainer:
     def _average(self) -> None:
         # A shorter memory at first, so that the average forgets the start: min(decay, (1 + n) / (10 + n)).
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        for name, p in self._trained() if self.ema else ():
+        for name, p in self.trained() if self.ema else ():
             self.ema[name].lerp_(p, 1 - decay)
-
-    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return ((name, p) for name, p in self.objective.module.named_parameters() if p.requires_grad)
 
     @torch.no_grad()
     def _assign(self, tensors: dict[str, Tensor]) -> None:
-        for name, p in self._trained():
+        for name, p in self.trained():
             p.copy_(tensors[name])
 
     def _misfit(self, path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> str | None:
-        parameters: dict[str, Tensor] = dict(self._trained())
+        parameters: dict[str, Tensor] = dict(self.trained())
         shapes = {name: value.shape for name, value in checkpoint.under("module", tensors).items()}
         if shapes != {name: p.shape for name, p in parameters.items()}:
             return f"{path} belongs to another model or recipe; choose another output folder."
@@ -276,5 +299,5 @@ class Trainer:
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         self._assign(checkpoint.under("module", tensors))
         averages = checkpoint.under("ema", tensors)
-        self.ema = {name: averages[name].to(p.device, copy=True) for name, p in self._trained() if name in averages}
+        self.ema = {name: averages[name].to(p.device, copy=True) for name, p in self.trained() if name in averages}
         checkpoint.restore_optimizer(self.optimizer, self._names, tensors)
