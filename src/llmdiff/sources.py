@@ -1,9 +1,16 @@
 """The sources of models, folders or Hub ids, and the reasons why one cannot be used."""
 
+import socket
 from pathlib import Path
 
+from huggingface_hub import constants
 from huggingface_hub import errors as hub_errors
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    StrictDataclassError,
+)
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
@@ -50,6 +57,36 @@ def is_hub_id(name: str) -> bool:
     except HFValidationError:
         return False
     return True
+
+
+def is_offline(error: BaseException | None) -> bool:
+    """True if an exception, or what it came from, tells of a network that is not there or not to be used."""
+    while error is not None:
+        absent = isinstance(error, NetworkError) and not isinstance(error, HfHubHTTPError)
+        if absent or isinstance(error, ConnectionError | LocalEntryNotFoundError | socket.gaierror):
+            return not isinstance(error, BrokenPipeError)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def unfetched(what: str, name: str, error: Exception) -> str:
+    """The sentence about a model that is no folder here and could not be fetched from the Hub either.
+
+    Args:
+        what: the kind of model ("base model").
+        name: what the user gave.
+        error: as the Hub's client, or a library that uses it, raised it.
+    """
+    if not is_offline(error):
+        return (
+            f"The {what} {name!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: check "
+            f"the name and the network ({reason(error)})."
+        )
+    why = " (HF_HUB_OFFLINE is set)" if constants.is_offline_mode() else ""
+    return (
+        f"The {what} {name!r} is neither a folder here nor in the cache of the Hugging Face Hub, and this machine is "
+        f"offline{why}: connect it for the first run, or give a folder."
+    )
 
 
 def reason(error: Exception) -> str:

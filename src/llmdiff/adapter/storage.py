@@ -20,7 +20,7 @@ from llmdiff.adapter.config import AdapterConfig
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.language import LanguageModel
-from llmdiff.sources import local_folder, reason
+from llmdiff.sources import LOADING_FAULTS, local_folder, reason, unfetched
 
 CONFIG = "config.json"
 WEIGHTS = "adapter.safetensors"
@@ -117,11 +117,8 @@ def locate(name_or_path: str | PathLike[str], revision: str | None) -> Path:
         return folder
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
-    except (OSError, ValueError) as error:
-        raise LLMDiffError(
-            f"The adapter {name!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: check "
-            f"the name and the network ({reason(error)})."
-        ) from error
+    except LOADING_FAULTS as error:
+        raise LLMDiffError(unfetched("adapter", name, error)) from error
 
 
 def read_config(folder: Path) -> AdapterConfig:

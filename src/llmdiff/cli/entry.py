@@ -5,10 +5,12 @@ Nothing is imported here that takes time, so that Ctrl-C finds this module at wo
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
 import sys
+import time
 
 TYPE_CHECKING = False  # as type checkers know it; importing typing takes longer than all else here
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 INTERRUPTED = 130
+_PATIENCE = 1.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Interrupt:
-    """Ctrl-C, taken down: a library that is just being imported may make any other error of it, or lose it.
+    """Ctrl-C, raised until it arrives: a library may make another error of it while it is imported, or lose it.
 
     Attributes:
         came: True once it has come.
@@ -57,50 +60,75 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.came = False
+        self._reminding = False  # what comes next is not from the user
+        self._arrived = False
         self._mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         self._unraisable = sys.unraisablehook
+        self._thread = _thread.get_ident()
 
     def attend(self) -> None:
         """Raise KeyboardInterrupt when it comes, unless this process was started to go on, as by nohup."""
         if self._mine:
             self._handle(self._raise)
-            sys.unraisablehook = self._raise_again
+            sys.unraisablehook = self._say_unraisable
 
     def ignore(self) -> None:
         """Let nothing disturb what is said of it."""
-        if self._mine:
-            self._handle(signal.SIG_IGN)
+        self._handle(signal.SIG_IGN)
 
     def end(self) -> None:
         """End the process at once when it comes: there is nothing left to do."""
-        if self._mine:
-            self._handle(self._exit)
+        self._handle(self._exit)
 
     def leave(self) -> None:
         """Make everything as it was before."""
-        if self._mine:
-            self._handle(signal.default_int_handler)
-            sys.unraisablehook = self._unraisable
+        self._handle(signal.default_int_handler)
+        sys.unraisablehook = self._unraisable
 
     def _handle(self, handler: Any) -> None:
+        self._arrived = handler != self._raise
         try:
-            signal.signal(signal.SIGINT, handler)
+            if self._mine:
+                signal.signal(signal.SIGINT, handler)
         except ValueError:  # in another thread than the main one, which does not get it either
             self._mine = False
 
-    def _raise(self, _number: int, _frame: FrameType | None) -> NoReturn:
-        self.came = True
+    def _raise(self, _number: int, _frame: FrameType | None) -> None:
+        reminded, self._reminding = self._reminding, False
+        if reminded and _is_being_handled():
+            return
+        if not self.came:
+            self.came = True
+            _thread.start_new_thread(self._remind, ())
         raise KeyboardInterrupt
+
+    def _remind(self) -> None:
+        """Has it come again, until it has gone all the way up."""
+        while True:
+            time.sleep(_PATIENCE)
+            if self._arrived:
+                return
+            self._reminding = True
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(self._thread, signal.SIGINT)  # which ends a wait, too
+            else:
+                _thread.interrupt_main()
 
     def _exit(self, _number: int, _frame: FrameType | None) -> NoReturn:
         os._exit(_interrupted())
 
-    def _raise_again(self, lost: Any) -> None:
-        """Of an interrupt that came within a finaliser, where Python prints it and goes on."""
-        if issubclass(lost.exc_type, KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        else:
+    def _say_unraisable(self, lost: Any) -> None:
+        """Of exceptions within finalisers, which Python prints and goes on; an interrupt will come again."""
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
             self._unraisable(lost)
+
+
+def _is_being_handled() -> bool:
+    """Whether files are closed and results written just now because of an interrupt."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def prepare_streams() -> None:

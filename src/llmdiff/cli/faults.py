@@ -42,7 +42,7 @@ def sentence(error: BaseException) -> str:
         return f"{message}{_DASH}" if message.startswith("No such option") else message
     if isinstance(error, MemoryError) or any(_is_out_of_memory(one) for one in _chain(error)):
         return "There is not enough memory: ask for less at a time, or choose a smaller model."
-    if any(_is_of_network(one) for one in _chain(error)):
+    if _is_offline(error):
         return (
             f"Something is to be fetched and this machine is offline ({_reason(error)}): connect it, or give folders "
             "that are here."
@@ -79,18 +79,19 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
-def _is_of_network(error: BaseException) -> bool:
-    """Whether an exception tells of a network that is not there: of Python itself, or of one of the HTTP libraries."""
-    if type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3", "socket"):
-        return True
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"OfflineModeIsEnabled", "LocalEntryNotFoundError", "gaierror"})
+def _is_offline(error: BaseException) -> bool:
+    from llmdiff.sources import is_offline  # here, because that takes time
+
+    return is_offline(error)
 
 
 def _give_up_output() -> None:
-    """Keeps Python from trying again, at its end, to write what may be what could not be written."""
-    with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    """Keeps Python from trying again, at its end, to write what could not be written."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _system_fault(error: OSError) -> str:

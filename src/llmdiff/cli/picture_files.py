@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,5 +122,6 @@ def write_free(folder: Path, stem: str, image: "Image.Image", document: "Documen
 
 
 def _name(picture: "Picture") -> str:
-    slug = re.sub(r"\W+", "-", picture.prompt.lower()).strip("-")[:_SLUG_LENGTH].rstrip("-")
+    letters = re.NOFLAG if sys.getfilesystemencoding() == "utf-8" else re.ASCII
+    slug = re.sub(r"\W+", "-", picture.prompt.lower(), flags=letters).strip("-")[:_SLUG_LENGTH].rstrip("-")
     return f"{slug or 'picture'}-s{picture.seed}"

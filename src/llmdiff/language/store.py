@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.home import home
 
@@ -84,10 +85,16 @@ class EncodingStore:
 
 
 def default_store() -> EncodingStore | None:
-    """Returns the store in llmdiff's home, of the size that ``LLMDIFF_ENCODINGS_MB`` sets; None if that is 0."""
+    """Returns the store in llmdiff's home, of the size that ``LLMDIFF_ENCODINGS_MB`` sets; None if that is 0.
+
+    None too where there is no home: encodings can be made again.
+    """
     setting = os.environ.get(SETTING, "")
     megabytes = int(setting) if setting.isdecimal() else DEFAULT_MEGABYTES
-    return EncodingStore(home() / "encodings", megabytes * 2**20) if megabytes else None
+    try:
+        return EncodingStore(home() / "encodings", megabytes * 2**20) if megabytes else None
+    except LLMDiffError:
+        return None
 
 
 def _hash(embeds: Tensor) -> str:
