@@ -69,24 +69,12 @@ def is_offline(error: BaseException | None) -> bool:
     return False
 
 
-def unfetched(what: str, name: str, error: Exception) -> str:
-    """The sentence about a model that is no folder here and could not be fetched from the Hub either.
-
-    Args:
-        what: the kind of model ("base model").
-        name: what the user gave.
-        error: as the Hub's client, or a library that uses it, raised it.
-    """
+def fetch_reason(error: Exception) -> str:
+    """As `reason`, of what could not be fetched: a machine that is offline is told so, whatever the host says of it."""
     if not is_offline(error):
-        return (
-            f"The {what} {name!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: check "
-            f"the name and the network ({reason(error)})."
-        )
-    why = " (HF_HUB_OFFLINE is set)" if constants.is_offline_mode() else ""
-    return (
-        f"The {what} {name!r} is neither a folder here nor in the cache of the Hugging Face Hub, and this machine is "
-        f"offline{why}: connect it for the first run, or give a folder."
-    )
+        return reason(error)
+    why = ", since HF_HUB_OFFLINE is set" if constants.is_offline_mode() else ""
+    return f"this machine is offline{why}; connect it for the first run, or give a folder"
 
 
 def reason(error: Exception) -> str:

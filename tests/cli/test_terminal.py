@@ -97,7 +97,10 @@ def test_devices_on_which_nothing_is_drawn(run: Run, device: str) -> None:
 @pytest.mark.parametrize("options", [["--base", "a/b", "--adapter", "c/d"], ["--adapter", "c/d"], ["--llm", "c/d"]])
 def test_a_first_run_without_a_network(run: Run, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert_one_sentence(run("generate", "a", *options), "this machine is offline (HF_HUB_OFFLINE is set): connect it")
+    assert_one_sentence(
+        run("generate", "a", *options),
+        "this machine is offline, since HF_HUB_OFFLINE is set; connect it for the first run",
+    )
 
 
 def test_an_index_that_cannot_be_reached(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

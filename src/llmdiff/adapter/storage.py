@@ -17,16 +17,18 @@ from torch import Tensor
 
 from llmdiff.adapter.card import model_card
 from llmdiff.adapter.config import AdapterConfig
+from llmdiff.base.headers import read_header
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.language import LanguageModel
-from llmdiff.sources import LOADING_FAULTS, local_folder, reason, unfetched
+from llmdiff.sources import LOADING_FAULTS, fetch_reason, local_folder, reason
 
 CONFIG = "config.json"
 WEIGHTS = "adapter.safetensors"
 CARD = "README.md"
 LORA = "pytorch_lora_weights.safetensors"  # by which name diffusers looks for it
 Weights = dict[str, Tensor]
+_LARGEST_CONFIG = 16 * 2**20  # bytes
 
 
 def save_adapter(
@@ -118,17 +120,60 @@ def locate(name_or_path: str | PathLike[str], revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
     except LOADING_FAULTS as error:
-        raise LLMDiffError(unfetched("adapter", name, error)) from error
+        raise LLMDiffError(
+            f"The adapter {name!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: check "
+            f"the name and the network ({fetch_reason(error)})."
+        ) from error
 
 
 def read_config(folder: Path) -> AdapterConfig:
     """The configuration of an adapter, from its folder."""
+    if _existing(folder / CONFIG).stat().st_size > _LARGEST_CONFIG:
+        raise LLMDiffError(f"{folder / CONFIG} is larger than any that is written: fetch it again.")
     return AdapterConfig.from_json(_existing(folder / CONFIG).read_text(encoding="utf-8", errors="replace"))
 
 
 def read_weights(folder: Path) -> Weights:
-    """The weights of an adapter, from its folder."""
-    return _load(_existing(folder / WEIGHTS))
+    """The weights of an adapter, from its folder.
+
+    Raises:
+        LLMDiffError: if the file is damaged, or a weight is not finite.
+    """
+    weights = _load(_existing(folder / WEIGHTS))
+    if broken := _not_finite(weights):
+        raise LLMDiffError(
+            f"In {folder / WEIGHTS}, {broken} is not finite: fetch it again, or train it again with a lower learning "
+            "rate."
+        )
+    return weights
+
+
+def check_sizes(folder: Path, config: AdapterConfig, expected: Callable[[AdapterConfig], Weights]) -> None:
+    """Raises LLMDiffError unless an adapter's configuration is that of the weights beside it, by their header alone.
+
+    Anybody may have written a configuration, and asked for terabytes.
+
+    Args:
+        folder: that of the adapter.
+        config: what is in it.
+        expected: gives the names and shapes of the weights of a configuration, without allocating them.
+    """
+    path = _existing(folder / WEIGHTS)
+    try:
+        shapes = read_header(path).shapes
+    except LLMDiffError as error:
+        if not isinstance(error.__cause__, Exception):
+            raise
+        raise LLMDiffError(f"{path} is damaged or incomplete ({reason(error.__cause__)}): fetch it again.") from error
+    parts = len(config.base.layers) + (config.refiner.blocks if config.refiner else 0)
+    parts += len(config.lora.projections) if config.lora else 0
+    if parts > len(shapes):
+        raise LLMDiffError(f"{CONFIG} names {parts:,} parts, for which {WEIGHTS} has too few weights: fetch it again.")
+    try:
+        weights = expected(config)
+    except (RuntimeError, ValueError, TypeError, OverflowError, AssertionError, IndexError, KeyError) as error:
+        raise LLMDiffError(f"The adapter's {CONFIG} is not usable ({reason(error)}): fetch it again.") from error
+    check_weights({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, weights)
 
 
 def _load(path: Path) -> Weights:
@@ -162,6 +207,8 @@ def load_llm(
             raise LLMDiffError(f"The LLM {llm.name} is loaded already: load it with quantization={quantization!r}.")
         return llm
     revision = recorded.get("revision") if llm is None else None
+    if llm is None and "name" not in recorded:
+        raise LLMDiffError(f"The adapter's {CONFIG} does not name its LLM: give it with --llm.")
     dtype = getattr(torch, str(recorded.get("dtype")), torch.float32)
     return LanguageModel.load(
         llm or recorded["name"],
@@ -219,12 +266,17 @@ def _safetensors(weights: Weights) -> bytes:
     """
     if any(weight.is_meta for weight in weights.values()):
         raise LLMDiffError("The adapter's weights are offloaded: save it before enabling offloading.")
-    if broken := next((name for name, weight in weights.items() if not weight.isfinite().all()), None):
+    if broken := _not_finite(weights):
         raise LLMDiffError(
             f"The adapter is not saved, since its {broken} is not finite: go back to a checkpoint from before that and "
             "train on with a lower learning rate."
         )
     return save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, {"format": "pt"})
+
+
+def _not_finite(weights: Weights) -> str | None:
+    """The name of the first weight that is not finite, if there is one."""
+    return next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
 
 
 def _existing(path: Path) -> Path:

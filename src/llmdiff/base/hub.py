@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from llmdiff.base.locate import INDEX
 from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, Weights, find_weights
 from llmdiff.errors import LLMDiffError
-from llmdiff.sources import LOADING_FAULTS, NetworkError, unfetched
+from llmdiff.sources import LOADING_FAULTS, NetworkError, fetch_reason
 
 _SMALL = (".json", ".txt", ".model")
 
@@ -25,7 +25,10 @@ def fetch_base(name: str) -> Path:
     try:
         return _fetch(name)
     except LOADING_FAULTS as error:
-        raise LLMDiffError(unfetched("base model", name, error)) from error
+        raise LLMDiffError(
+            f"The base model {name!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: "
+            f"check the name and the network ({fetch_reason(error)})."
+        ) from error
 
 
 def files_to_fetch(files: Iterable[str], index: dict[str, Any]) -> list[str]:

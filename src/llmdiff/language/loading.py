@@ -32,7 +32,7 @@ from llmdiff.language.blocks import find_stack, is_contrastive, is_encoder_decod
 from llmdiff.language.gguf import SUFFIX, load_gguf
 from llmdiff.language.quantization import quantization_config
 from llmdiff.models import language_model
-from llmdiff.sources import LOADING_FAULTS, is_offline, local_folder, reason, unfetched
+from llmdiff.sources import LOADING_FAULTS, fetch_reason, is_offline, local_folder, reason
 
 Placement = str | dict[str, Any]
 """transformers' ``device_map``: "auto", or a device for every part."""
@@ -191,7 +191,8 @@ def _load_failure(loading: Loading, part: str, error: Exception) -> str:
     if isinstance(error, SafetensorError):
         return f"The weights in {source} are damaged ({why}): delete them and fetch them again."
     if not Path(source).is_dir() and (isinstance(error, OSError) or is_offline(error)):
-        return unfetched("language model", source, error)
+        why = fetch_reason(error)
+        return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {why}."
     if part == "tokenizer":
         return f"The tokenizer in {source} is missing or damaged ({why}); a tokenizer.json belongs there."
     return f"{source} could not be loaded as a language model: {why}."
