@@ -119,7 +119,7 @@ class Renderer:
             raise LLMDiffError(sentence) from error
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             warnings.warn("The base model's own safety checker blacked out a picture.", stacklevel=2)
-        watch.check(output.images[0], f"The picture of {settings.prompt[:_SHOWN]!r} (seed {settings.seed})")
+        watch.check(f"The picture of {settings.prompt[:_SHOWN]!r} (seed {settings.seed})", output.images[0])
         image: Image.Image = self.pipe.numpy_to_pil(output.images[0])[0]
         if image.size != (settings.width, settings.height):
             drawn, asked = _size(*image.size), _size(settings.width, settings.height)

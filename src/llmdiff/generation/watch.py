@@ -55,14 +55,14 @@ class Watch:
         finally:
             handle.remove()
 
-    def check(self, pixels: np.ndarray, what: str) -> None:
+    def check(self, what: str, pixels: np.ndarray | None = None) -> None:
         """Raises LLMDiffError, naming where it was seen first, unless all numbers of the call are finite.
 
         Args:
-            pixels: what it drew, (..., height, width, channels).
-            what: in words ("The picture of 'a cup' (seed 7)").
+            what: what it drew in words ("The picture of 'a cup' (seed 7)").
+            pixels: (..., height, width, channels), where they are known before they are made a picture.
         """
-        if np.isfinite(pixels).all() and all(self.decoded):
+        if all(self.decoded) and (pixels is None or np.isfinite(pixels).all()):
             return
         latents = self.latents is not None and not self.latents.isfinite().all()
         where = "the latents that the denoiser made are" if latents else "what the VAE decoded is"
