@@ -43,12 +43,27 @@ def test_the_longest_name_that_a_file_system_takes_can_be_written(tmp_path: Path
     assert path.is_file()
 
 
+@pytest.mark.fault("lost work")
+def test_a_file_that_somebody_else_has_written_meanwhile_stays(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+
+    def write() -> None:
+        with written_whole(path, replace=False) as draft:
+            draft.write_bytes(b"mine")
+            path.write_bytes(b"theirs")
+
+    with pytest.raises(FileExistsError):
+        write()
+    assert path.read_bytes() == b"theirs"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_the_drafts_of_a_file_are_known_whoever_has_left_them(tmp_path: Path) -> None:
     mine, other = tmp_path / "x.bin", tmp_path / "y.bin"
     with written_whole(mine) as draft, written_whole(other) as foreign:
         draft.write_bytes(b"half")
         foreign.write_bytes(b"half")
-        left = draft.with_name(draft.name.replace(f".{os.getpid()}.", ".99999999."))
+        left = draft.with_name(draft.name.replace(f".{os.getpid()}-", ".99999999-"))
         left.write_bytes(b"half")
         assert set(drafts(mine)) == {draft, left}
 

@@ -5,10 +5,9 @@
 The names are imported when they are first used, so that `import llmdiff` costs nothing.
 """
 
-from typing import TYPE_CHECKING
-
 from llmdiff import lazy
 
+TYPE_CHECKING = False  # as type checkers know it; importing typing takes longer than all else here
 if TYPE_CHECKING:
     from llmdiff.adapter import AdapterConfig, LLMDiffAdapter
     from llmdiff.errors import LLMDiffError

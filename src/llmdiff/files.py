@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import secrets
 import stat
 import zlib
 from collections.abc import Iterator
@@ -17,14 +18,21 @@ DRAFTS = ".*.part"
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """A draft beside `path`, to be written within this context; it takes the place of `path` once it is on the disk.
 
     If the context ends in an error, the draft is gone and `path` is as it was. Its folder is made if need be. The file
     has the permissions of any new one, by the user's umask, also where a library has written it for its owner alone.
+
+    Args:
+        path: the file.
+        replace: whether it may take the place of another file.
+
+    Raises:
+        FileExistsError: there is such a file by then, whoever made it, and it is not to be replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / _draft_name(path, str(os.getpid()))
+    draft = path.parent / _draft_name(path, f"{os.getpid()}-{secrets.token_hex(4)}")
     try:
         draft.touch()
         mode = stat.S_IMODE(draft.stat().st_mode)
@@ -32,6 +40,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         draft.chmod(mode)
         with draft.open("r+b") as file:
             os.fsync(file.fileno())
+        if not replace:
+            path.open("x").close()  # takes the name, or fails if somebody else has it
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -171,6 +181,6 @@ def readable(size: float) -> str:
     return f"{size:.3g} TB"
 
 
-def _draft_name(path: Path, process: str) -> str:
+def _draft_name(path: Path, writer: str) -> str:
     """Short, whatever the name: a name that a file system just takes must not be too long with an ending."""
-    return f".{process}.{zlib.crc32(path.name.encode(errors='replace')):08x}.part"
+    return f".{writer}.{zlib.crc32(path.name.encode(errors='replace')):08x}.part"

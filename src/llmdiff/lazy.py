@@ -1,8 +1,13 @@
 """Names of a package that are imported when they are first used, so that importing the package costs nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from __future__ import annotations
+
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # as type checkers know it; importing typing takes longer than all else here
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 
 def names(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:

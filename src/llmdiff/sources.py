@@ -1,9 +1,16 @@
 """The sources of models, folders or Hub ids, and the reasons why one cannot be used."""
 
+import socket
 from pathlib import Path
 
+from huggingface_hub import constants
 from huggingface_hub import errors as hub_errors
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    StrictDataclassError,
+)
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 
@@ -50,6 +57,24 @@ def is_hub_id(name: str) -> bool:
     except HFValidationError:
         return False
     return True
+
+
+def is_offline(error: BaseException | None) -> bool:
+    """True if an exception, or what it came from, tells of a network that is not there or not to be used."""
+    while error is not None:
+        absent = isinstance(error, NetworkError) and not isinstance(error, HfHubHTTPError)
+        if absent or isinstance(error, ConnectionError | LocalEntryNotFoundError | socket.gaierror):
+            return not isinstance(error, BrokenPipeError)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def fetch_reason(error: Exception) -> str:
+    """As `reason`, of what could not be fetched: a machine that is offline is told so, whatever the host says of it."""
+    if not is_offline(error):
+        return reason(error)
+    why = ", since HF_HUB_OFFLINE is set" if constants.is_offline_mode() else ""
+    return f"this machine is offline{why}; connect it for the first run, or give a folder"
 
 
 def reason(error: Exception) -> str:

@@ -123,7 +123,7 @@ def test_compare_in_a_folder(draw: Run, tmp_path: Path, run: Run) -> None:
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert files == ["a-ball-s3-base.png", "a-ball-s3-compare.png", "a-ball-s3.png"]
     for name in files:
-        assert run("regenerate", f"out/{name}").stdout.endswith("(identical)\n")
+        assert run("regenerate", f"out/{name}", "--trust").stdout.endswith("(identical)\n")
 
 
 def test_compare_in_one_file(draw: Run, tmp_path: Path) -> None:
@@ -137,10 +137,10 @@ def test_compare_in_one_file(draw: Run, tmp_path: Path) -> None:
 
 def test_regenerate(draw: Run, run: Run, tmp_path: Path) -> None:
     draw("a ball", "--out", "x.png")
-    result = run("regenerate", "x.png", "--json")
+    result = run("regenerate", "x.png", "--trust", "--json")
     assert json.loads(result.stdout) == {"path": "x-again.png", "identical": True, "changes": []}
     assert np.array_equal(np.asarray(Image.open("x.png")), np.asarray(Image.open("x-again.png")))
-    assert run("regenerate", "x-again.png", "--out", "folder/y.png").stdout == "folder/y.png (identical)\n"
+    assert run("regenerate", "x-again.png", "--trust", "--out", "folder/y.png").stdout == "folder/y.png (identical)\n"
 
 
 def test_the_adapter_and_its_scale_are_heard(draw: Run, tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("llmdiff.generation.generate", interrupt)
+    monkeypatch.setattr("llmdiff.generation.generate_each", interrupt)
     assert_one_sentence(run("generate", "a"), "interrupted", status=130)
 
 
@@ -299,7 +299,7 @@ def test_a_new_process_draws_the_same(draw: Run, places: Places, tmp_path: Path)
     """Also as a user runs it: nothing of the host libraries' chatter on either stream."""
     draw("a red ball", "--seed", 9, "--out", "x.png")
     command = [sys.executable, "-c", "import sys; from llmdiff.cli import main; sys.exit(main())"]
-    done = subprocess.run([*command, "regenerate", "x.png"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "regenerate", "x.png", "--trust"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "x-again.png (identical)\n", "")
 
 

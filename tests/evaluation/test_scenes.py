@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.errors import LLMDiffError
 from llmdiff.evaluation import evaluate_scenes, scene_prompts, scenes
 from llmdiff.evaluation.bootstrap import interval
 from llmdiff.evaluation.prompts import GROUPS
@@ -147,3 +149,18 @@ def test_a_missing_model_is_told(places, tmp_path):
 
     with pytest.raises(LLMDiffError, match="missing"):
         run(places, base=str(Path(tmp_path) / "missing"))
+
+
+@pytest.mark.fault("not finite")
+def test_a_model_that_draws_what_is_not_finite_gets_no_score(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = scenes.Renderer.load
+
+    def broken(*arguments: Any) -> Any:
+        renderer = load(*arguments)
+        with torch.no_grad():
+            renderer.pipe.vae.decoder.conv_out.bias[0] = float("nan")
+        return renderer
+
+    monkeypatch.setattr(scenes.Renderer, "load", broken)
+    with pytest.raises(LLMDiffError, match="A picture is not finite"):
+        run(places)

@@ -1,6 +1,7 @@
 """PNG files: any prompt survives, other tools can read the settings, and nothing else is taken for one of ours."""
 
 import json
+import os
 import re
 import struct
 import zlib
@@ -29,8 +30,29 @@ PROVENANCE = Provenance(
     threads=2,
 )
 IMAGE = Image.effect_noise((12, 8), 80).convert("RGB")
-AWKWARD = ["", "Negative prompt: a\nSteps: 3, Sampler: x", 'a "quoted", comma: colon', "\r\n\t ", "𝔘 👩‍🚀 שלום", "\0"]
-TEXT = st.one_of(st.sampled_from(AWKWARD), st.text(max_size=200))
+FIELDS = [
+    "Steps: 20, Sampler: Euler a, CFG scale: 7",
+    "Negative prompt: cat",
+    "Steps: 3\nSeed: 1",
+    "a\nNegative prompt: b",
+]
+AWKWARD = [
+    *FIELDS,
+    "\ud800",
+    "a" * 100_000,
+    "\u2028Steps: 3",
+    "\rNegative prompt: x",
+    "LLMDiff scale: 3, Version: 9",
+    "",
+    "Negative prompt: a\nSteps: 3, Sampler: x",
+    'a "quoted", comma: colon',
+    "\r\n\t ",
+    "𝔘 👩‍🚀 שלום",
+    "\0",
+]
+ANY = st.characters(categories=["L", "M", "N", "P", "S", "Z", "C"])  # surrogates too
+PIECES = st.one_of(st.sampled_from(AWKWARD), st.text(ANY, max_size=80))
+TEXT = st.one_of(PIECES, st.lists(PIECES, max_size=4).map("\n".join))
 
 
 def record(prompt: str = "a red ball", negative: str = "", **options: Any) -> Record:
@@ -69,16 +91,18 @@ def test_any_text_survives(tmp_path: Path, prompt: str, negative: str) -> None:
     assert image.tobytes() == IMAGE.tobytes()
 
 
-LINE = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=60).map(str.strip)
-
-
-@given(prompt=LINE.filter(lambda line: line and not line.startswith("Negative prompt:")), negative=LINE)
+@pytest.mark.fault("png")
+@given(prompt=TEXT, negative=TEXT)
 @examples(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_other_tools_read_the_settings(tmp_path: Path, prompt: str, negative: str) -> None:
+def test_other_tools_read_the_settings_and_take_no_text_for_one(tmp_path: Path, prompt: str, negative: str) -> None:
     write_png(tmp_path / "x.png", IMAGE, document(record(prompt, negative)))
     with Image.open(tmp_path / "x.png") as image:
-        read_prompt, read_negative, values = parse_parameters(image.text["parameters"])  # type: ignore[attr-defined]
-    assert (read_prompt, read_negative) == (prompt, negative)
+        text = image.text["parameters"]  # type: ignore[attr-defined]
+    read_prompt, read_negative, values = parse_parameters(text)
+    assert squeezed(read_prompt) == squeezed(prompt)
+    assert squeezed(read_negative) == squeezed(negative)
+    assert text.count("Negative prompt:") == bool(negative)
+    assert text.count("Steps:") == text.count("Sampler:") == text.count("LLMDiff scale:") == 1
     assert values["Steps"] == "20"
     assert values["Sampler"] == "Euler"
     assert values["CFG scale"] == "7.5"
@@ -86,6 +110,43 @@ def test_other_tools_read_the_settings(tmp_path: Path, prompt: str, negative: st
     assert values["Size"] == "12x8"
     assert values["Model"] == "some-base"
     assert values["LLMDiff scale"] == "0.8"
+
+
+def squeezed(text: str) -> str:
+    """A text without white space, which tools strip, and with what no encoding has replaced."""
+    return "".join(text.replace("\0", "").encode(errors="replace").decode().split())
+
+
+def test_a_prompt_that_looks_like_no_field_is_there_unchanged(tmp_path: Path) -> None:
+    prompt = "a portrait: two cats, (one:1.2)\nin the rain"
+    write_png(tmp_path / "x.png", IMAGE, document(record(prompt, "steps: many")))
+    with Image.open(tmp_path / "x.png") as image:
+        text = image.text["parameters"]  # type: ignore[attr-defined]
+    assert text.startswith(f"{prompt}\nNegative prompt: steps: many\nSteps: 20, ")
+
+
+@pytest.mark.fault("png")
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(LLMDiffError, match="too long"):
+        write_png(tmp_path / "x.png", IMAGE, document(record("é" * 6_000_000)))
+    assert not list(tmp_path.iterdir())
+    write_png(tmp_path / "x.png", IMAGE, document(record("𝔘" * 1_000_000, "𝔘" * 1_000_000)))
+    assert read_png(tmp_path / "x.png")[1] == document(record("𝔘" * 1_000_000, "𝔘" * 1_000_000))
+
+
+@pytest.mark.fault("special files")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.png")
+    for path in (tmp_path / "x.png", Path("/dev/zero")):
+        with pytest.raises(LLMDiffError, match="not a PNG"):
+            read_png(path)
+
+
+@pytest.mark.fault("picture bombs")
+def test_pictures_of_gigabytes_are_not_decoded(tmp_path: Path) -> None:
+    Image.new("1", (11_000, 10_000)).save(tmp_path / "x.png")
+    with pytest.raises(LLMDiffError, match="11000x10000"):
+        read_png(tmp_path / "x.png")
 
 
 def test_a_name_with_a_comma_does_not_end_its_field(tmp_path: Path) -> None:
@@ -142,11 +203,15 @@ def valid(**changes: object) -> str:
         ("[]", "damaged"),
         ("null", "damaged"),
         ("[" * 100_000, "damaged"),
+        ("[]," * 1_000_000, "damaged"),
         (valid(pictures=[]), "damaged"),
         (valid(kind="film"), "damaged"),
         (valid(version=2, shape="new"), "newer llmdiff"),
         (valid().replace('"steps": 20', '"steps": -1'), "damaged"),
         (valid().replace('"guidance": 7.5', '"guidance": NaN'), "damaged"),
+        (valid().replace('"seed": 42', f'"seed": {"9" * 5000}'), "damaged"),
+        (valid().replace('"steps": 20', '"steps": 1e999'), "damaged"),
+        (f"{valid()[:-1]}{' ' * 2**25}}}", "damaged"),
     ],
 )
 def test_chunks_that_are_not_ours(tmp_path: Path, chunk: str | None, words: str) -> None:

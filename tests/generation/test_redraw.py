@@ -55,6 +55,11 @@ def draw(places: Places, path: Path, adapter: bool = True) -> Path:
     return path
 
 
+def anyone(models: str) -> bool:
+    """Trusts whatever a file names."""
+    return True
+
+
 def rewrite(path: Path, change: Callable[[dict[str, object]], None]) -> None:
     """Change the chunk of a PNG."""
     image, document = read_png(path)
@@ -68,7 +73,7 @@ def test_pixel_for_pixel_without_a_warning(places: Places, tmp_path: Path, adapt
     path = draw(places, tmp_path / "x.png", adapter)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        redrawn = regenerate(path)
+        redrawn = regenerate(path, confirm=anyone)
     assert redrawn.identical
     assert redrawn.changes == ()
     assert redrawn.image.tobytes() == Image.open(path).tobytes()
@@ -83,7 +88,7 @@ def test_an_llm_in_fewer_bits_is_remembered(places: Places, tmp_path: Path) -> N
         (picture,) = generate(request)
     write_png(tmp_path / "x.png", picture.image, picture.document())
     with pytest.warns(UserWarning, match=r"quantization None.*quantization int8"):
-        redrawn = regenerate(tmp_path / "x.png")
+        redrawn = regenerate(tmp_path / "x.png", confirm=anyone)
     assert redrawn.identical
 
 
@@ -96,7 +101,7 @@ def test_a_comparison_sheet(places: Places, tmp_path: Path) -> None:
     sheet = comparison_sheet(pictures)
     document = Document(kind="comparison", pictures=tuple(picture.metadata for picture in pictures))
     write_png(tmp_path / "sheet.png", sheet, document)
-    redrawn = regenerate(tmp_path / "sheet.png")
+    redrawn = regenerate(tmp_path / "sheet.png", confirm=anyone)
     assert redrawn.identical
     assert redrawn.image.tobytes() == sheet.tobytes()
 
@@ -112,7 +117,7 @@ def test_the_scheduler_comes_from_the_file(places: Places, tmp_path: Path) -> No
     image = renderer.draw(settings)
     assert image.tobytes() != stock.tobytes()
     write_png(tmp_path / "x.png", image, Document(kind="picture", pictures=(renderer.record(settings),)))
-    assert regenerate(tmp_path / "x.png").identical
+    assert regenerate(tmp_path / "x.png", confirm=anyone).identical
 
 
 def test_a_base_model_that_has_changed(copies: Places, tmp_path: Path) -> None:
@@ -122,7 +127,7 @@ def test_a_base_model_that_has_changed(copies: Places, tmp_path: Path) -> None:
     weights["decoder.conv_out.bias"] += 1
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.warns(UserWarning, match="weights|pixels") as caught:
-        redrawn = regenerate(path)
+        redrawn = regenerate(path, confirm=anyone)
     assert not redrawn.identical
     assert len(redrawn.changes) == 1
     assert "base model's weights" in redrawn.changes[0]
@@ -135,7 +140,7 @@ def test_an_adapter_that_has_changed(copies: Places, tmp_path: Path, tiny_llm: L
     weights = load_file(file)
     save_file({name: tensor * 1.5 for name, tensor in weights.items()}, file, metadata={"format": "pt"})
     with pytest.warns(UserWarning, match="adapter's weights|pixels"):
-        assert not regenerate(path).identical
+        assert not regenerate(path, confirm=anyone).identical
 
 
 def test_a_change_that_leaves_the_pixels_alone_is_still_named(places: Places, tmp_path: Path) -> None:
@@ -146,7 +151,7 @@ def test_a_change_that_leaves_the_pixels_alone_is_still_named(places: Places, tm
 
     rewrite(path, older)
     with pytest.warns(UserWarning, match=r"torch \(2.0.0 then"):
-        redrawn = regenerate(path)
+        redrawn = regenerate(path, confirm=anyone)
     assert redrawn.identical
 
 
@@ -157,7 +162,7 @@ def test_pixels_edited_since(places: Places, tmp_path: Path) -> None:
     image.putpixel((3, 3), (red ^ 1, green, blue))
     write_png(path, image, document)
     with pytest.warns(UserWarning, match="some pixels"):
-        assert not regenerate(path).identical
+        assert not regenerate(path, confirm=anyone).identical
 
 
 def test_models_that_have_moved(copies: Places, tmp_path: Path) -> None:
@@ -165,7 +170,7 @@ def test_models_that_have_moved(copies: Places, tmp_path: Path) -> None:
     base = copies.base.rename(tmp_path / "moved-base")
     adapter = copies.adapter.rename(tmp_path / "moved-adapter")
     with pytest.raises(LLMDiffError, match="base"):
-        regenerate(path)
+        regenerate(path, confirm=anyone)
     redrawn = regenerate(path, base=str(base), adapter=str(adapter))
     assert redrawn.identical
     assert redrawn.document.pictures[0].models.base == str(base)
@@ -174,7 +179,7 @@ def test_models_that_have_moved(copies: Places, tmp_path: Path) -> None:
 def test_models_that_do_not_fit_each_other(places: Places, tmp_path: Path) -> None:
     path = draw(places, tmp_path / "x.png")
     with pytest.raises(LLMDiffError):
-        regenerate(path, adapter=str(places.base))
+        regenerate(path, adapter=str(places.base), confirm=anyone)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +201,7 @@ def test_names_that_are_not_what_they_should_be(
 
     rewrite(path, forge)
     with pytest.raises(LLMDiffError, match=words):
-        regenerate(path)
+        regenerate(path, confirm=anyone)
 
 
 def test_a_device_that_is_not_here(places: Places, tmp_path: Path) -> None:
@@ -209,7 +214,7 @@ def test_a_device_that_is_not_here(places: Places, tmp_path: Path) -> None:
 
     rewrite(path, elsewhere)
     with pytest.warns(UserWarning, match=r"the device \(cuda then, cpu now\)"):
-        assert regenerate(path).identical
+        assert regenerate(path, confirm=anyone).identical
 
 
 def test_another_base_of_the_same_shape_is_noticed(tmp_path: Path, places: Places) -> None:

@@ -3,9 +3,9 @@
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import Models, PictureSettings, Renderer, load_pipeline
@@ -73,10 +73,30 @@ def test_the_base_hash_is_of_the_base_alone_and_finds_any_changed_tensor(places:
 
 def test_a_black_picture_of_the_safety_checker_is_explained(places: Places) -> None:
     one = renderer(places, adapter=False)
-    black = Image.new("RGB", (16, 16))
+    black = np.zeros((16, 16, 3))
     one._call = lambda *_: SimpleNamespace(images=[black], nsfw_content_detected=[True])  # type: ignore[method-assign]
     with pytest.warns(UserWarning, match="safety checker"):
-        assert one.draw(settings("a")) is black
+        assert one.draw(settings("a")).getextrema() == ((0, 0),) * 3
+
+
+@pytest.mark.fault("not finite")
+@pytest.mark.parametrize(
+    ("part", "named"), [("unet.conv_out", "latents"), ("vae.decoder.conv_out", "VAE"), ("adapter", "latents")]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_picture_that_is_not_finite_is_an_error_and_not_black(
+    places: Places, part: str, named: str, value: float
+) -> None:
+    one = renderer(places)
+    adapter = one.adapter
+    assert adapter is not None
+    broken = next(iter(adapter.named_branches().values())) if part == "adapter" else one.pipe
+    for name in part.split(".") if part != "adapter" else []:
+        broken = getattr(broken, name)
+    with torch.no_grad():
+        list(broken.parameters())[-1].view(-1)[0] = value
+    with pytest.raises(LLMDiffError, match=f"not finite.*{named}"):
+        one.draw(settings("a"))
 
 
 def test_too_large_a_picture_is_a_sentence(places: Places) -> None:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from llmdiff.generation import GenerationRequest
 from llmdiff.generation.showcase import draw_showcase, showcase_sheet
+from llmdiff.progress import silent
 from tiny_base import Places
 
 
@@ -29,7 +30,7 @@ def has_pixels(image: Image.Image, facts: bytes) -> bool:
 def test_every_picture_is_checked_against_its_own_prompt(places: Places) -> None:
     texts = ["a ball", "a box", "the house"]
     prompts = [Prompt("plain", text, b"") for text in texts]
-    shown = draw_showcase(request(places, texts), prompts, has_pixels, lambda stage, share: None)
+    shown = list(draw_showcase(request(places, texts), prompts, has_pixels, silent))
     base = [one.picture.base.image.tobytes() for one in shown if one.picture.base]
     adapted = [one.picture.image.tobytes() for one in shown]
     wanted = [
@@ -37,7 +38,7 @@ def test_every_picture_is_checked_against_its_own_prompt(places: Places) -> None
         Prompt("plain", texts[1], adapted[1]),
         Prompt("long", texts[2], base[0]),
     ]
-    again = draw_showcase(request(places, texts), wanted, has_pixels, lambda stage, share: None)
+    again = list(draw_showcase(request(places, texts), wanted, has_pixels, silent))
     assert [(one.group, one.base_right, one.adapted_right) for one in again] == [
         ("plain", True, False),
         ("plain", False, True),
@@ -49,4 +50,4 @@ def test_every_picture_is_checked_against_its_own_prompt(places: Places) -> None
 
 def test_a_request_without_comparison_is_refused(places: Places) -> None:
     with pytest.raises(ValueError, match="compare"):
-        draw_showcase(request(places, ["a"], False), [Prompt("plain", "a", b"")], has_pixels, lambda stage, share: None)
+        list(draw_showcase(request(places, ["a"], False), [Prompt("plain", "a", b"")], has_pixels, silent))

@@ -1,18 +1,23 @@
 """The record that an adapter keeps of itself: mode, reading, LLM and the base model whose layers it fits."""
 
-import json
 import warnings
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from llmdiff.adapter.refiner import RefinerConfig
 from llmdiff.base import BaseDescription
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig
+from llmdiff.structured_text import parse_json
 from llmdiff.validation_errors import first_problem
 
 Mode = Literal["augment", "replace"]
+_OF_LLM: dict[str, Any] = {
+    "name": str, "revision": str | None, "type": str, "width": int, "blocks": int, "dtype": str,
+    "quantization": str | None, "fingerprint": str,
+}  # fmt: skip
 
 
 def library_version() -> str:
@@ -72,6 +77,17 @@ class AdapterConfig(BaseModel):
     pooled_width: int | None = None
     version: str = Field(default_factory=library_version)
 
+    @field_validator("llm")
+    @classmethod
+    def _llm_is_one(cls, llm: dict[str, Any]) -> dict[str, Any]:
+        """Refuses what cannot be a language model's identity; keys that are not there are those of older versions."""
+        for key, kind in _OF_LLM.items():
+            if key in llm and not isinstance(llm[key], kind):
+                raise ValueError(f"its {key} is {type(llm[key]).__name__}")
+        if isinstance(llm.get("dtype"), str) and not isinstance(getattr(torch, llm["dtype"], None), torch.dtype):
+            raise ValueError("its dtype is none of torch")
+        return llm
+
     @classmethod
     def from_json(cls, text: str) -> "AdapterConfig":
         """Reads what ``model_dump_json`` wrote, also by a newer version: unknown keys are dropped with a warning.
@@ -79,10 +95,15 @@ class AdapterConfig(BaseModel):
         Raises:
             LLMDiffError: if the text is no adapter configuration.
         """
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise LLMDiffError(f"The adapter's config.json is not valid JSON ({error}): fetch it again.") from error
+        return cls.from_content(parse_json(text, "The adapter's config.json", "fetch it again"))
+
+    @classmethod
+    def from_content(cls, data: Any) -> "AdapterConfig":
+        """As `from_json`, of what a text in JSON says.
+
+        Raises:
+            LLMDiffError: if it is no adapter configuration.
+        """
         try:
             return cls.model_validate(data)
         except ValidationError as error:

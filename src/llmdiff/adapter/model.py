@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -154,6 +155,7 @@ class LLMDiffAdapter(nn.Module):
         """
         folder = storage.locate(name_or_path, revision)
         config = storage.read_config(folder)
+        storage.check_sizes(folder, config, cls._recorded_weights)
         weights = storage.read_weights(folder)
         llm = storage.load_llm(config.llm, llm, device, quantization)
         storage.check_llm(config.llm, llm.identity())
@@ -424,3 +426,10 @@ class LLMDiffAdapter(nn.Module):
         """The names and shapes of the weights that an adapter of a config has for this LLM."""
         with torch.device("meta"):
             return type(self)(config, self.llm).state_dict()
+
+    @classmethod
+    def _recorded_weights(cls, config: AdapterConfig) -> dict[str, Tensor]:
+        """The names and shapes of the weights that an adapter of a config has, by what it records of its LLM."""
+        llm: Any = SimpleNamespace(width=config.llm["width"], block_count=config.llm["blocks"])
+        with torch.device("meta"):
+            return cls(config, llm).state_dict()

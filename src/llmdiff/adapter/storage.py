@@ -19,10 +19,12 @@ from torch import Tensor
 from llmdiff import tensor_files
 from llmdiff.adapter.card import model_card
 from llmdiff.adapter.config import AdapterConfig
+from llmdiff.base.headers import read_header
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import written_whole
+from llmdiff.files import open_regular, read_text, why_not, written_whole
 from llmdiff.language import LanguageModel
-from llmdiff.sources import local_folder, reason
+from llmdiff.sources import LOADING_FAULTS, fetch_reason, local_folder, reason
+from llmdiff.structured_text import LARGEST_JSON, parse_json
 
 CONFIG = "config.json"
 WEIGHTS = "adapter.safetensors"
@@ -120,10 +122,10 @@ def locate(name_or_path: str | PathLike[str], revision: str | None) -> Path:
         return folder
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
-    except (OSError, ValueError) as error:
+    except LOADING_FAULTS as error:
         raise LLMDiffError(
             f"The adapter {name!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: check "
-            f"the name and the network ({reason(error)})."
+            f"the name and the network ({fetch_reason(error)})."
         ) from error
 
 
@@ -133,8 +135,46 @@ def read_config(folder: Path) -> AdapterConfig:
 
 
 def read_weights(folder: Path) -> Weights:
-    """The weights of an adapter, from its folder."""
-    return _load(_existing(folder / WEIGHTS))
+    """The weights of an adapter, from its folder.
+
+    Raises:
+        LLMDiffError: if the file is damaged, or a weight is not finite.
+    """
+    weights = _load(_existing(folder / WEIGHTS))
+    if broken := _not_finite(weights):
+        raise LLMDiffError(
+            f"In {folder / WEIGHTS}, {broken} is not finite: fetch it again, or train it again with a lower learning "
+            "rate."
+        )
+    return weights
+
+
+def check_sizes(folder: Path, config: AdapterConfig, expected: Callable[[AdapterConfig], Weights]) -> None:
+    """Raises LLMDiffError unless an adapter's configuration is that of the weights beside it, by their header alone.
+
+    Anybody may have written a configuration, and asked for terabytes.
+
+    Args:
+        folder: that of the adapter.
+        config: what is in it.
+        expected: gives the names and shapes of the weights of a configuration, without allocating them.
+    """
+    path = _existing(folder / WEIGHTS)
+    try:
+        shapes = read_header(path).shapes
+    except LLMDiffError as error:
+        if not isinstance(error.__cause__, Exception):
+            raise
+        raise LLMDiffError(f"{path} is damaged or incomplete ({reason(error.__cause__)}): fetch it again.") from error
+    parts = len(config.base.layers) + (config.refiner.blocks if config.refiner else 0)
+    parts += len(config.lora.projections) if config.lora else 0
+    if parts > len(shapes):
+        raise LLMDiffError(f"{CONFIG} names {parts:,} parts, for which {WEIGHTS} has too few weights: fetch it again.")
+    try:
+        weights = expected(config)
+    except (RuntimeError, ValueError, TypeError, OverflowError, AssertionError, IndexError, KeyError) as error:
+        raise LLMDiffError(f"The adapter's {CONFIG} is not usable ({reason(error)}): fetch it again.") from error
+    check_weights({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, weights)
 
 
 def _signed_json(config: AdapterConfig) -> str:
@@ -145,17 +185,17 @@ def _signed_json(config: AdapterConfig) -> str:
 
 def _parsed(path: Path) -> AdapterConfig:
     """The configuration in a file that is what was written, or has no checksum."""
-    text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return AdapterConfig.from_json(text)  # which says what is wrong
+        text = read_text(open_regular(path), LARGEST_JSON)
+    except (OSError, UnicodeError) as error:
+        raise LLMDiffError(f"{path} cannot be read ({why_not(error)}): fetch it again.") from error
+    content = parse_json(text, f"The adapter's {CONFIG}", "fetch it again")
     expected = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
     if expected is not None and expected != _checksum(content):
         raise LLMDiffError(
             f"{path} is not what was written: fetch it again or, if you have edited it, take out its line {CHECKSUM!r}."
         )
-    return AdapterConfig.from_json(json.dumps(content))
+    return AdapterConfig.from_content(content)
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -193,6 +233,8 @@ def load_llm(
             raise LLMDiffError(f"The LLM {llm.name} is loaded already: load it with quantization={quantization!r}.")
         return llm
     revision = recorded.get("revision") if llm is None else None
+    if llm is None and "name" not in recorded:
+        raise LLMDiffError(f"The adapter's {CONFIG} does not name its LLM: give it with --llm.")
     dtype = getattr(torch, str(recorded.get("dtype")), torch.float32)
     return LanguageModel.load(
         llm or recorded["name"],
@@ -256,12 +298,17 @@ def _finite(weights: Weights) -> Weights:
     """
     if any(weight.is_meta for weight in weights.values()):
         raise LLMDiffError("The adapter's weights are offloaded: save it before enabling offloading.")
-    if broken := next((name for name, weight in weights.items() if not weight.isfinite().all()), None):
+    if broken := _not_finite(weights):
         raise LLMDiffError(
             f"The adapter is not saved, since its {broken} is not finite: go back to a checkpoint from before that and "
             "train on with a lower learning rate."
         )
     return {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+
+
+def _not_finite(weights: Weights) -> str | None:
+    """The name of the first weight that is not finite, if there is one."""
+    return next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
 
 
 def _existing(path: Path) -> Path:

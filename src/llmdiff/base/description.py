@@ -1,6 +1,8 @@
 """The shapes of an image model that an adapter must fit; saved in the adapter's config."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class LayerShape(BaseModel):
@@ -23,6 +25,12 @@ class LayerShape(BaseModel):
     context: int = Field(ge=1)
     bias: bool = False
     normalise_query: bool = False
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.inner % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide the width {self.inner}")
+        return self
 
 
 class BaseDescription(BaseModel):

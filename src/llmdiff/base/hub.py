@@ -1,6 +1,5 @@
 """A base model from the Hugging Face Hub: of every part the weights that are loaded, and no others."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -8,10 +7,10 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from llmdiff.base.locate import INDEX
+from llmdiff.base.locate import INDEX, read_json
 from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, Weights, find_weights
 from llmdiff.errors import LLMDiffError
-from llmdiff.sources import LOADING_FAULTS, NetworkError, reason
+from llmdiff.sources import LOADING_FAULTS, NetworkError, fetch_reason
 
 _SMALL = (".json", ".txt", ".model")
 
@@ -27,7 +26,7 @@ def fetch_base(name: str) -> Path:
     except LOADING_FAULTS as error:
         raise LLMDiffError(
             f"The base model {name!r} is neither a folder here nor could it be fetched from the Hugging Face Hub: "
-            f"check the name and the network ({reason(error)})."
+            f"check the name and the network ({fetch_reason(error)})."
         ) from error
 
 
@@ -61,7 +60,7 @@ def _fetch(name: str) -> Path:
             f"The repository {name!r} on the Hugging Face Hub holds no base model in the diffusers layout: it has no "
             f"{INDEX}; give one that does, or download its single-file checkpoint and give that file."
         )
-    index = json.loads(Path(hf_hub_download(name, INDEX)).read_text(encoding="utf-8"))
+    index = read_json(Path(hf_hub_download(name, INDEX)))
     return Path(snapshot_download(name, allow_patterns=files_to_fetch(files, index)))
 
 

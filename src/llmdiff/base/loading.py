@@ -45,12 +45,13 @@ def load_pipeline(
             mode does without.
 
     Raises:
-        LLMDiffError: no such model, not a text-to-image model of diffusers, unreadable or missing weights, or the Hub
-            cannot be reached.
+        LLMDiffError: no such model, not a text-to-image model of diffusers, unreadable or missing weights, the Hub
+            cannot be reached, or there is no such device.
 
     Example:
         >>> pipe = load_pipeline("./sd15.safetensors", config="./sd15", dtype=torch.float16, device="cuda")
     """
+    check_device(device)
     place = shipped_base() if str(base) == EMBEDDED else locate_base(base)
     if config is not None and not (place is not None and place.is_file()):
         warnings.warn(f"The base model {str(base)!r} brings its own configs: those given are not used.", stacklevel=2)
@@ -72,6 +73,16 @@ def load_pipeline(
         return pipe.to(device)
     except (RuntimeError, AssertionError) as error:
         raise LLMDiffError(f"The base model cannot be moved to device {str(device)!r}: {reason(error)}.") from error
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raises LLMDiffError unless numbers can be put on a device and got back, which "meta" for one does not do."""
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        raise LLMDiffError(
+            f"Nothing can be computed on the device {str(device)!r} here ({reason(error)}): choose cpu, cuda or mps."
+        ) from error
 
 
 def default_device() -> str:

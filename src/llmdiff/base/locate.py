@@ -3,13 +3,14 @@
 Nothing here loads torch, so that a wrong path is answered at once.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from llmdiff.base.checkpoint_kind import check_checkpoint, is_checkpoint
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import open_regular, read_text, why_not
 from llmdiff.sources import is_hub_id
+from llmdiff.structured_text import LARGEST_JSON, parse_json
 
 INDEX = "model_index.json"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -60,11 +61,12 @@ def read_json(file: Path) -> dict[str, Any]:
         LLMDiffError: There is no such file, or something else in it.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        text = read_text(open_regular(file), LARGEST_JSON)
     except FileNotFoundError as error:
         raise LLMDiffError(f"There is no file {str(file)!r}: fetch the model again.") from error
-    except (ValueError, RecursionError) as error:
-        raise LLMDiffError(f"The file {str(file)!r} is no JSON, so it is damaged: fetch it again.") from error
+    except (OSError, UnicodeError) as error:
+        raise LLMDiffError(f"The file {str(file)!r} cannot be read ({why_not(error)}): fetch it again.") from error
+    content = parse_json(text, f"The file {str(file)!r}", "fetch it again", finite=False)
     if not isinstance(content, dict):
         raise LLMDiffError(f"The file {str(file)!r} holds no JSON object, so it is damaged: fetch it again.")
     return content

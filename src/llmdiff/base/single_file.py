@@ -15,7 +15,7 @@ from llmdiff.base.folder import missing_parts, named_parts, pipeline_class
 from llmdiff.base.headers import Header
 from llmdiff.base.locate import INDEX, read_json
 from llmdiff.errors import LLMDiffError
-from llmdiff.sources import LOADING_FAULTS, is_hub_id, reason
+from llmdiff.sources import LOADING_FAULTS, fetch_reason, is_hub_id
 
 _CONFIGS = ("*.json", "*.txt", "*.model")
 _NO_CONFIGS = ("*.safetensors.index*.json", "*.bin.index*.json")
@@ -80,7 +80,7 @@ def config_folder(file: Path, config: str | Path | None) -> Path:
     except LOADING_FAULTS as error:
         raise LLMDiffError(
             f"The checkpoint {str(file)!r} needs the configs of {source}, which could not be fetched from the Hugging "
-            f"Face Hub ({reason(error)}): give a diffusers folder of such a model as its config (--base-config)."
+            f"Face Hub ({fetch_reason(error)}): give a diffusers folder of such a model as its config (--base-config)."
         ) from error
     if config is None and source == _SD2:
         warnings.warn(

@@ -1,5 +1,5 @@
 """The `llmdiff` command line."""
 
-from llmdiff.cli.app import app, main
+from llmdiff.cli.entry import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

@@ -1,26 +1,21 @@
-"""The command line's root: its help, its commands, and what becomes of their errors."""
+"""The command line's root: its help and its commands."""
 
-import errno
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 
 import typer
-from typer.exceptions import TyperException
 
 from llmdiff import __version__
 from llmdiff.cli import console
 from llmdiff.cli.bench import bench_app
 from llmdiff.cli.data import data_app
 from llmdiff.cli.demo import demo
+from llmdiff.cli.entry import INTERRUPTED
 from llmdiff.cli.evaluate import evaluate_app
 from llmdiff.cli.generate import generate
 from llmdiff.cli.models import models_app
 from llmdiff.cli.regenerate import regenerate
 from llmdiff.cli.train import train
-from llmdiff.errors import LLMDiffError
 
 HELP = """Any decoder-only LLM in charge of an existing diffusers text-to-image model.
 
@@ -48,10 +43,9 @@ error, 2 for a mistake on the command line, 130 when interrupted.
 
 - LLMDIFF_HOME: where fetched models and encodings of prompts are kept (default: ~/.cache/llmdiff)
 - LLMDIFF_ENCODINGS_MB: how much disk encodings of prompts may take (default: 512; 0: none are kept)
+- LLMDIFF_TRACEBACK: 1 shows developers where an error comes from
 - HF_HOME: where models from the Hugging Face Hub are kept (default: ~/.cache/huggingface)
 """
-
-_DASH = " (a prompt that begins with a dash goes behind --)"
 
 app = typer.Typer(
     help=HELP,
@@ -83,40 +77,20 @@ def root(
     """Hold the options of `llmdiff` itself."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; a user's mistake costs one sentence, never a traceback."""
+def run(arguments: Sequence[str] | None) -> int:
+    """Run a command and return its exit status; what goes wrong is raised.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+    """
     command = typer.main.get_command(app)
     args = None if arguments is None else list(arguments)
     with console.one_line_warnings():
         try:
             status = command.main(args, prog_name="llmdiff", standalone_mode=False)
-            sys.stdout.flush()
-        except LLMDiffError as error:
-            console.report_error(str(error))
-            return 1
-        except TyperException as error:
-            if message := error.format_message():  # empty where the help has been printed instead
-                console.report_error(f"{message}{_DASH}" if message.startswith("No such option") else message)
-            return error.exit_code
-        except OSError as error:
-            console.report_error(_system_fault(error))
-            _give_up_output()
-            return 1
-    if status == 130:
-        console.report_error("interrupted")
+        except typer.Abort as error:  # at a question
+            raise KeyboardInterrupt from error
+        sys.stdout.flush()
+    if status == INTERRUPTED:  # as which typer returns it
+        raise KeyboardInterrupt
     return status if isinstance(status, int) else 0
-
-
-def _give_up_output() -> None:
-    """Keeps Python from trying again, at its end, to write what may be what could not be written."""
-    with suppress(OSError), Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def _system_fault(error: OSError) -> str:
-    place = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full{place}: make room and run the command again."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"No permission to use a file or folder{place}: choose another place or change its permissions."
-    return f"The system reports: {error.strerror or error}{place}."

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -15,6 +17,7 @@ from rich.text import Text
 
 from llmdiff.progress import Progress
 
+_LONGEST = 2000  # characters of a warning or error, which may quote what the user gave
 errors = Console(stderr=True)
 results = Console()
 
@@ -32,13 +35,22 @@ def print_line(text: object) -> None:
 
 def say(label: str, message: str, style: str) -> None:
     """Print one line on stderr, however many the message has, and nothing that would steer the terminal."""
-    line = "".join(character if character.isprintable() else "�" for character in " ".join(message.split()))
+    line = " ".join(message.split())
+    line = line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
+    line = "".join(character if character.isprintable() else "�" for character in line)
     errors.print(Text.assemble((f"{label}: ", style), line), soft_wrap=True)
 
 
 def report_error(message: str) -> None:
     """Print an error's sentence."""
     say("error", message, "bold red")
+
+
+def finite(number: float) -> float:
+    """The value of an option, which is not nan: that is neither below nor above any bound."""
+    if math.isnan(number):
+        raise typer.BadParameter(f"{number} is not a number.")
+    return number
 
 
 @contextmanager

@@ -34,7 +34,10 @@ def check(
     resolution: Annotated[
         int | None,
         typer.Option(
-            min=8, help="Side in pixels, where the data says none.", show_default="the recipe's base model's; 512"
+            min=8,
+            max=8192,
+            help="Side in pixels, where the data says none.",
+            show_default="the recipe's base model's; 512",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

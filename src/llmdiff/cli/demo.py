@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from llmdiff.cli import console
+from llmdiff.cli.picture_files import write_file, write_free
 
 if TYPE_CHECKING:
     from llmdiff.generation.showcase import Shown
@@ -20,7 +21,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of every picture.")] = 7,
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 4.0,
-    out: Annotated[Path, typer.Option(help="The contact sheet.")] = Path("out/demo.png"),
+    out: Annotated[Path | None, typer.Option(help="The contact sheet.", show_default="a new out/demo.png")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Draw prompts of six groups and say of each picture whether it shows everything that its prompt states.
@@ -30,8 +31,8 @@ def demo(
     """
     console.quiet_hosts()
     from llmdiff.evaluation import check, demo_prompts
-    from llmdiff.generation import GenerationRequest, save_png
-    from llmdiff.generation.showcase import draw_showcase, showcase_sheet
+    from llmdiff.generation import GenerationRequest
+    from llmdiff.generation.showcase import draw_showcase
 
     prompts = demo_prompts()
     request = GenerationRequest(
@@ -43,10 +44,23 @@ def demo(
         guidance=guidance,
         compare=True,
     )
-    with console.progress_bar() as progress, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the base cuts long prompts is part of what the demo shows
-        shown = draw_showcase(request, prompts, check, progress)
-    save_png(out, showcase_sheet(shown))
+    shown: list[Shown] = []
+    try:
+        with console.progress_bar() as progress, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the base cuts long prompts is part of what the demo shows
+            for one in draw_showcase(request, prompts, check, progress):
+                shown.append(one)
+    finally:
+        if shown:  # also of a demo that ends early
+            _finish(shown, out, as_json)
+
+
+def _finish(shown: Sequence["Shown"], out: Path | None, as_json: bool) -> None:
+    """Write the sheet, and print what it shows."""
+    from llmdiff.generation.showcase import showcase_sheet
+
+    sheet = showcase_sheet(shown)
+    out = write_free(Path("out"), "demo", sheet) if out is None else write_file(out, sheet)
     if as_json:
         console.print_json({"prompts": [_row(one) for one in shown], "sheet": str(out)})
         return

@@ -20,12 +20,14 @@ evaluate_app.command("fidelity")(fidelity)
 def scenes(
     base: Annotated[str, typer.Option(help="Base model that draws picture-book scenes.")] = "embedded",
     adapter: Annotated[str, typer.Option(help="'embedded', a folder, a Hub id, or 'none'.")] = "embedded",
-    seeds: Annotated[int, typer.Option(min=1, help="Pictures per prompt.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures per prompt.")] = 2,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only that many prompts of each group.", show_default="all")
+        int | None, typer.Option(min=1, max=10_000, help="Only that many prompts of each group.", show_default="all")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 20,
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale.")] = 4.0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 20,
+    guidance: Annotated[
+        float, typer.Option(min=0, max=100, callback=console.finite, help="Classifier-free guidance scale.")
+    ] = 4.0,
     plainly: Annotated[bool, typer.Option("--plainly", help="Also tell the base the facts in its own words.")] = False,
     as_json: _AsJson = False,
 ) -> None:
@@ -53,7 +55,7 @@ def scenes(
 def distance(
     base: Annotated[str, typer.Option(help="Base model that draws picture-book scenes.")] = "embedded",
     adapter: Annotated[str, typer.Option(help="'embedded', a folder, or a Hub id.")] = "embedded",
-    count: Annotated[int, typer.Option(min=1, help="Scenes of each number of things.")] = 64,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Scenes of each number of things.")] = 64,
     as_json: _AsJson = False,
 ) -> None:
     """Compare the base model under the LLM with itself under the same facts in its own words.
@@ -76,8 +78,10 @@ def distance(
 
 @evaluate_app.command("checker")
 def checker(
-    count: Annotated[int, typer.Option(min=1, help="Drawn scenes to read.")] = 5000,
-    noise: Annotated[float, typer.Option(min=0, help="Noise on the pictures, in grey levels.")] = 0.0,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Drawn scenes to read.")] = 5000,
+    noise: Annotated[
+        float, typer.Option(min=0, max=1000, callback=console.finite, help="Noise on the pictures, in grey levels.")
+    ] = 0.0,
     as_json: _AsJson = False,
 ) -> None:
     """Measure how much of newly drawn scenes the scene checker reads right."""

@@ -1,20 +1,12 @@
 """`llmdiff generate`: prompts in, PNG files out."""
 
-import os
-import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from llmdiff.cli import console
-from llmdiff.errors import LLMDiffError
-
-if TYPE_CHECKING:
-    from llmdiff.generation import Picture
-
-_SLUG_LENGTH = 40  # characters; four bytes each at most, within any file system's limit
+from llmdiff.cli.picture_files import PictureFiles, check_place
 
 
 def generate(
@@ -76,8 +68,8 @@ def generate(
     """Draw pictures from prompts.
 
     Every PNG carries what it was drawn with: in the `parameters` chunk that many tools read, and in a chunk of ours
-    from which `llmdiff regenerate` redraws it pixel for pixel. Files are never overwritten, except one that --out
-    names.
+    from which `llmdiff regenerate` redraws it pixel for pixel. Each is written as soon as it is drawn. Files are never
+    overwritten, except one that --out names.
     """
     from llmdiff.generation import GenerationRequest
 
@@ -88,80 +80,14 @@ def generate(
         | dict(base=base, base_config=base_config, adapter=adapter, llm=llm, quantization=quantization)
         | dict(compare=compare, device=device, prompt_weights=prompt_weights, offload_llm=offload_llm)
     )
-    _check_place(out, 1 if compare else len(prompts) * num)
+    check_place(out, 1 if compare else len(prompts) * num)
     console.quiet_hosts()
-    from llmdiff.generation import generate as draw
+    from llmdiff.generation import generate_each
 
-    with console.progress_bar() as progress:
-        pictures = draw(request, progress)
-    _report(*_write(pictures, out, compare), pictures, as_json)
-
-
-def _names_file(out: Path) -> bool:
-    return out.suffix.lower() == ".png" and not out.is_dir()
-
-
-def _check_place(out: Path, results: int) -> None:
-    """Raises LLMDiffError where the results cannot be written, before any time is spent on them."""
-    place = out
-    if _names_file(out):
-        if results > 1:
-            raise LLMDiffError(f"One file, {str(out)!r}, cannot take {results} pictures: give --out a folder.")
-        place = out.parent
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise LLMDiffError(f"There is a file {str(place)!r} where --out needs a folder: choose another place.")
-    if not os.access(place, os.W_OK):
-        raise LLMDiffError(f"No permission to write to {str(place)!r}: choose another place with --out.")
-
-
-def _write(pictures: Sequence["Picture"], out: Path, compare: bool) -> tuple[list[Path], Path | None]:
-    """Write the files; returns those of the pictures, in order, and the comparison sheet."""
-    from llmdiff.generation import write_png
-
-    to_file = _names_file(out)
-    if compare and to_file:
-        return [], _write_sheet(pictures, out)
-    paths = []
-    for picture in pictures:
-        path = out if to_file else _free(out, _name(picture))
-        write_png(path, picture.image, picture.document())
-        paths.append(path)
-        if picture.base is not None:
-            write_png(_free(out, f"{path.stem}-base"), picture.base.image, picture.base.document())
-    return paths, _write_sheet(pictures, _free(out, f"{paths[0].stem}-compare")) if compare else None
-
-
-def _write_sheet(pictures: Sequence["Picture"], path: Path) -> Path:
-    from llmdiff.generation import Document, comparison_sheet, write_png
-
-    document = Document(kind="comparison", pictures=tuple(picture.metadata for picture in pictures))
-    write_png(path, comparison_sheet(pictures), document)
-    return path
-
-
-def _report(paths: Sequence[Path], sheet: Path | None, pictures: Sequence["Picture"], as_json: bool) -> None:
-    if not as_json:
-        for path in [*paths, *([sheet] if sheet else [])]:
-            console.print_line(path)
-        return
-    files: list[str | None] = [str(path) for path in paths] or [None] * len(pictures)
-    described = [
-        {"path": file, "metadata": picture.metadata.model_dump(mode="json")}
-        for file, picture in zip(files, pictures, strict=True)
-    ]
-    console.print_json({"pictures": described, "sheet": str(sheet) if sheet else None})
-
-
-def _name(picture: "Picture") -> str:
-    slug = re.sub(r"\W+", "-", picture.prompt.lower()).strip("-")[:_SLUG_LENGTH].rstrip("-")
-    return f"{slug or 'picture'}-s{picture.seed}"
-
-
-def _free(folder: Path, stem: str) -> Path:
-    """The first of stem.png, stem-2.png, … that does not exist yet."""
-    path, number = folder / f"{stem}.png", 2
-    while path.exists():
-        path, number = folder / f"{stem}-{number}.png", number + 1
-    return path
+    files = PictureFiles(out, compare)
+    try:
+        with console.progress_bar() as progress:
+            for picture in generate_each(request, progress):
+                files.add(picture)
+    finally:
+        files.finish(as_json)

@@ -18,6 +18,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from llmdiff.errors import LLMDiffError
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+_NO_NETWORK = re.compile(r"NewConnectionError|NameResolution|Timeout|ProxyError|Connection (?:refused|broken|aborted)")
+"""What pip says of a network or index that it cannot reach."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,10 @@ def download(requirements: Sequence[str], title: str, directory: Path) -> None:
         said = complaints.read().strip().splitlines()
     if pip.returncode:
         reason = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1] if said else "no reason")
+        offline = "this machine is offline, or " if any(_NO_NETWORK.search(line) for line in said) else ""
         raise LLMDiffError(
-            f"pip could not download {requirements[0]} ({reason}); check the network and pip's index settings."
+            f"pip could not download {requirements[0]} ({offline}{reason}); check the network and pip's index "
+            "settings, or bring the folder that `llmdiff models where` prints from a machine that has it."
         )
 
 

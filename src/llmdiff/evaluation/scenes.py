@@ -15,6 +15,7 @@ from PIL import Image
 from llmdiff.evaluation.bootstrap import interval
 from llmdiff.evaluation.prompts import GROUPS, ScenePrompt, scene_prompts
 from llmdiff.generation import Models, Renderer
+from llmdiff.generation.watch import Watch
 from llmdiff.progress import Progress, silent
 from llmdiff.scenes.captions import plain_text
 from llmdiff.scenes.checker import read
@@ -126,12 +127,15 @@ def _outcomes(
     outcomes: list[Outcome] = []
     for first in range(0, len(jobs), _BATCH):
         batch = jobs[first : first + _BATCH]
-        images = pipe(
-            [wording(prompt) for prompt, _ in batch],
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
-        ).images
+        watch = Watch()
+        with watch.decoding(pipe):
+            images = pipe(
+                [wording(prompt) for prompt, _ in batch],
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
+            ).images
+        watch.check("A picture")
         outcomes += [_outcome(prompt, image) for (prompt, _), image in zip(batch, images, strict=True)]
         tell(len(outcomes) / len(jobs))
     return outcomes

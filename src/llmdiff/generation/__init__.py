@@ -9,7 +9,7 @@ from llmdiff import lazy
 
 if TYPE_CHECKING:
     from llmdiff.base.loading import load_pipeline
-    from llmdiff.generation.picture import Picture, comparison_sheet, generate
+    from llmdiff.generation.picture import Picture, comparison_sheet, generate, generate_each
     from llmdiff.generation.png import Document, read_png, save_png, write_png
     from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
     from llmdiff.generation.redraw import Redrawn, regenerate
@@ -31,6 +31,7 @@ __all__ = [
     "comparison_sheet",
     "contact_sheet",
     "generate",
+    "generate_each",
     "load_pipeline",
     "read_png",
     "regenerate",
@@ -41,7 +42,7 @@ __all__ = [
 __getattr__ = lazy.names(
     __name__,
     {
-        "picture": ("Picture", "comparison_sheet", "generate"),
+        "picture": ("Picture", "comparison_sheet", "generate", "generate_each"),
         "png": ("Document", "read_png", "save_png", "write_png"),
         "record": ("Models", "PictureSettings", "Provenance", "Record"),
         "redraw": ("Redrawn", "regenerate"),

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,8 +10,8 @@ from diffusers.image_processor import PixArtImageProcessor
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import PictureSettings
+from llmdiff.generation.watch import Watch
 
-StepProgress = Callable[[float], None]  # called with the finished share of a picture, 0 … 1
 _ENDLESS = 1_000_000  # tokenizers without a limit state a huge one
 _FALLBACK = 512  # pixels
 _BINNED = (256, 512, 1024, 2048, 4096)  # sides in pixels for which PixArt and Sana have lists of sizes
@@ -30,8 +30,8 @@ def default_size(pipe: Any) -> tuple[int, int]:
     return -(-width * factor // step) * step, -(-height * factor // step) * step
 
 
-def call_arguments(pipe: Any, settings: PictureSettings, on_step: StepProgress | None) -> dict[str, Any]:
-    """The arguments of a pipeline's call, of those that it has.
+def call_arguments(pipe: Any, settings: PictureSettings, watch: Watch) -> dict[str, Any]:
+    """The arguments of a pipeline's call, of those that it has; its pictures will be arrays of numbers from 0 to 1.
 
     PixArt and Sana draw at the nearest size that they were trained on and cut and scale the picture to the size asked
     for, as in a plain call; Hunyuan-DiT, which would give the picture of another size, draws at the size asked for
@@ -50,6 +50,7 @@ def call_arguments(pipe: Any, settings: PictureSettings, on_step: StepProgress |
         "width": settings.width,
         "height": settings.height,
         "generator": torch.Generator("cpu").manual_seed(settings.seed),
+        "output_type": "np",  # pictures of diffusers' own show black where a number is not finite
     }
     if settings.negative:  # the default of the call is None in some families and empty in others, which take no None
         arguments["negative_prompt"] = settings.negative
@@ -57,7 +58,7 @@ def call_arguments(pipe: Any, settings: PictureSettings, on_step: StepProgress |
         arguments["use_resolution_binning"] = False
     if settings.steps != 2:
         arguments["intermediate_timesteps"] = None  # of Sana-Sprint, which has one for two steps alone
-    arguments |= _callback(known, settings.steps, on_step)
+    arguments |= _callback(known, settings.steps, watch)
     return {name: value for name, value in arguments.items() if name in known}
 
 
@@ -80,17 +81,15 @@ def warn_if_cut(pipe: Any, prompt: str) -> None:
         )
 
 
-def _callback(known: Mapping[str, Any], steps: int, on_step: StepProgress | None) -> dict[str, Any]:
+def _callback(known: Mapping[str, Any], steps: int, watch: Watch) -> dict[str, Any]:
     """How a pipeline reports its steps: each in its own way, some not at all."""
-    if on_step is None:
-        return {}
 
     def report(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        on_step(min(1.0, (step + 1) / (getattr(pipe, "num_timesteps", None) or steps)))
+        watch.note((step + 1) / (getattr(pipe, "num_timesteps", None) or steps), tensors.get("latents"))
         return tensors
 
     def report_old(step: int, timestep: Any, latents: Any) -> None:
-        on_step(min(1.0, (step + 1) / steps))
+        watch.note((step + 1) / steps, latents)
 
     if "callback_on_step_end" in known:
         return {"callback_on_step_end": report}

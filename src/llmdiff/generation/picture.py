@@ -1,7 +1,7 @@
 """From a request to pictures, each with all that it was made with."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -10,6 +10,7 @@ from llmdiff.generation.record import PictureSettings, Record
 from llmdiff.generation.renderer import Renderer
 from llmdiff.generation.request import GenerationRequest
 from llmdiff.generation.sheet import SheetEntry, contact_sheet
+from llmdiff.generation.watch import StepProgress
 from llmdiff.progress import Progress, silent
 
 
@@ -44,6 +45,17 @@ def generate(request: GenerationRequest, progress: Progress | None = None) -> li
         >>> [picture.seed for picture in generate(request)]
         [7, 8]
     """
+    return list(generate_each(request, progress))
+
+
+def generate_each(request: GenerationRequest, progress: Progress | None = None) -> Iterator[Picture]:
+    """As `generate`, each picture as soon as it is drawn, so that it can be kept whatever becomes of the next.
+
+    Example:
+        >>> request = GenerationRequest(prompts=["a cup"], base="my-sd", adapter="my-adapter", steps=2, seed=7, num=2)
+        >>> for picture in generate_each(request):
+        ...     write_png(Path(f"cup-{picture.seed}.png"), picture.image, picture.document())
+    """
     report = progress or silent
     report("Loading models", 0.0)
     renderer = Renderer.load(request.models(), device=request.device)
@@ -51,20 +63,22 @@ def generate(request: GenerationRequest, progress: Progress | None = None) -> li
     if request.offload_llm:
         report("Reading the prompts", 0.0)
         renderer.read_ahead(settings)
-    return draw_all(renderer, settings, compare=request.compare, progress=report)
+    yield from draw_each(renderer, settings, compare=request.compare, progress=report)
 
 
-def draw_all(
+def draw_each(
     renderer: Renderer, settings: Sequence[PictureSettings], *, compare: bool, progress: Progress
-) -> list[Picture]:
-    """Draw all pictures; with `compare`, each also by the base model alone."""
+) -> Iterator[Picture]:
+    """Draw one picture after the other; with `compare`, each also by the base model alone."""
     runs = 2 if compare else 1
-    adapted = _draw(renderer, settings, lambda share: progress("Drawing", share / runs))
-    if not compare:
-        return adapted
-    with renderer.base_alone():
-        alone = _draw(renderer, settings, lambda share: progress("Drawing (base model)", (1 + share) / runs))
-    return [Picture(mine.image, mine.metadata, base) for mine, base in zip(adapted, alone, strict=True)]
+    whole = runs * len(settings)
+    for number, one in enumerate(settings):
+        drawn = _draw(renderer, one, _share(progress, "Drawing", runs * number, whole))
+        if compare:
+            with renderer.base_alone():
+                base = _draw(renderer, one, _share(progress, "Drawing (base model)", runs * number + 1, whole))
+            drawn = replace(drawn, base=base)
+        yield drawn
 
 
 def comparison_sheet(pictures: Sequence[Picture]) -> Image.Image:
@@ -82,12 +96,10 @@ def comparison_sheet(pictures: Sequence[Picture]) -> Image.Image:
     return contact_sheet(entries, headings=("base", "with LLM"))
 
 
-def _draw(renderer: Renderer, settings: Sequence[PictureSettings], report: Callable[[float], None]) -> list[Picture]:
-    drawn = []
-    for number, one in enumerate(settings):
+def _draw(renderer: Renderer, settings: PictureSettings, on_step: StepProgress) -> Picture:
+    return Picture(renderer.draw(settings, on_step), renderer.record(settings))
 
-        def on_step(share: float, number: int = number) -> None:
-            report((number + share) / len(settings))
 
-        drawn.append(Picture(renderer.draw(one, on_step), renderer.record(one)))
-    return drawn
+def _share(progress: Progress, stage: str, done: int, whole: int) -> StepProgress:
+    """Reports the share of a picture as that of a whole order, of which some pictures are done."""
+    return lambda share: progress(stage, (done + share) / whole)

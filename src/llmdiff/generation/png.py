@@ -5,11 +5,13 @@ versioned JSON document with everything that a redraw needs. The second is pure 
 """
 
 import json
+import re
+import warnings
 import zlib
 from pathlib import Path, PurePath
 from typing import Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,7 +21,10 @@ from llmdiff.generation.record import Record
 
 CHUNK = "llmdiff"
 FORMAT_VERSION: Literal[1] = 1
+_LONGEST = 32 * 2**20  # characters of our chunk: what JSON of that length takes of memory stays under a gigabyte
+_MOST_PIXELS = 100_000_000  # as RGBA and as RGB, 0.7 GB
 
+_NEGATIVE = "Negative prompt"
 # Names of schedulers in the web UI, where they differ from the class name without its ending.
 _SAMPLERS = {
     "DDIMScheduler": "DDIM",
@@ -43,8 +48,12 @@ class Document(BaseModel):
     pictures: tuple[Record, ...] = Field(min_length=1)
 
 
-def write_png(path: Path, image: Image.Image, document: Document) -> None:
+def write_png(path: Path, image: Image.Image, document: Document, *, replace: bool = True) -> None:
     """Write a PNG with both chunks, in one step: the file is there whole or not at all.
+
+    Raises:
+        FileExistsError: there is a file of that name, and it is not to be replaced.
+        LLMDiffError: the document is too long to be read again.
 
     Example:
         >>> request = GenerationRequest(prompts=["a red cup"], base="my-sd", adapter="my-adapter", steps=2)
@@ -53,15 +62,21 @@ def write_png(path: Path, image: Image.Image, document: Document) -> None:
         >>> read_png(Path("cup.png"))[1].pictures[0].picture.prompt
         'a red cup'
     """
+    text = json.dumps(document.model_dump(mode="json"), ensure_ascii=True)
+    if len(text) > _LONGEST:
+        raise LLMDiffError(
+            f"The prompts of {str(path)!r} are together too long to be kept in a PNG: draw fewer to one file, or "
+            "shorten them."
+        )
     info = PngInfo()
     info.add_text("parameters", parameters_text(document.pictures[0]))
-    info.add_text(CHUNK, json.dumps(document.model_dump(mode="json"), ensure_ascii=True))
-    save_png(path, image, info)
+    info.add_text(CHUNK, text)
+    save_png(path, image, info, replace=replace)
 
 
-def save_png(path: Path, image: Image.Image, info: PngInfo | None = None) -> None:
-    """Write a PNG, making its folder if needed, in one step."""
-    with written_whole(path) as draft:
+def save_png(path: Path, image: Image.Image, info: PngInfo | None = None, *, replace: bool = True) -> None:
+    """Write a PNG, making its folder if needed, in one step; raises FileExistsError as `write_png` does."""
+    with written_whole(path, replace=replace) as draft:
         image.save(draft, format="PNG", pnginfo=info)
 
 
@@ -69,23 +84,16 @@ def read_png(path: Path) -> tuple[Image.Image, Document]:
     """The picture and what it was made with.
 
     Raises:
-        LLMDiffError: no such file, not a readable PNG, no chunk of ours, or one of a newer format.
+        LLMDiffError: no such file, not a readable PNG, one of more than 100 million pixels, no chunk of ours, or one of
+            a newer format.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            chunks = dict(image.text) if isinstance(image, PngImageFile) else {}
-            pixels = image.convert("RGB")
+        pixels, chunks = _read(path)
     except FileNotFoundError as error:
         raise LLMDiffError(f"There is no file {str(path)!r}.") from error
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+    except PermissionError as error:
+        raise LLMDiffError(f"No permission to read the file {str(path)!r}.") from error
+    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
         raise LLMDiffError(f"The file {str(path)!r} is not a PNG that can be read, or it is damaged.") from error
     if CHUNK not in chunks:
         raise LLMDiffError(
@@ -95,8 +103,29 @@ def read_png(path: Path) -> tuple[Image.Image, Document]:
     return pixels, _parse(path, chunks[CHUNK])
 
 
+def _read(path: Path) -> tuple[Image.Image, dict[str, str]]:
+    """The pixels of a picture file, and the text chunks of a PNG."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")  # a pipe would be waited for
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a sentence is enough
+        opened = Image.open(path)
+    with opened as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise LLMDiffError(
+                f"The file {str(path)!r} has {image.width}x{image.height} pixels, which is more than is read."
+            )
+        image.load()
+        chunks = dict(image.text) if isinstance(image, PngImageFile) else {}
+        return image.convert("RGB"), chunks
+
+
 def parameters_text(record: Record) -> str:
-    """The `parameters` chunk: prompt, negative prompt and one line of settings, as the web UI writes them."""
+    """The `parameters` chunk: prompt, negative prompt and one line of settings, as the web UI writes them.
+
+    The format has no quoting for prompts. What looks like one of its fields in a prompt gets a space before its colon,
+    "Steps : 20", so that no reader takes it for one; the `llmdiff` chunk has the prompt as it is.
+    """
     picture, provenance = record.picture, record.provenance
     settings: dict[str, object] = {
         "Steps": picture.steps,
@@ -112,15 +141,17 @@ def parameters_text(record: Record) -> str:
         settings["LLMDiff adapter hash"] = (provenance.adapter_hash or "")[:10]
         settings["LLMDiff scale"] = f"{picture.scale:g}"
     settings["Version"] = f"llmdiff {provenance.versions.get('llmdiff', '')}"
-    lines = [picture.prompt]
-    if picture.negative:
-        lines.append(f"Negative prompt: {picture.negative}")
+    fields = re.compile(rf"({'|'.join((_NEGATIVE, *settings))}):")
+    prompt, negative = (fields.sub(r"\1 :", text) for text in (picture.prompt, picture.negative))
+    lines = [prompt, f"{_NEGATIVE}: {negative}"] if negative else [prompt]
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items()))
     return "\n".join(lines).replace("\0", "").encode(errors="replace").decode()
 
 
 def _parse(path: Path, text: str | bytes) -> Document:
     try:
+        if len(text) > _LONGEST:
+            raise ValueError("longer than any that is written")
         content = json.loads(text)
         if (
             isinstance(content, dict)
@@ -141,4 +172,4 @@ def _sampler(scheduler: dict[str, object]) -> str:
 def _quoted(value: object) -> str:
     """A value as the web UI writes it: in JSON quotes where a comma, colon or line break would end it early."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:\n\r"') else text

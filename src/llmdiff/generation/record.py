@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llmdiff.models import Quantization
 
+_SHOWN, _MOST = 40, 10  # characters of what has changed, and how much of it is told: a file may say anything
+
 
 class Models(BaseModel):
     """Which models draw: names as the user gave them (embedded, folder, single file or Hub id)."""
@@ -64,7 +66,8 @@ class Provenance(BaseModel):
             ("the device", self.device, now.device),
             ("the number type", self.dtype, now.dtype),
         ]
-        return [f"{what} ({then} then, {today} now)" for what, then, today in pairs if then != today]
+        differing = [(what[:_SHOWN], str(then)[:_SHOWN], today) for what, then, today in pairs if then != today]
+        return [f"{what} ({then} then, {today} now)" for what, then, today in differing[:_MOST]]
 
 
 class Record(BaseModel):

@@ -1,22 +1,24 @@
 """Drawing a picture again from its PNG file alone."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import diffusers
 import torch
-from diffusers import SchedulerMixin
 from PIL import Image, ImageChops
 
-from llmdiff.base.loading import Pipeline, default_device
+from llmdiff.base.loading import default_device
 from llmdiff.errors import LLMDiffError
-from llmdiff.generation.picture import comparison_sheet, draw_all
+from llmdiff.generation.picture import Picture, comparison_sheet, draw_each
 from llmdiff.generation.png import Document, read_png
 from llmdiff.generation.record import Models, Provenance
 from llmdiff.generation.renderer import Renderer
+from llmdiff.generation.untrusted import DTYPES, check_amount, check_fetched, foreign_models, scheduler_of
 from llmdiff.progress import Progress, silent
+from llmdiff.sources import LOADING_FAULTS, reason
+
+Confirm = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -36,37 +38,45 @@ def regenerate(
     base_config: str | None = None,
     adapter: str | None = None,
     llm: str | None = None,
+    confirm: Confirm | None = None,
     progress: Progress | None = None,
 ) -> Redrawn:
     """Redraw a PNG written by llmdiff; warns if models or libraries have changed, or the pixels differ.
 
+    A PNG may come from anybody. Of the models that it names, the embedded ones are loaded, if they are here; any other
+    path or Hub id in it is left alone unless it is named here too, or confirmed.
+
     Args:
         path: the PNG file.
-        base, base_config, adapter, llm: where these models are now, if no longer where the file says.
+        base, base_config, adapter, llm: these models, wherever the file says they are. An adapter brings the LLM that
+            it was trained with, if that is here.
+        confirm: asked whether models that the file names may be loaded, given a list of them in words; if None, they
+            may not.
         progress: called with (stage, finished share).
 
     Raises:
-        LLMDiffError: the file cannot be read or was not written by llmdiff, or a model cannot be loaded.
+        LLMDiffError: the file cannot be read or was not written by llmdiff or was changed since, a model was neither
+            named nor confirmed, or one cannot be loaded.
 
     Example:
         >>> request = GenerationRequest(prompts=["a red cup"], base="my-sd", adapter="my-adapter", steps=2)
         >>> picture = generate(request)[0]
         >>> write_png(Path("cup.png"), picture.image, picture.document())
-        >>> regenerate("cup.png").identical
+        >>> regenerate("cup.png", base="my-sd", adapter="my-adapter").identical
         True
     """
     report = progress or silent
     original, document = read_png(Path(path))
+    check_amount(document, original)
     record = document.pictures[0]
+    given = {"base": base, "base_config": base_config, "adapter": adapter, "llm": llm}
+    models = _allowed(record.models, {name: place for name, place in given.items() if place is not None}, confirm)
     report("Loading models", 0.0)
-    moved = {"base": base, "base_config": base_config, "adapter": adapter, "llm": llm}
-    models = record.models.model_copy(update={name: place for name, place in moved.items() if place is not None})
     renderer = _renderer(models, record.provenance)
     changes = tuple(record.provenance.changes(renderer.provenance()))
     if changes:
         warnings.warn(f"Since the picture was drawn, there changed {'; '.join(changes)}.", stacklevel=2)
-    settings = [one.picture for one in document.pictures]
-    pictures = draw_all(renderer, settings, compare=document.kind == "comparison", progress=report)
+    pictures = _draw(renderer, document, report)
     image = comparison_sheet(pictures) if document.kind == "comparison" else pictures[0].image
     identical = _same_pixels(image, original)
     if not identical:
@@ -75,28 +85,40 @@ def regenerate(
     return Redrawn(image, redrawn, identical, changes)
 
 
+def _allowed(recorded: Models, named: dict[str, str], confirm: Confirm | None) -> Models:
+    """The models to load, all of which the user has named or confirmed, or are embedded and here."""
+    models = recorded.model_copy(update=named)
+    foreign = foreign_models(models, named)
+    if foreign and not (confirm is not None and confirm(", ".join(foreign))):
+        raise LLMDiffError(
+            f"Redrawing needs {', '.join(foreign)}, which you have neither named nor confirmed, and a PNG may come "
+            "from anybody: name what you trust with --base, --base-config, --adapter and --llm, or confirm all with "
+            "--trust."
+        )
+    check_fetched(models)
+    return models
+
+
+def _draw(renderer: Renderer, document: Document, report: Progress) -> list[Picture]:
+    settings = [one.picture for one in document.pictures]
+    try:
+        return list(draw_each(renderer, settings, compare=document.kind == "comparison", progress=report))
+    except (*LOADING_FAULTS, ArithmeticError, LookupError, AssertionError) as error:
+        raise LLMDiffError(f"The picture cannot be drawn as the file says it was: {reason(error)}.") from error
+
+
 def _renderer(models: Models, then: Provenance) -> Renderer:
     device = then.device if _has_device(then.device) else default_device()
-    dtype = getattr(torch, then.dtype, None)
-    if not isinstance(dtype, torch.dtype):
-        raise LLMDiffError(f"The picture was drawn in {then.dtype!r}, which this version of torch does not know.")
-    renderer = Renderer.load(models, device=device, dtype=dtype)
-    _set_scheduler(renderer.pipe, then.scheduler)
+    if then.dtype not in DTYPES:
+        raise LLMDiffError(f"The picture was drawn in {then.dtype!r}, in which pictures are not drawn here.")
+    scheduler = scheduler_of(then.scheduler)
+    renderer = Renderer.load(models, device=device, dtype=getattr(torch, then.dtype))
+    renderer.pipe.scheduler = scheduler
     return renderer
 
 
 def _has_device(device: str) -> bool:
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device, device == "cpu")
-
-
-def _set_scheduler(pipe: Pipeline, config: dict[str, Any]) -> None:
-    name = str(config.get("_class_name"))
-    scheduler = getattr(diffusers, name, None)
-    if not (isinstance(scheduler, type) and issubclass(scheduler, SchedulerMixin)):
-        raise LLMDiffError(f"The picture was drawn with a scheduler {name!r} that this version of diffusers lacks.")
-    # JSON has no infinity: the default -inf of DPMSolverMultistepScheduler's lambda_min_clipped is recorded as null.
-    known = {key: value for key, value in config.items() if key != "_class_name" and value is not None}
-    pipe.scheduler = scheduler.from_config(known)
 
 
 def _same_pixels(one: Image.Image, other: Image.Image) -> bool:

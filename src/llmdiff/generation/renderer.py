@@ -12,9 +12,10 @@ from PIL import Image
 from llmdiff.base.folder import check_text_encoders
 from llmdiff.base.loading import Pipeline, default_device, load_pipeline
 from llmdiff.errors import LLMDiffError
-from llmdiff.generation.call import StepProgress, call_arguments, default_size, warn_if_cut
+from llmdiff.generation.call import call_arguments, default_size, warn_if_cut
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
+from llmdiff.generation.watch import StepProgress, Watch
 from llmdiff.hashing import values_hash
 from llmdiff.language import emphasis
 from llmdiff.models import EMBEDDED, shipped_adapter
@@ -23,6 +24,7 @@ from llmdiff.sources import reason
 if TYPE_CHECKING:
     from llmdiff.adapter import LLMDiffAdapter
 
+_SHOWN = 60  # characters of a prompt in an error
 _BASE_ALONE = {"adapter": None, "llm": None, "quantization": None}
 # In what hosts say of a size that does not fit.
 _ABOUT_SIZES = re.compile(r"\b(sizes?|shapes?|dimensions?|divisible|division by zero)\b")
@@ -98,20 +100,27 @@ class Renderer:
             self._attached = True
 
     def draw(self, settings: PictureSettings, on_step: StepProgress | None = None) -> Image.Image:
-        """Draw one picture; warns if the base model's safety checker blacks it out or its text encoder cuts it."""
+        """Draw one picture; warns if the base model's safety checker blacks it out or its text encoder cuts it.
+
+        Raises:
+            LLMDiffError: there is not enough memory, the base model cannot draw at that size, or what it draws is not
+                finite.
+        """
         if self.adapter is not None and self._attached:
             _apply(self.adapter, settings)
         else:
             warn_if_cut(self.pipe, settings.prompt)
+        watch = Watch(on_step)
         try:
-            output = self._call(settings, on_step)
+            output = self._call(settings, watch)
         except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
             if (sentence := self._explain(settings, error)) is None:
                 raise
             raise LLMDiffError(sentence) from error
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             warnings.warn("The base model's own safety checker blacked out a picture.", stacklevel=2)
-        image: Image.Image = output.images[0]
+        watch.check(f"The picture of {settings.prompt[:_SHOWN]!r} (seed {settings.seed})", output.images[0])
+        image: Image.Image = self.pipe.numpy_to_pil(output.images[0])[0]
         if image.size != (settings.width, settings.height):
             drawn, asked = _size(*image.size), _size(settings.width, settings.height)
             warnings.warn(
@@ -152,11 +161,12 @@ class Renderer:
         """Width and height in pixels that the base model was trained for."""
         return default_size(self.pipe)
 
-    def _call(self, settings: PictureSettings, on_step: StepProgress | None) -> Any:
+    def _call(self, settings: PictureSettings, watch: Watch) -> Any:
         if settings.prompt_weights and not self._attached:  # the base model knows none
             plain = {name: emphasis.plain(getattr(settings, name)) for name in ("prompt", "negative")}
             settings = settings.model_copy(update=plain)
-        return self.pipe(**call_arguments(self.pipe, settings, on_step))
+        with watch.decoding(self.pipe):
+            return self.pipe(**call_arguments(self.pipe, settings, watch))
 
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
         """What the user can do about an error of the pipeline's call; None if it is not about the picture's size."""

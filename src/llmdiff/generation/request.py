@@ -21,6 +21,7 @@ from llmdiff.models import EMBEDDED, Quantization
 from llmdiff.validation_errors import first_problem
 
 _NONE = "none"
+_LONGEST = 1_000_000  # characters of a prompt
 
 
 class GenerationRequest(BaseModel):
@@ -125,7 +126,14 @@ class GenerationRequest(BaseModel):
 
 
 def _valid_text(text: str) -> str:
-    """Refuse what a command line in another encoding leaves of its bytes, which no tokenizer takes."""
-    if re.search("[\ud800-\udfff]", text):
-        raise LLMDiffError("The prompt is not valid text: it must be encoded as UTF-8.")
-    return text
+    """The text that a command line in another encoding has left as lone surrogates, and no text longer than is kept.
+
+    Raises:
+        LLMDiffError: it is not in UTF-8, or longer than a PNG is to hold.
+    """
+    if len(text) > _LONGEST:
+        raise LLMDiffError(f"The prompt has {len(text):,} characters: {_LONGEST:,} are the most.")
+    try:
+        return text.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError as error:
+        raise LLMDiffError("The prompt is not valid text: it must be encoded as UTF-8.") from error

@@ -1,12 +1,12 @@
 """The demo's pictures: prompts with known facts, drawn by the base model and by the adapted one, and checked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from PIL import Image
 
-from llmdiff.generation.picture import Picture, generate
+from llmdiff.generation.picture import Picture, generate_each
 from llmdiff.generation.request import GenerationRequest
 from llmdiff.generation.sheet import SheetEntry, contact_sheet
 from llmdiff.progress import Progress
@@ -37,15 +37,13 @@ class Shown:
 
 def draw_showcase(
     request: GenerationRequest, prompts: Sequence[CheckedPrompt], check: Check, progress: Progress
-) -> list[Shown]:
-    """Draw `request`, which has `compare` set and asks for one picture of each of `prompts`, and check the pictures."""
-    shown = []
-    for prompt, picture in zip(prompts, generate(request, progress), strict=True):
+) -> Iterator[Shown]:
+    """Draw `request`, which has `compare` set and asks for one picture of each of `prompts`, and check each picture."""
+    for prompt, picture in zip(prompts, generate_each(request, progress), strict=True):
         if picture.base is None:
             raise ValueError("a showcase needs a request with compare=True")
         right = check(picture.image, prompt.facts)
-        shown.append(Shown(prompt.group, picture, check(picture.base.image, prompt.facts), right))
-    return shown
+        yield Shown(prompt.group, picture, check(picture.base.image, prompt.facts), right)
 
 
 def showcase_sheet(shown: Sequence[Shown]) -> Image.Image:

@@ -6,11 +6,13 @@ own and refuses other templates.
 """
 
 import datetime
+import re
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.language.limits import LimitExceededError, limited_python
 from llmdiff.sources import reason
 
 TEMPLATE_DATE = datetime.date(2024, 7, 26)
@@ -25,6 +27,8 @@ _PROBES = (
 """The first one has all that templates change: cases, quotes, line breaks, spaces, accents, markup."""
 
 _LONGEST = 100_000  # characters around a prompt
+_LONGEST_TEMPLATE = 500_000
+_HUGE_NUMBER = re.compile(r"\d{9,}|\*\*")  # an operation on one text is done before its time can be up
 _REMEDY = 'choose a template with {prompt} instead of "chat"'
 _DIRECTIVES = "aAbBcdHIjmMpSUwWxXyYZ"  # of strftime
 
@@ -73,16 +77,31 @@ def _render(tokenizer: PreTrainedTokenizerBase, content: str | list[dict[str, st
     """The text of a chat with one message of a user, or the exception that the template raises."""
     chat: list[Any] = [{"role": "user", "content": content}]
     try:
-        text = tokenizer.apply_chat_template(
-            chat,
-            chat_template=_with_fixed_date(tokenizer.get_chat_template()),
-            tokenize=False,
-            add_generation_prompt=True,
-            date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
-        )
+        template = tokenizer.get_chat_template()
+        _check_size(template)
+        with limited_python():
+            text = tokenizer.apply_chat_template(
+                chat,
+                chat_template=_with_fixed_date(template),
+                tokenize=False,
+                add_generation_prompt=True,
+                date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
+            )
+    except LLMDiffError:
+        raise
+    except LimitExceededError as error:
+        raise _refusal(str(error)) from error
     except Exception as error:  # a template is a program, which may raise anything
         return "", error
     return str(text), None
+
+
+def _check_size(template: str) -> None:
+    """Raises LLMDiffError if a template is longer than any, or has a number by which a text of gigabytes is made."""
+    if len(template) > _LONGEST_TEMPLATE:
+        raise _refusal(f"is {len(template):,} characters long")
+    if number := _HUGE_NUMBER.search(template):
+        raise _refusal(f"has the number or power {number.group()[:20]} in it")
 
 
 def _with_fixed_date(template: str) -> str:

@@ -33,7 +33,7 @@ from llmdiff.language.blocks import find_stack, is_contrastive, is_encoder_decod
 from llmdiff.language.gguf import SUFFIX, load_gguf
 from llmdiff.language.quantization import quantization_config
 from llmdiff.models import language_model
-from llmdiff.sources import LOADING_FAULTS, local_folder, reason
+from llmdiff.sources import LOADING_FAULTS, fetch_reason, is_offline, local_folder, reason
 
 Placement = str | dict[str, Any]
 """transformers' ``device_map``: "auto", or a device for every part."""
@@ -194,7 +194,8 @@ def _load_failure(loading: Loading, part: str, error: Exception) -> str:
         return f"The GGUF file {source} is cut short, damaged or of an unknown kind ({why}): fetch it again."
     if isinstance(error, SafetensorError):
         return f"The weights in {source} are damaged ({why}): delete them and fetch them again."
-    if isinstance(error, OSError) and not Path(source).is_dir():
+    if not Path(source).is_dir() and (isinstance(error, OSError) or is_offline(error)):
+        why = fetch_reason(error)
         return f"{source} is not in the local cache and could not be fetched from the Hugging Face Hub: {why}."
     if part == "tokenizer":
         return f"The tokenizer in {source} is missing or damaged ({why}); a tokenizer.json belongs there."

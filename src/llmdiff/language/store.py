@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from llmdiff import tensor_files
+from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.home import home
 
@@ -78,7 +79,13 @@ class EncodingStore:
 
 
 def default_store() -> EncodingStore | None:
-    """Returns the store in llmdiff's home, of the size that ``LLMDIFF_ENCODINGS_MB`` sets; None if that is 0."""
+    """Returns the store in llmdiff's home, of the size that ``LLMDIFF_ENCODINGS_MB`` sets; None if that is 0.
+
+    None too where there is no home: encodings can be made again.
+    """
     setting = os.environ.get(SETTING, "")
     megabytes = int(setting) if setting.isdecimal() else DEFAULT_MEGABYTES
-    return EncodingStore(home() / "encodings", megabytes * 2**20) if megabytes else None
+    try:
+        return EncodingStore(home() / "encodings", megabytes * 2**20) if megabytes else None
+    except LLMDiffError:
+        return None

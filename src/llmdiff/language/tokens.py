@@ -9,6 +9,7 @@ import functools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from llmdiff.language import emphasis
 from llmdiff.language.chat import chat_parts
 from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.encoding import Tokens
+from llmdiff.language.limits import within_seconds
 from llmdiff.language.model import LanguageModel
 
 _PROBE = "a"
@@ -119,20 +121,28 @@ def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Fram
 
 def _specials(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """The ids that the tokenizer adds before and after a text by itself."""
-    whole = tokenizer(_PROBE)["input_ids"]
-    bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+    whole = _coded(tokenizer, _PROBE)["input_ids"]
+    bare = _coded(tokenizer, _PROBE, add_special_tokens=False)["input_ids"]
     at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
     return whole[:at], whole[at + len(bare) :]
 
 
 def _control(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of the template's own text, whose control tokens are meant."""
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: list[int] = _coded(tokenizer, text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Ids of a user's text, in which control tokens are spelled out."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    coded = _coded(tokenizer, text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+    ids: list[int] = coded["input_ids"]
+    return ids
+
+
+def _coded(tokenizer: PreTrainedTokenizerBase, text: str, **options: bool) -> Any:
+    """What a tokenizer makes of a text, in limited time."""
+    return within_seconds("The model's tokenizer", lambda: tokenizer(text, **options))
 
 
 def _ids_of(tokenizer: PreTrainedTokenizerBase, *names: str) -> list[int]:
@@ -184,9 +194,8 @@ def _token_weights(llm: LanguageModel, text: str, of_characters: list[float]) ->
         raise LLMDiffError(
             f"The tokenizer of {llm.name} cannot tell where its tokens are in a text; leave out weights."
         )
-    coded = llm.tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-    )
+    options = dict.fromkeys(("split_special_tokens", "return_offsets_mapping"), True)
+    coded = _coded(llm.tokenizer, text, add_special_tokens=False, verbose=False, **options)
     return [of_characters[max(begin, end - 1)] for begin, end in coded["offset_mapping"]]
 
 
