@@ -8,7 +8,7 @@ or replaced by one of the same size and time, is read again.
 import hashlib
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import cache
@@ -21,7 +21,8 @@ from llmdiff.home import home
 _FRESH = 2_000_000_000  # ns: within the resolution of a file system's clock, another change would have the same time
 _AT_ONCE = 2**20  # bytes
 _TABLE = "CREATE TABLE IF NOT EXISTS hashes (place BLOB PRIMARY KEY, entry TEXT) WITHOUT ROWID"
-_NO_DATABASE = (sqlite3.Error, OSError, RuntimeError, ValueError)
+_INSERT = "INSERT OR REPLACE INTO hashes VALUES (?, ?)"
+_PATIENCE = 2  # seconds, with another process that writes
 
 
 class Source(NamedTuple):
@@ -70,12 +71,16 @@ class ContentHashes:
         database: its file, made on the first use; None keeps nothing.
 
     Example:
-        >>> ContentHashes(None).of([file_source(Path("fox.png"))])
-        ['9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08']
+        >>> Path("fox.txt").write_bytes(b"a red fox")
+        9
+        >>> [found] = ContentHashes(None).of([file_source(Path("fox.txt"))])
+        >>> found == hashlib.sha256(b"a red fox").hexdigest()
+        True
     """
 
     def __init__(self, database: Path | None) -> None:
         self._database = database
+        self._reads = self._writes = True
         self._known: dict[bytes, tuple[str, str]] = {}  # stamp and hash by place
 
     def of(self, sources: Sequence[Source]) -> list[str | OSError]:
@@ -100,25 +105,34 @@ class ContentHashes:
         return source.stamp is not None and self._known.get(key, ("", ""))[0] == source.stamp
 
     def _recall(self, keys: Sequence[bytes]) -> None:
-        """Takes what the database has into memory."""
-        if not keys or self._database is None or not self._database.is_file():
+        """Takes what the database has into memory; one that cannot be read is left alone from then on."""
+        if not keys or not self._reads or self._database is None or not self._database.is_file():
             return
-        with suppress(*_NO_DATABASE), closing(sqlite3.connect(self._database)) as connection:
-            for key in keys:
-                row = connection.execute("SELECT entry FROM hashes WHERE place = ?", (key,)).fetchone()
-                if row is not None and (entry := _parsed(key, row[0])) is not None:
-                    self._known[key] = entry
+        self._reads = self._use(lambda connection: self._known.update(_found(connection, keys)))
 
     def _keep(self, new: dict[bytes, tuple[str, str]]) -> None:
-        if self._database is None or not new:
+        """Writes into the database; one that cannot be written is only read from then on."""
+        if not new or not self._writes or self._database is None:
             return
         rows = [(key, _written(key, *entry)) for key, entry in new.items()]
-        with suppress(*_NO_DATABASE):
+        with suppress(OSError):
             self._database.parent.mkdir(parents=True, exist_ok=True)
             self._database.touch()  # with the user's umask, which SQLite does not ask
-            with closing(sqlite3.connect(self._database)) as connection, connection:
+        self._writes = self._use(lambda connection: connection.executemany(_INSERT, rows))
+
+    def _use(self, work: Callable[[sqlite3.Connection], object]) -> bool:
+        """Does some work in a transaction; False if the database cannot be used. A damaged one is begun anew."""
+        assert self._database is not None
+        try:
+            with closing(sqlite3.connect(self._database, timeout=_PATIENCE)) as connection, connection:
                 connection.execute(_TABLE)
-                connection.executemany("INSERT OR REPLACE INTO hashes VALUES (?, ?)", rows)
+                work(connection)
+        except (sqlite3.OperationalError, OSError, ValueError):
+            return False
+        except sqlite3.DatabaseError:
+            with suppress(OSError):
+                self._database.unlink()
+        return True
 
 
 def content_hashes() -> ContentHashes:
@@ -132,6 +146,13 @@ def content_hashes() -> ContentHashes:
 @cache
 def _kept_in(database: Path) -> ContentHashes:
     return ContentHashes(database)
+
+
+def _found(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[bytes, tuple[str, str]]]:
+    for key in keys:
+        row = connection.execute("SELECT entry FROM hashes WHERE place = ?", (key,)).fetchone()
+        if row is not None and (entry := _parsed(key, row[0])) is not None:
+            yield key, entry
 
 
 def _read(source: Source) -> str | OSError:

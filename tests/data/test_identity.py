@@ -4,8 +4,10 @@ import io
 import os
 import pickle
 import shutil
+import sqlite3
 import tarfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,23 @@ def test_a_damaged_database_of_hints_never_lies(tmp_path: Path, damage: str) -> 
         if damage == "read-only":
             database.chmod(0o400)
         assert ContentHashes(database).of([file_source(path)]) == [right]
+
+
+def test_a_damaged_database_is_begun_anew_and_a_locked_one_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "_PATIENCE", 0.1)
+    database, path = tmp_path / "hashes", tmp_path / "one"
+    path.write_bytes(b"one")
+    database.write_bytes(b"garbage" * 999)
+    found = ContentHashes(database).of([file_source(path)])
+    with monkeypatch.context() as patch:
+        patch.setattr(content, "_read", lambda source: pytest.fail("it is read again"))
+        assert ContentHashes(database).of([file_source(path)]) == found
+    with closing(sqlite3.connect(database)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert ContentHashes(database).of([file_source(path)]) == found
 
 
 def test_a_file_of_this_moment_has_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

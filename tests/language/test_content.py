@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
 from torch import Tensor, nn
+from torch.testing._internal.two_tensor import TwoTensor
 
 from llmdiff.hashing import weights_hash
 from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode
@@ -159,3 +160,26 @@ def test_a_hash_is_the_same_wherever_a_tensor_begins_in_memory() -> None:
         model.register_buffer("numbers", memory[offset:])
         hashes.add(weights_hash(model))
     assert len(hashes) == 1
+
+
+def test_the_fingerprint_is_that_of_the_weights_as_they_are() -> None:
+    llm = build_llama()
+    before = llm.identity()["fingerprint"]
+    llm.content()
+    assert llm.identity()["fingerprint"] == before
+    llm.blocks[0].self_attn.q_proj.weight.data *= 2
+    llm.content()
+    assert llm.identity()["fingerprint"] != before
+
+
+@pytest.mark.fault("identity")
+def test_a_changed_number_of_a_packed_weight_counts() -> None:
+    """As quantisations pack them: several tensors, of whole numbers and of scales, in one parameter."""
+    model = nn.Module()
+    model.packed = nn.Parameter(TwoTensor(torch.arange(3000.0), torch.ones(3000)), requires_grad=False)
+    hashes = [weights_hash(model)]
+    for part in model.packed.__tensor_flatten__()[0]:
+        assert weights_hash(model) == hashes[-1]
+        getattr(model.packed, part)[3] += 1
+        hashes.append(weights_hash(model))
+    assert len(set(hashes)) == 3

@@ -83,7 +83,7 @@ def save_lora(directory: str | PathLike[str], denoiser: str, weights: Weights) -
         renamed[f"{part}.{path}{names[dot + kind]}"] = weight
     _write(
         Path(directory),
-        {LORA: _safetensors(renamed)},
+        {LORA: save(_finite(renamed), {"format": "pt"})},
         lambda drafts: check_weights(_load(drafts[LORA]), renamed),
     )
 
@@ -243,7 +243,13 @@ def _shape(llm: dict[str, Any]) -> str:
 
 
 def _safetensors(weights: Weights) -> bytes:
-    """The content of a file of weights.
+    """The content of a file of weights, with its checksum."""
+    tensors = _finite(weights)
+    return save(tensors, tensor_files.signed(tensors, tensor_files.CHECKSUM))
+
+
+def _finite(weights: Weights) -> Weights:
+    """The weights, contiguous and on the CPU.
 
     Raises:
         LLMDiffError: if one is not finite or not there.
@@ -255,8 +261,7 @@ def _safetensors(weights: Weights) -> bytes:
             f"The adapter is not saved, since its {broken} is not finite: go back to a checkpoint from before that and "
             "train on with a lower learning rate."
         )
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    return save(tensors, tensor_files.signed(tensors, tensor_files.CHECKSUM))
+    return {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
 
 
 def _existing(path: Path) -> Path:

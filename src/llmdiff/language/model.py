@@ -242,10 +242,11 @@ class LanguageModel:
             return self._content
         what = f"{_what_is_computed(self.config.to_dict())} {weights_hash(self._stack or self.model)}"
         found = hashlib.sha256(what.encode()).digest()
-        if found != self._content:
-            self._content, self._fingerprint = found, None
+        if self._content not in (None, found):
+            self._fingerprint = None
             self.prefixes.clear()
             self.encodings.clear()
+        self._content = found
         return found
 
     def _hash_sample(self) -> str:
