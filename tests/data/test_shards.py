@@ -75,7 +75,7 @@ def test_one_shard_and_the_numbers_of_a_range(shards):
         ([("0.png", b""), ("0.txt", " \n")], "has no caption"),
         ([("0.png", b""), ("0.json", "{}")], "has no caption"),
         ([("0.png", b""), ("0.json", '{"text": 5}')], "is not text or a list of it"),
-        ([("0.png", b""), ("0.json", "[1")], "0.json cannot be read"),
+        ([("0.png", b""), ("0.json", "[1")], "0.json is not usable JSON"),
         ([("0.png", b""), ("0.txt", b"\xff\xfe")], "0.txt cannot be read"),
         ([("0.txt", "a")], "have no pictures"),
         ([], "have no pictures"),

@@ -1,37 +1,45 @@
 """Captions in the files that people keep them in: text beside a picture, JSON, or a row of a list."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 from llmdiff.data.config import CaptionPer
+from llmdiff.data.errors import Kind, PictureError, kind_of
+from llmdiff.data.store import Entry, entry
+from llmdiff.errors import LLMDiffError
+from llmdiff.files import read_text, why_not
 from llmdiff.structured_text import parse_json
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 """Of files that have a picture's captions; where there are several, the first is read."""
-LONGEST_CAPTIONS = 4_000_000
-"""Bytes of such a file at most."""
 
+_LONGEST = 4_000_000  # bytes of such a file
 _KEYS = ("text", "caption", "prompt")
 _PARAGRAPHS = re.compile(r"\S[^\n]*\n[ \t\r]*\n\s*\S")
+"""An empty line between others: all of it may be meant as one caption."""
 
 
-def captions_in(text: str, suffix: str, per: CaptionPer, what: str) -> object:
-    """The caption or captions in a file of one of `CAPTION_SUFFIXES`, not yet known to be texts.
+def entry_of(name: str, open_captions: Callable[[], BinaryIO], what: str, per: CaptionPer) -> Entry:
+    """A picture with the captions of a file; one that has none that can be read is at fault.
 
     Args:
-        text: of the file.
-        suffix: of its name, in lower case.
+        name: of the picture.
+        open_captions: opens the file.
+        what: the name of the file, one of `CAPTION_SUFFIXES` at its end.
         per: what is one caption, a line of a text or all of it.
-        what: names the file at the beginning of an error's sentence.
-
-    Raises:
-        LLMDiffError: It is no usable JSON.
     """
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    if suffix == ".json":
-        return caption_of(parse_json(text, what, finite=False))
-    return text if per == "file" else text.split("\n")
+    is_json = what.lower().endswith(".json")
+    try:
+        text = read_text(open_captions(), _LONGEST)
+        texts = caption_of(parse_json(text, what, finite=False)) if is_json else _captions_in(text, per)
+    except (OSError, UnicodeError) as error:
+        sentence = f"{what} cannot be read ({why_not(error)}); it should have the captions of {name}."
+        return Entry(name, fault=PictureError(kind_of(error), sentence))
+    except LLMDiffError as error:
+        return Entry(name, fault=PictureError(Kind.ROW, str(error)))
+    is_divided = per == "line" and not is_json and _PARAGRAPHS.search(text)
+    return entry(name, texts, what, (Kind.PARAGRAPHS,) if is_divided else ())
 
 
 def caption_of(row: Any) -> object:
@@ -39,6 +47,6 @@ def caption_of(row: Any) -> object:
     return next((row[key] for key in _KEYS if key in row), None) if isinstance(row, Mapping) else None
 
 
-def has_paragraphs(text: str) -> bool:
-    """True of a text with an empty line between others: it may be meant as one caption."""
-    return _PARAGRAPHS.search(text) is not None
+def _captions_in(text: str, per: CaptionPer) -> list[str]:
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    return [text] if per == "file" else text.split("\n")

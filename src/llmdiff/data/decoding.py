@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
@@ -29,6 +30,7 @@ _FORMATS = (
 _STRIP = 1_000_000  # pixels that are converted at once
 
 _budget = Budget(BUDGET)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the budget decides what is too large
 
 
 class Decoded(NamedTuple):

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmdiff.content import Source, file_source
-from llmdiff.data.captions import CAPTION_SUFFIXES, LONGEST_CAPTIONS, captions_in, has_paragraphs
+from llmdiff.data.captions import CAPTION_SUFFIXES, entry_of
 from llmdiff.data.config import FolderData
 from llmdiff.data.errors import Kind, PassedOver, PictureError, kind_of
 from llmdiff.data.listing import LISTS, Row, rows_of
 from llmdiff.data.store import SUFFIXES, Entry, entry, of_sane_size
 from llmdiff.data.tree import Tree
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import is_there, open_regular, read_text, why_not
+from llmdiff.files import is_there, open_regular, why_not
 
 
 class Folder:
@@ -89,18 +89,7 @@ class Folder:
         self._used.add(found)
         if fault := self._refused(found):
             return Entry(str(picture), fault=fault)
-        try:
-            text = read_text(open_regular(found), LONGEST_CAPTIONS)
-        except (OSError, UnicodeError) as error:
-            sentence = f"{found} cannot be read ({why_not(error)}); it should have the captions of {picture.name}."
-            return Entry(str(picture), fault=PictureError(kind_of(error), sentence))
-        per, suffix = self._data.caption_per, found.suffix.lower()
-        try:
-            texts = captions_in(text, suffix, per, str(found))
-        except LLMDiffError as error:
-            return Entry(str(picture), fault=PictureError(Kind.ROW, str(error)))
-        is_divided = per == "line" and suffix != ".json" and has_paragraphs(text)
-        return entry(str(picture), texts, str(found), (Kind.PARAGRAPHS,) if is_divided else ())
+        return entry_of(str(picture), lambda: open_regular(found), str(found), self._data.caption_per)
 
     def _refused(self, path: Path) -> PictureError | None:
         """The fault of a path that leads out of the folder, where that is not asked for."""

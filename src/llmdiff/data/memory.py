@@ -3,9 +3,12 @@
 A picture of 25 kB may have 180 million pixels; as many of those at once as there are threads fill any machine.
 """
 
+import ctypes
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
@@ -16,6 +19,7 @@ from llmdiff.files import readable
 BUDGET = 500_000_000
 """Bytes that all pictures that a process decodes at one time may take, and so each of them."""
 
+_WORTH_RETURNING = 30_000_000  # bytes
 _RGB = 4  # bytes of a pixel, as Pillow has it
 _SMALL_MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # others have 4 bytes
 _DECODERS = {"WEBP": 12, "AVIF": 12, "JPEG2000": 16, "HEIF": 12, "JXL": 16}
@@ -45,9 +49,22 @@ class Budget:
         try:
             yield
         finally:
+            if size >= _WORTH_RETURNING:
+                _return_to_system()
             with self._changed:
                 self._free += size
                 self._changed.notify_all()
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+
+
+def _return_to_system() -> None:
+    """Gives back what is free: glibc keeps for each thread what that has freed, which another thread cannot use."""
+    if trim := _trim():
+        trim(0)
 
 
 def fit(image: Image.Image, name: str, turned: bool) -> int:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llmdiff.content import Source, stamp
-from llmdiff.data.captions import LONGEST_CAPTIONS, captions_in, has_paragraphs
+from llmdiff.data.captions import entry_of
 from llmdiff.data.config import CaptionPer
-from llmdiff.data.errors import Kind, PassedOver, PictureError, kind_of
+from llmdiff.data.errors import Kind, PassedOver, PictureError
 from llmdiff.data.samples import Sample, samples_of
 from llmdiff.data.store import SUFFIXES, Entry, entry
 from llmdiff.data.tar import FAULTS, Member, members_of, opened
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import is_there, read_text, why_not
+from llmdiff.files import is_there, why_not
 
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 _MOST_NAMES = 1_000_000  # that the ranges of a pattern spell out
@@ -76,22 +76,11 @@ class Shards:
         self.entries.append(found)
 
     def _entry(self, sample: Sample) -> Entry:
-        shard, source = sample.picture.shard, sample.captions
-        name = f"{shard}: {sample.picture.name}"
-        if source is None:
-            return entry(name, None, str(shard))
-        what = f"{shard}: {source.name}"
-        suffix = Path(source.name).suffix.lower()
-        try:
-            text = read_text(opened(source), LONGEST_CAPTIONS)
-            texts = captions_in(text, suffix, self._caption_per, what)
-        except (OSError, UnicodeError, LLMDiffError) as error:
-            why = str(error).rstrip(".") if isinstance(error, LLMDiffError) else why_not(error)
-            sentence = f"{shard}: the caption {source.name} cannot be read ({why}); mend it or remove its picture."
-            kind = Kind.ROW if isinstance(error, LLMDiffError) else kind_of(error)
-            return Entry(name, fault=PictureError(kind, sentence))
-        is_divided = self._caption_per == "line" and suffix != ".json" and has_paragraphs(text)
-        return entry(name, texts, str(shard), (Kind.PARAGRAPHS,) if is_divided else ())
+        picture, captions = sample
+        name = f"{picture.shard}: {picture.name}"
+        if captions is None:
+            return entry(name, None, str(picture.shard))
+        return entry_of(name, lambda: opened(captions), f"{captions.shard}: {captions.name}", self._caption_per)
 
 
 def _fault(shard: Path, error: Exception) -> PictureError:

@@ -45,13 +45,13 @@ class Table:
         files = [Path(file["filename"]) for file in rows.cache_files]
         self._place = f"{data.image} of {data.split} of {' '.join(map(str, files))}"
         self._stamp = " ".join(str(stamp(file, is_settled=True)) for file in files) or None
-        self._named = _names_in(self._images, data.image)
+        self._outside = _rows_without_bytes(self._images, data.image)
 
     def open(self, index: int) -> BinaryIO:
         return self._files.open(self._images[index][self._column])
 
     def source(self, index: int) -> Source:
-        if path := self._files.file(self._named.get(index)):  # whose own bytes count, not the name in the cell
+        if index in self._outside and (path := self._files.file(self._images[index][self._column])):
             return file_source(of_sane_size(path))
         return Source(f"{index} {self._place}", self._stamp, lambda: self.open(index))
 
@@ -156,18 +156,16 @@ def _encoded(rows: Any, column: str) -> Any:
     return rows.cast_column(column, Image(decode=False)) if is_picture else rows
 
 
-def _names_in(rows: Any, column: str) -> dict[int, str]:
-    """The names of files that cells have where they hold no picture themselves, by row; no picture is read."""
+def _rows_without_bytes(rows: Any, column: str) -> frozenset[int]:
+    """The rows whose cells hold no picture themselves, and may name a file; no cell that holds one is read."""
     from pyarrow import compute, types
 
     cells = rows.with_format("arrow")[:][column]
     if types.is_string(cells.type) or types.is_large_string(cells.type):
-        return {row: name for row, name in enumerate(cells.to_pylist()) if name}
-    if not types.is_struct(cells.type) or {"bytes", "path"} - {field.name for field in cells.type}:
-        return {}
-    empty = compute.indices_nonzero(compute.is_null(compute.struct_field(cells, "bytes")))
-    names = compute.struct_field(cells, "path").take(empty)
-    return {row: name for row, name in zip(empty.to_pylist(), names.to_pylist(), strict=True) if name}
+        return frozenset(range(len(cells)))
+    if not types.is_struct(cells.type):
+        return frozenset()
+    return frozenset(compute.indices_nonzero(compute.is_null(compute.struct_field(cells, "bytes"))).to_pylist())
 
 
 def _local_content(data: DatasetData) -> str | None:
