@@ -140,3 +140,41 @@ def test_a_name_that_is_taken_by_anything_is_left_alone(run: Run, places: Places
     assert taken.exists() == (what != "link")
     assert run("regenerate", "out/a-s1-2.png", "--trust").stdout.startswith("out/a-s1-2-again.png")
     assert run("regenerate", "out/a-s1-2.png", "--trust").stdout.startswith("out/a-s1-2-again-2.png")
+
+
+def test_a_file_of_prompts_is_drawn_once(run: Run, places: Places) -> None:
+    Path("prompts.txt").write_text("a box\n\na cat\n")
+    options = ["--prompts", "prompts.txt", "--steps", 1, "--base", places.base, "--adapter", places.adapter]
+    first = run("generate", *options)
+    assert (first.status, first.stdout.split()) == (0, ["out/1-a-box-s0.png", "out/3-a-cat-s0.png"])
+    again = run("generate", *options, "--json")
+    assert json.loads(again.stdout) == {"written": [], "skipped": 2}
+    mixed = run("generate", "a dog", *options)
+    assert (mixed.status, mixed.stdout) == (1, "")
+    assert "With --prompts there are no other prompts" in mixed.stderr
+
+
+@pytest.mark.slow
+def test_a_file_of_prompts_survives_being_killed_at_any_moment(places: Places, tmp_path: Path) -> None:
+    count = 200
+    (tmp_path / "prompts.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": f"a box number {n}", "seed": n}) for n in range(count))
+    )
+    options = ["--prompts", tmp_path / "prompts.jsonl", "--steps", 1, "--size", "16x16", "--out"]
+    out = tmp_path / "out"
+    for enough in (20, 90, 150):
+        process = subprocess.Popen(command(places, *options, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len(list(out.glob("*.png"))) < enough:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    subprocess.run(command(places, *options, out), check=True, stdout=subprocess.DEVNULL)
+    drawn = {read_png(path)[1].pictures[0].picture.seed: path for path in out.glob("*.png")}
+    assert sorted(drawn) == list(range(count))
+    assert len(list(out.glob("*.png"))) == count
+    for number in (0, 20, 91, 199):
+        alone = [f"a box number {number}", "--steps", 1, "--size", "16x16", "--seed", number, "--out", tmp_path / "one"]
+        subprocess.run(command(places, *alone), check=True, stdout=subprocess.DEVNULL)
+        (path,) = (tmp_path / "one").glob(f"*-s{number}.png")
+        assert read_png(path)[0].tobytes() == read_png(drawn[number])[0].tobytes()

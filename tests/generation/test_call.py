@@ -42,26 +42,26 @@ def test_sizes_that_are_not_square() -> None:
 def test_pictures_of_trained_sizes_are_left_to_the_pipeline(sample: int, bins: bool) -> None:
     pipe = build_pixart()
     pipe.transformer.register_to_config(sample_size=sample)
-    assert call_arguments(pipe, settings(), Watch()).get("use_resolution_binning", True) is bins
+    assert call_arguments(pipe, [settings()], Watch()).get("use_resolution_binning", True) is bins
 
 
 @pytest.mark.parametrize("name", FAMILIES | AUGMENTED)
 def test_every_argument_is_one_that_the_pipeline_names(name: str) -> None:
     pipe = (FAMILIES | AUGMENTED)[name].build()
-    found = call_arguments(pipe, settings(negative="b"), Watch(lambda share: None))
+    found = call_arguments(pipe, [settings(negative="b")], Watch(lambda share: None))
     assert {"prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "width", "height"} <= found.keys()
-    assert "negative_prompt" not in call_arguments(pipe, settings(), Watch())
+    assert "negative_prompt" not in call_arguments(pipe, [settings()], Watch())
     assert {"callback_on_step_end", "callback"} & found.keys()
 
 
 def test_a_pipeline_without_negative_prompt() -> None:
     pipe = build_sprint()
     with pytest.raises(LLMDiffError, match="takes no negative prompt"):
-        call_arguments(pipe, settings(negative="b"), Watch())
-    assert call_arguments(pipe, settings(steps=4), Watch())["intermediate_timesteps"] is None
-    assert "intermediate_timesteps" not in call_arguments(pipe, settings(steps=2), Watch())
+        call_arguments(pipe, [settings(negative="b")], Watch())
+    assert call_arguments(pipe, [settings(steps=4)], Watch())["intermediate_timesteps"] is None
+    assert "intermediate_timesteps" not in call_arguments(pipe, [settings(steps=2)], Watch())
 
 
 def test_the_noise_is_that_of_the_seed() -> None:
-    first, again = (call_arguments(build_sd(), settings(seed=9), Watch())["generator"] for _ in range(2))
+    first, again = (call_arguments(build_sd(), [settings(seed=9)], Watch())["generator"] for _ in range(2))
     assert torch.equal(torch.randn(4, generator=first), torch.randn(4, generator=again))

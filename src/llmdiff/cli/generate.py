@@ -1,16 +1,32 @@
 """`llmdiff generate`: prompts in, PNG files out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from llmdiff.cli import console
-from llmdiff.cli.picture_files import PictureFiles, check_place
+from llmdiff.cli.picture_files import PictureFiles, check_place, names_file
+from llmdiff.errors import LLMDiffError
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; several give several.")],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT...", help="What to draw; several give several.", show_default=False),
+    ] = None,
+    prompt_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="A prompt a line, or (.jsonl) an object a line with prompt and, if need be, seed, size, negative, "
+            "num, steps, guidance, scale. Pictures that are in --out already are skipped.",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=1024, help="Of --prompts: pictures in one call; more change their last bits.")
+    ] = 1,
     base: Annotated[
         str, typer.Option(help="Base model: 'embedded', a diffusers folder, a .safetensors checkpoint, or a Hub id.")
     ] = "embedded",
@@ -70,17 +86,24 @@ def generate(
     Every PNG carries what it was drawn with: in the `parameters` chunk that many tools read, and in a chunk of ours
     from which `llmdiff regenerate` redraws it pixel for pixel. Each is written as soon as it is drawn. Files are never
     overwritten, except one that --out names.
+
+    Of a file of prompts, the files are named by line, prompt and seed (which is 0 where nothing else is said), so the
+    same command goes on where it was interrupted. `accelerate launch -m llmdiff generate --prompts FILE` divides them
+    among all processes that it starts.
     """
     from llmdiff.generation import GenerationRequest
 
-    options = {"seed": seed} if seed is not None else {}
-    request = GenerationRequest.model_validate(
-        options
-        | dict(prompts=prompts, negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
+    order = (
+        ({"seed": seed} if seed is not None else {})
+        | dict(negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
         | dict(base=base, base_config=base_config, adapter=adapter, llm=llm, quantization=quantization)
         | dict(compare=compare, device=device, prompt_weights=prompt_weights, offload_llm=offload_llm)
     )
-    check_place(out, 1 if compare else len(prompts) * num)
+    if prompt_file is not None:
+        _draw_file(prompt_file, prompts, order, out, batch_size, as_json)
+        return
+    request = GenerationRequest.model_validate(order | {"prompts": prompts or []})
+    check_place(out, 1 if compare else len(request.prompts) * num)
     console.quiet_hosts()
     from llmdiff.generation import generate_each
 
@@ -91,3 +114,27 @@ def generate(
                 files.add(picture)
     finally:
         files.finish(as_json)
+
+
+def _draw_file(
+    file: Path, prompts: list[str] | None, order: dict[str, Any], out: Path, batch_size: int, as_json: bool
+) -> None:
+    """Draws the pictures of a file of prompts and prints the path of each that is written."""
+    from llmdiff.generation import read_prompt_file
+
+    if prompts or order["compare"] or order["offload_llm"] or names_file(out):
+        raise LLMDiffError("With --prompts there are no other prompts, no --compare, no --offload-llm and no one file.")
+    requests = read_prompt_file(file, order)
+    check_place(out, sum(request.num for request in requests.values()))
+    console.quiet_hosts()
+    from llmdiff.generation import draw_listed, listed, share_of_process
+
+    pictures = share_of_process(listed(requests, out))
+    written: list[str] = []
+    with console.progress_bar() as progress:
+        for path in draw_listed(pictures, batch_size, progress):
+            written.append(str(path))
+            if not as_json:
+                console.print_line(path)
+    if as_json:
+        console.print_json({"written": written, "skipped": len(pictures) - len(written)})

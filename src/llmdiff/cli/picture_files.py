@@ -2,8 +2,6 @@
 
 import itertools
 import os
-import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +12,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from llmdiff.generation import Document, Picture
-
-_SLUG_LENGTH = 40  # characters; four bytes each at most, within any file system's limit
 
 
 class PictureFiles:
@@ -57,8 +53,10 @@ class PictureFiles:
                         console.print_line(path)
 
     def _write(self, picture: "Picture") -> Path | None:
+        from llmdiff.generation import file_stem
+
         if not names_file(self.out):
-            path = write_free(self.out, _name(picture), picture.image, picture.document())
+            path = write_free(self.out, file_stem(picture.prompt, picture.seed), picture.image, picture.document())
             if picture.base is not None:
                 write_free(self.out, f"{path.stem}-base", picture.base.image, picture.base.document())
             return path
@@ -119,9 +117,3 @@ def write_free(folder: Path, stem: str, image: "Image.Image", document: "Documen
             if not os.path.lexists(path):  # it is the folder that cannot be made
                 raise
     raise AssertionError("numbers do not end")
-
-
-def _name(picture: "Picture") -> str:
-    letters = re.NOFLAG if sys.getfilesystemencoding() == "utf-8" else re.ASCII
-    slug = re.sub(r"\W+", "-", picture.prompt.lower(), flags=letters).strip("-")[:_SLUG_LENGTH].rstrip("-")
-    return f"{slug or 'picture'}-s{picture.seed}"

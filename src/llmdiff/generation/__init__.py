@@ -9,8 +9,10 @@ from llmdiff import lazy
 
 if TYPE_CHECKING:
     from llmdiff.base.loading import load_pipeline
+    from llmdiff.generation.bulk import draw_listed, listed, share_of_process
     from llmdiff.generation.picture import Picture, comparison_sheet, generate, generate_each
-    from llmdiff.generation.png import Document, read_png, save_png, write_png
+    from llmdiff.generation.png import Document, file_stem, read_png, save_png, write_png
+    from llmdiff.generation.prompt_file import read_prompt_file
     from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
     from llmdiff.generation.redraw import Redrawn, regenerate
     from llmdiff.generation.renderer import Renderer
@@ -30,20 +32,27 @@ __all__ = [
     "SheetEntry",
     "comparison_sheet",
     "contact_sheet",
+    "draw_listed",
+    "file_stem",
     "generate",
     "generate_each",
+    "listed",
     "load_pipeline",
     "read_png",
+    "read_prompt_file",
     "regenerate",
     "save_png",
+    "share_of_process",
     "write_png",
 ]
 
 __getattr__ = lazy.names(
     __name__,
     {
+        "bulk": ("draw_listed", "listed", "share_of_process"),
         "picture": ("Picture", "comparison_sheet", "generate", "generate_each"),
-        "png": ("Document", "read_png", "save_png", "write_png"),
+        "png": ("Document", "file_stem", "read_png", "save_png", "write_png"),
+        "prompt_file": ("read_prompt_file",),
         "record": ("Models", "PictureSettings", "Provenance", "Record"),
         "redraw": ("Redrawn", "regenerate"),
         "renderer": ("Renderer", "load_pipeline"),

@@ -1,8 +1,8 @@
-"""The call of a base model's pipeline for one picture: the size it draws at and the arguments that its family takes."""
+"""The call of a base model's pipeline for pictures of a kind: the size it draws at and the arguments of its family."""
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,8 +30,10 @@ def default_size(pipe: Any) -> tuple[int, int]:
     return -(-width * factor // step) * step, -(-height * factor // step) * step
 
 
-def call_arguments(pipe: Any, settings: PictureSettings, watch: Watch) -> dict[str, Any]:
+def call_arguments(pipe: Any, pictures: Sequence[PictureSettings], watch: Watch) -> dict[str, Any]:
     """The arguments of a pipeline's call, of those that it has; its pictures will be arrays of numbers from 0 to 1.
+
+    Of several pictures all settings but prompts and seeds are the same, see `kind`.
 
     PixArt and Sana draw at the nearest size that they were trained on and cut and scale the picture to the size asked
     for, as in a plain call; Hunyuan-DiT, which would give the picture of another size, draws at the size asked for
@@ -40,26 +42,32 @@ def call_arguments(pipe: Any, settings: PictureSettings, watch: Watch) -> dict[s
     Raises:
         LLMDiffError: There is a negative prompt and the pipeline takes none.
     """
-    known = _parameters(pipe)
-    if settings.negative and "negative_prompt" not in known:
+    known, settings = _parameters(pipe), pictures[0]
+    if any(one.negative for one in pictures) and "negative_prompt" not in known:
         raise LLMDiffError(f"{type(pipe).__name__} takes no negative prompt: leave --negative out.")
     arguments: dict[str, Any] = {
-        "prompt": settings.prompt,
+        "prompt": _one_or_all([one.prompt for one in pictures]),
         "num_inference_steps": settings.steps,
         "guidance_scale": settings.guidance,
         "width": settings.width,
         "height": settings.height,
-        "generator": torch.Generator("cpu").manual_seed(settings.seed),
+        "generator": _one_or_all([torch.Generator("cpu").manual_seed(one.seed) for one in pictures]),
         "output_type": "np",  # pictures of diffusers' own show black where a number is not finite
     }
     if settings.negative:  # the default of the call is None in some families and empty in others, which take no None
-        arguments["negative_prompt"] = settings.negative
+        arguments["negative_prompt"] = _one_or_all([one.negative for one in pictures])
     if not _has_bins(pipe):
         arguments["use_resolution_binning"] = False
     if settings.steps != 2:
         arguments["intermediate_timesteps"] = None  # of Sana-Sprint, which has one for two steps alone
     arguments |= _callback(known, settings.steps, watch)
     return {name: value for name, value in arguments.items() if name in known}
+
+
+def kind(settings: PictureSettings) -> tuple[Any, ...]:
+    """What pictures must have in common to be drawn in one call."""
+    common = settings.model_dump(exclude={"prompt", "negative", "seed"})
+    return (*common.values(), bool(settings.negative))
 
 
 def warn_if_cut(pipe: Any, prompt: str) -> None:
@@ -79,6 +87,11 @@ def warn_if_cut(pipe: Any, prompt: str) -> None:
             f"it was cut from {' '.join(lost.split())!r} on.",
             stacklevel=3,
         )
+
+
+def _one_or_all(values: list[Any]) -> Any:
+    """A single value as it is, with which a pipeline is called for one picture."""
+    return values[0] if len(values) == 1 else values
 
 
 def _callback(known: Mapping[str, Any], steps: int, watch: Watch) -> dict[str, Any]:

@@ -6,6 +6,7 @@ versioned JSON document with everything that a redraw needs. The second is pure 
 
 import json
 import re
+import sys
 import warnings
 import zlib
 from pathlib import Path, PurePath
@@ -26,6 +27,7 @@ _MOST_PIXELS = 100_000_000  # as RGBA and as RGB, 0.7 GB
 
 _NEGATIVE = "Negative prompt"
 # Names of schedulers in the web UI, where they differ from the class name without its ending.
+_SLUG_LENGTH = 40  # characters; four bytes each at most, within any file system's limit
 _SAMPLERS = {
     "DDIMScheduler": "DDIM",
     "DPMSolverMultistepScheduler": "DPM++ 2M",
@@ -46,6 +48,18 @@ class Document(BaseModel):
     version: Literal[1] = FORMAT_VERSION
     kind: Literal["picture", "comparison"]
     pictures: tuple[Record, ...] = Field(min_length=1)
+
+
+def file_stem(prompt: str, seed: int) -> str:
+    """The name of a picture's file without its ending, in letters that the file system has.
+
+    Example:
+        >>> file_stem("A red cup, please!", 7)
+        'a-red-cup-please-s7'
+    """
+    letters = re.NOFLAG if sys.getfilesystemencoding() == "utf-8" else re.ASCII
+    slug = re.sub(r"\W+", "-", prompt.lower(), flags=letters).strip("-")[:_SLUG_LENGTH].rstrip("-")
+    return f"{slug or 'picture'}-s{seed}"
 
 
 def write_png(path: Path, image: Image.Image, document: Document, *, replace: bool = True) -> None:

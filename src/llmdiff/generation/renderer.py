@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -106,36 +106,58 @@ class Renderer:
             LLMDiffError: there is not enough memory, the base model cannot draw at that size, or what it draws is not
                 finite.
         """
+        return self.draw_batch([settings], on_step)[0]
+
+    def draw_batch(self, pictures: Sequence[PictureSettings], on_step: StepProgress | None = None) -> list[Image.Image]:
+        """Draw several pictures of one kind (`llmdiff.generation.call.kind`) in one call of the pipeline.
+
+        Their last bits may differ from those of pictures that are drawn alone.
+
+        Raises:
+            LLMDiffError: as for `draw`.
+        """
+        settings = pictures[0]
         if self.adapter is not None and self._attached:
             _apply(self.adapter, settings)
         else:
-            warn_if_cut(self.pipe, settings.prompt)
+            for one in pictures:
+                warn_if_cut(self.pipe, one.prompt)
         watch = Watch(on_step)
         try:
-            output = self._call(settings, watch)
+            output = self._call(pictures, watch)
         except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
             if (sentence := self._explain(settings, error)) is None:
                 raise
             raise LLMDiffError(sentence) from error
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             warnings.warn("The base model's own safety checker blacked out a picture.", stacklevel=2)
-        watch.check(f"The picture of {settings.prompt[:_SHOWN]!r} (seed {settings.seed})", output.images[0])
-        image: Image.Image = self.pipe.numpy_to_pil(output.images[0])[0]
-        if image.size != (settings.width, settings.height):
-            drawn, asked = _size(*image.size), _size(settings.width, settings.height)
+        for one, pixels in zip(pictures, output.images, strict=True):
+            watch.check(f"The picture of {one.prompt[:_SHOWN]!r} (seed {one.seed})", pixels)
+        images: list[Image.Image] = [self.pipe.numpy_to_pil(pixels)[0] for pixels in output.images]
+        if images[0].size != (settings.width, settings.height):
+            drawn, asked = _size(*images[0].size), _size(settings.width, settings.height)
             warnings.warn(
                 f"The base model drew a picture of {drawn} where {asked} was asked for: it has rules of its own.",
                 stacklevel=2,
             )
-        return image
+        return images
+
+    def read(self, pictures: Iterable[PictureSettings]) -> None:
+        """Have the LLM read the prompts of pictures, so that it need not take turns with the image model."""
+        if self.adapter is None:
+            return
+        groups: dict[tuple[float, bool], list[str]] = {}
+        for one in pictures:
+            groups.setdefault((one.scale, one.prompt_weights), []).extend([one.prompt, one.negative])
+        for (scale, prompt_weights), texts in groups.items():
+            self.adapter.scale, self.adapter.prompt_weights = scale, prompt_weights
+            if not self.adapter.idle:
+                self.adapter.encode(texts)
 
     def read_ahead(self, settings: Iterable[PictureSettings]) -> None:
         """Have the LLM read the prompts of all pictures, and then give back the memory that it takes."""
+        self.read(settings)
         if self.adapter is not None:
-            for one in settings:
-                _apply(self.adapter, one)
-                if not self.adapter.idle:
-                    self.adapter.encode([one.prompt, one.negative])
             self.adapter.llm.offload()
 
     def record(self, settings: PictureSettings) -> Record:
@@ -161,12 +183,11 @@ class Renderer:
         """Width and height in pixels that the base model was trained for."""
         return default_size(self.pipe)
 
-    def _call(self, settings: PictureSettings, watch: Watch) -> Any:
-        if settings.prompt_weights and not self._attached:  # the base model knows none
-            plain = {name: emphasis.plain(getattr(settings, name)) for name in ("prompt", "negative")}
-            settings = settings.model_copy(update=plain)
+    def _call(self, pictures: Sequence[PictureSettings], watch: Watch) -> Any:
+        if not self._attached:  # the base model knows no weights of words
+            pictures = [_without_weights(one) if one.prompt_weights else one for one in pictures]
         with watch.decoding(self.pipe):
-            return self.pipe(**call_arguments(self.pipe, settings, watch))
+            return self.pipe(**call_arguments(self.pipe, pictures, watch))
 
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
         """What the user can do about an error of the pipeline's call; None if it is not about the picture's size."""
@@ -183,6 +204,12 @@ class Renderer:
 
 def _size(width: int, height: int) -> str:
     return f"{width}x{height}"
+
+
+def _without_weights(settings: PictureSettings) -> PictureSettings:
+    return settings.model_copy(
+        update={name: emphasis.plain(getattr(settings, name)) for name in ("prompt", "negative")}
+    )
 
 
 def _apply(adapter: "LLMDiffAdapter", settings: PictureSettings) -> None:

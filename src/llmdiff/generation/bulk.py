@@ -1,0 +1,147 @@
+"""Pictures of a file of prompts: drawn in batches, written while the next are drawn, skipped where they are there."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation.call import kind
+from llmdiff.generation.picture import Picture
+from llmdiff.generation.png import file_stem, read_png, write_png
+from llmdiff.generation.record import PictureSettings
+from llmdiff.generation.renderer import Renderer
+from llmdiff.generation.request import GenerationRequest
+from llmdiff.progress import Progress, silent
+
+_READ_AHEAD = 64
+"""Pictures whose prompts the LLM reads before the image model draws them."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One picture of a file of prompts.
+
+    Attributes:
+        request: of its line.
+        number: of the picture among those of its line.
+        path: its file.
+    """
+
+    request: GenerationRequest
+    number: int
+    path: Path
+
+    def settings(self, default_size: tuple[int, int]) -> PictureSettings:
+        """Its settings, with the size of the base model where none is asked for."""
+        return self.request.pictures(default_size)[self.number]
+
+    def is_done(self) -> bool:
+        """Whether its file is there.
+
+        Raises:
+            LLMDiffError: there is another picture in its place.
+        """
+        if not os.path.lexists(self.path):
+            return False
+        record = read_png(self.path)[1].pictures[0]
+        size = (record.picture.width, record.picture.height)
+        if record.picture != self.settings(size) or record.models != self.request.models():
+            raise LLMDiffError(
+                f"{self.path} was drawn by another line or with other models: choose another --out, or remove it."
+            )
+        if self.request.size not in (None, size):
+            raise LLMDiffError(f"{self.path} has another size than is asked for: choose another --out, or remove it.")
+        return True
+
+
+def listed(requests: Mapping[int, GenerationRequest], folder: Path) -> list[Listed]:
+    """The pictures of a file of prompts, each with a file that is named by its line, prompt and seed.
+
+    Args:
+        requests: by the number of their line.
+        folder: that of the files.
+    """
+    digits = len(str(max(requests)))
+    return [
+        Listed(request, number, folder / f"{line:0{digits}}-{file_stem(request.prompts[0], request.seed + number)}.png")
+        for line, request in requests.items()
+        for number in range(request.num)
+    ]
+
+
+def share_of_process(pictures: Sequence[Listed]) -> Sequence[Listed]:
+    """Those of this process, of as many as a launcher (accelerate, torchrun) has started on one machine or several."""
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    return pictures[rank::world]
+
+
+def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progress | None = None) -> Iterator[Path]:
+    """Draws the pictures of one file whose files are not there yet, and gives each file's path once it is written.
+
+    Args:
+        pictures: of requests that name the same models.
+        batch_size: how many of one kind are drawn in one call. One by one, no picture's bits depend on the others.
+        progress: called with what is being done.
+
+    Raises:
+        LLMDiffError: a model cannot be loaded, a picture cannot be drawn or written, or another has its place.
+    """
+    report = progress or silent
+    todo = [one for one in pictures if not one.is_done()]
+    if not todo:
+        return
+    report("Loading models", 0.0)
+    request = todo[0].request
+    renderer = Renderer.load(request.models(), device=request.device or device_of_process())
+    size = renderer.default_size()
+    done = len(pictures) - len(todo)
+    with ThreadPoolExecutor(1) as writer:  # waits for what is being written, also after an error or an interruption
+        waiting: list[Future[Path]] = []
+        for batch in _batches(renderer, todo, size, batch_size, report):
+            report("Drawing", done / len(pictures))
+            drawn = _draw(renderer, [settings for _, settings in batch])
+            yield from (future.result() for future in waiting)
+            waiting = [writer.submit(_write, one.path, picture) for (one, _), picture in zip(batch, drawn, strict=True)]
+            done += len(batch)
+        yield from (future.result() for future in waiting)
+
+
+def device_of_process() -> str | None:
+    """The GPU of this process, of those that a launcher has started on this machine; None takes the fastest device."""
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if rank is not None and torch.cuda.device_count() > int(rank) else None
+
+
+def _batches(
+    renderer: Renderer, todo: Sequence[Listed], size: tuple[int, int], batch_size: int, report: Progress
+) -> Iterator[list[tuple[Listed, PictureSettings]]]:
+    """Pictures of one kind, after the LLM has read the prompts of theirs and of some that follow."""
+    for first in range(0, len(todo), _READ_AHEAD):
+        both = [(one, one.settings(size)) for one in todo[first : first + _READ_AHEAD]]
+        report("Reading the prompts", 0.0)
+        renderer.read(settings for _, settings in both)
+        by_kind: dict[tuple[object, ...], list[tuple[Listed, PictureSettings]]] = {}
+        for one, settings in both:
+            by_kind.setdefault(kind(settings), []).append((one, settings))
+        for same in by_kind.values():
+            yield from (same[begin : begin + batch_size] for begin in range(0, len(same), batch_size))
+
+
+def _draw(renderer: Renderer, settings: Sequence[PictureSettings]) -> list[Picture]:
+    """The pictures of a batch; one by one where that is too large, or to find out which of them is at fault."""
+    try:
+        images = renderer.draw_batch(settings)
+    except LLMDiffError:
+        if len(settings) == 1:
+            raise
+        images = [renderer.draw(one) for one in settings]
+    return [Picture(image, renderer.record(one)) for image, one in zip(images, settings, strict=True)]
+
+
+def _write(path: Path, picture: Picture) -> Path:
+    write_png(path, picture.image, picture.document(), replace=False)
+    return path

@@ -1,0 +1,114 @@
+"""Pictures of a file of prompts: in any batches and any order, begun anew at any moment, divided among processes."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation import GenerationRequest, PictureSettings, Renderer, draw_listed, listed, read_png
+from llmdiff.generation import share_of_process as share
+from llmdiff.generation.bulk import Listed
+from tiny_base import Places
+
+PROMPTS = ("a box", "the blue house on a red ball", "a box", "", "a cat")
+
+
+def order(places: Places, **options: object) -> dict[str, object]:
+    return {"base": str(places.base), "adapter": str(places.adapter), "steps": 2, "size": "16x16", "seed": 3} | options
+
+
+def requests(places: Places, **options: object) -> dict[int, GenerationRequest]:
+    """Of four prompts in lines 1, 2, 3 and 12, the second with settings of its own."""
+    own = {2: {"negative": "red", "scale": 0.5, "num": 2}}
+    lines = {1: PROMPTS[0], 2: PROMPTS[1], 3: PROMPTS[2], 12: PROMPTS[4]}
+    common = order(places, **options)
+    return {
+        line: GenerationRequest.model_validate(common | own.get(line, {}) | {"prompts": [prompt]})
+        for line, prompt in lines.items()
+    }
+
+
+def drawn_alone(places: Places, picture: Listed) -> np.ndarray:
+    renderer = Renderer.load(picture.request.models(), device="cpu")
+    return np.array(renderer.draw(picture.settings((16, 16))))
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.array(read_png(path)[0])
+
+
+def test_files_are_named_by_line_prompt_and_seed(places: Places, tmp_path: Path) -> None:
+    assert [one.path.name for one in listed(requests(places), tmp_path)] == [
+        "01-a-box-s3.png",
+        "02-the-blue-house-on-a-red-ball-s3.png",
+        "02-the-blue-house-on-a-red-ball-s4.png",
+        "03-a-box-s3.png",
+        "12-a-cat-s3.png",
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_each_picture_is_the_one_that_is_drawn_alone(batch_size: int, places: Places, tmp_path: Path) -> None:
+    pictures = listed(requests(places), tmp_path)
+    assert sorted(draw_listed(pictures, batch_size)) == [one.path for one in pictures]
+    for one in pictures:
+        found, expected = pixels(one.path), drawn_alone(places, one)
+        assert np.array_equal(found, expected) if batch_size == 1 else np.abs(found - expected.astype(int)).max() <= 1
+        record = read_png(one.path)[1].pictures[0]
+        assert record.picture == one.settings((16, 16))
+    assert list(draw_listed(pictures, batch_size)) == []
+
+
+def test_an_order_goes_on_where_it_ended(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = listed(requests(places), tmp_path)
+    drawing = draw_listed(pictures)
+    first = list(itertools.islice(drawing, 2))
+    drawing.close()
+    there = sorted(tmp_path.iterdir())
+    assert set(first) <= set(there) < {one.path for one in pictures}
+    before = {path: path.stat().st_mtime_ns for path in there}
+    assert sorted([*there, *draw_listed(pictures)]) == [one.path for one in pictures]
+    assert {path: path.stat().st_mtime_ns for path in there} == before
+    monkeypatch.setattr(Renderer, "load", None)  # all are there: no model is needed
+    assert list(draw_listed(pictures)) == []
+
+
+@pytest.mark.parametrize("change", [{"steps": 3}, {"adapter": "none"}, {"size": "24x16"}])
+def test_a_picture_of_another_order_is_not_taken_for_it(
+    change: dict[str, object], places: Places, tmp_path: Path
+) -> None:
+    list(draw_listed(listed(requests(places), tmp_path)[:1]))
+    with pytest.raises(LLMDiffError, match="choose another --out"):
+        list(draw_listed(listed(requests(places, **change), tmp_path)))
+
+
+def test_processes_share_all_pictures_and_no_two_have_one(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = listed(requests(places), tmp_path)
+    assert share(pictures) == pictures
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    shares = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        shares.append(share(pictures))
+    assert sorted(one.path for part in shares for one in part) == [one.path for one in pictures]
+
+
+def test_of_a_batch_that_fails_each_is_drawn_alone(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Renderer.draw_batch
+
+    def too_large(self: Renderer, pictures: list[PictureSettings], on_step: object = None) -> object:
+        if len(pictures) > 1 or pictures[0].prompt == "a cat":
+            raise LLMDiffError(f"There is not enough memory for {len(pictures)}.")
+        return whole(self, pictures)
+
+    monkeypatch.setattr(Renderer, "draw_batch", too_large)
+    pictures = listed(requests(places), tmp_path)
+    with pytest.raises(LLMDiffError, match="memory for 1"):
+        list(draw_listed(pictures, batch_size=2))
+    assert set(tmp_path.iterdir()) == {pictures[0].path, pictures[3].path}
