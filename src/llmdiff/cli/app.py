@@ -29,6 +29,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff generate "a red ball left of a blue box"
     llmdiff generate "a scarlet boat" --compare --num 4 --seed 7
     llmdiff generate "a cat" --base ./sd15 --adapter you/adapter
+    llmdiff generate --prompts prompts.jsonl --out pictures
     llmdiff regenerate out/a-scarlet-boat-s7.png
     llmdiff train embedded -o loop.steps=2000
     llmdiff data check ./pictures
