@@ -32,7 +32,8 @@ plain = st.recursive(
 @given(plain)
 def test_what_is_plain_is_read_as_ever(content: Any) -> None:
     assert parse_json(json.dumps(content), "It") == content
-    assert parse_yaml(yaml.safe_dump(content, allow_unicode=True), "It") == content
+    text = yaml.safe_dump(content, allow_unicode=True)
+    assert parse_yaml(text, "It") == yaml.safe_load(text)  # which reads some ends of lines as others
 
 
 def test_yaml_for_people_is_read() -> None:

@@ -224,7 +224,7 @@ def test_weights_that_do_not_fit_the_config(saved, tiny_llm, change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not valid JSON"),
+        ("{", "not usable JSON"),
         ("[]", "not usable: input should be"),
         ("{}", "not usable: the key 'llm' is missing"),
         ('{"llm": {}, "base": {"denoiser": "U", "layers": {}}}', "base.layers"),

@@ -28,7 +28,8 @@ def locked(folder: Path) -> Iterator[None]:
 
     Example:
         >>> with locked(Path("runs/fox")):
-        ...     trainer.run()
+        ...     Path("runs/fox/run.lock").exists()
+        True
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     lock = FileLock(folder / LOCK)
