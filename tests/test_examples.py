@@ -35,7 +35,7 @@ NOT_MADE_BY_USERS = {
     "Record", "Redrawn", "ScenePrompt", "SheetEntry", "Tokens",
 }  # fmt: skip
 """What a user is given, or names within the example of something else."""
-SHORT = {"demo_prompts", "read_png", "save_png"}
+SHORT = {"demo_prompts", "listed", "read_png", "save_png", "share_of_process"}
 """What the example of its neighbour shows."""
 OF_OTHER_MODELS = {"LanguageModel", "encode"}
 """Examples whose results are those of the models that they name, and not of tiny ones."""

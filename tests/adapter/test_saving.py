@@ -81,6 +81,7 @@ def test_the_saved_keys_are_module_paths(sd, make_adapter, tmp_path, mode, gate,
     assert {path.name for path in tmp_path.iterdir()} == {"config.json", "adapter.safetensors", "README.md"}
 
 
+@pytest.mark.slow  # the command line shows the same in a fast test
 def test_a_new_process_draws_the_same_picture(sd, make_adapter, tiny_llm, tmp_path):
     adapter = perturb(make_adapter(sd, mode="replace", reading=ExtractionConfig(template="Describe: {prompt}"))).attach(
         sd

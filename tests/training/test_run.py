@@ -257,6 +257,7 @@ def test_an_unreadable_picture_is_told_before_anything_is_written(tmp_path, plac
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_adapter_draws_the_same_twice_and_in_another_process(recipe, tmp_path, places):
     train(recipe)
     names = [str(tmp_path / f"{name}.npy") for name in "ab"]

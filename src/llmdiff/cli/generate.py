@@ -102,7 +102,9 @@ def generate(
     if prompt_file is not None:
         _draw_file(prompt_file, prompts, order, out, batch_size, as_json)
         return
-    request = GenerationRequest.model_validate(order | {"prompts": prompts or []})
+    if not prompts:
+        raise typer.BadParameter("There is nothing to draw: give a PROMPT, or --prompts with a file of them.")
+    request = GenerationRequest.model_validate(order | {"prompts": prompts})
     check_place(out, 1 if compare else len(request.prompts) * num)
     console.quiet_hosts()
     from llmdiff.generation import generate_each

@@ -89,6 +89,14 @@ def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progr
 
     Raises:
         LLMDiffError: a model cannot be loaded, a picture cannot be drawn or written, or another has its place.
+
+    Example:
+        >>> Path("prompts.txt").write_text("a red cup\\na blue ball\\n")
+        22
+        >>> order = {"base": "my-sd", "adapter": "my-adapter", "steps": 2}
+        >>> pictures = listed(read_prompt_file(Path("prompts.txt"), order), Path("pictures"))
+        >>> [path.name for path in draw_listed(share_of_process(pictures))]
+        ['1-a-red-cup-s0.png', '2-a-blue-ball-s0.png']
     """
     report = progress or silent
     todo = [one for one in pictures if not one.is_done()]

@@ -32,7 +32,7 @@ def read_prompt_file(path: Path, order: Mapping[str, Any]) -> dict[int, Generati
 
     Example:
         >>> Path("prompts.jsonl").write_text('{"prompt": "a red cup", "seed": 7}\\n{"prompt": "a blue ball"}\\n')
-        58
+        61
         >>> requests = read_prompt_file(Path("prompts.jsonl"), {"seed": 1})
         >>> [(number, request.prompts, request.seed) for number, request in requests.items()]
         [(1, ['a red cup'], 7), (2, ['a blue ball'], 1)]
