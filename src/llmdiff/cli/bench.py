@@ -88,6 +88,37 @@ def step(
 
 
 @bench_app.command()
+def generate(
+    base: Annotated[str, typer.Option(help="As for `llmdiff generate`.")] = "embedded",
+    adapter: Annotated[str, typer.Option(help="As for `llmdiff generate`; none: the base alone.")] = "embedded",
+    batch_size: Annotated[list[int], typer.Option(min=1, help="Pictures of a call; may be repeated.")] = [1, 4],  # noqa: B006
+    steps: Annotated[int, typer.Option(min=1, help="Of the schedule.")] = 30,
+    rounds: Rounds = 5,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
+    as_json: Json = False,
+) -> None:
+    """Pictures of known prompts, with an adapter and without, one by one and several in a call."""
+    console.quiet_hosts()
+    from llmdiff.bench.generate import bench_generate
+    from llmdiff.generation import Models
+
+    models = Models(base=base, adapter=None if adapter == "none" else adapter)
+    rows = bench_generate(models, batch_size, steps, rounds, device)
+    _print(
+        rows,
+        as_json,
+        {
+            "base": lambda r: r.base,
+            "variant": lambda r: r.time.variant,
+            "ms a call": lambda r: f"{1000 * r.time.seconds:.0f}",
+            "ratio": lambda r: f"{r.time.ratio:.2f}",
+            "range": lambda r: f"{r.time.low:.2f} … {r.time.high:.2f}",
+            "pictures/s": lambda r: r.pictures_per_s,
+        },
+    )
+
+
+@bench_app.command()
 def train(
     base: Annotated[list[str], typer.Option(help="embedded, sd15 (random), or a folder; may be repeated.")] = [  # noqa: B006
         "embedded",
