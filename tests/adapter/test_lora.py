@@ -292,7 +292,9 @@ FEATURES_BESIDE = [
 
 
 @pytest.mark.parametrize("feature", [*FEATURES_BESIDE, pytest.param("torch.compile", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("family", ["SD 1.x", "SDXL", "PixArt", "Sana"])
+@pytest.mark.parametrize(
+    "family", ["SD 1.x", "Sana", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SDXL", "PixArt"))]
+)
 def test_beside_the_features_of_diffusers(family, feature, mode, make_adapter):
     """The checks of the matrix, of adapters with a LoRA."""
     if outcome := FAMILIES[family].lack(feature, mode, FEATURES[feature].needs):
@@ -305,9 +307,8 @@ def test_beside_the_features_of_diffusers(family, feature, mode, make_adapter):
         PICTURES[mode](case, tried)
 
 
-@pytest.mark.parametrize(
-    "part", ["repeated blocks", *(pytest.param(n, marks=pytest.mark.slow) for n in ("whole", "in place"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["repeated blocks", "whole", "in place"])
 def test_compiled_blocks_share_a_graph_and_take_up_every_change(part, make_adapter):
     """As many graphs as without a LoRA: one for each length of prompts, and one for each other state of the dial."""
     counts = []

@@ -96,7 +96,7 @@ def test_prompt_weights_are_the_classic_pipelines(make_adapter, mode):
     assert distance(draw_modular(modular), picture) > 10 * ALIKE
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.lists(st.text("abc ,.", max_size=30), min_size=1, max_size=3), st.booleans(), st.sampled_from([1.0, 3.0]))
 def test_any_prompts_are_the_classic_pipelines(tiny_llm, prompts, replaces, scale):
     def make_adapter(pipe, **options):

@@ -18,6 +18,7 @@ def test_an_adapter_that_changes_nothing_is_where_its_words_are_the_bases_own(pl
         assert found[things, "unseen words"] > 0
 
 
+@pytest.mark.slow
 def test_the_shipped_adapter_hears_more_than_nothing_and_unseen_words_worst():
     rows = evaluate_distance(count=6, timesteps=(700,))
     found = {(row["things"], row["wording"]): row["distance"] for row in rows}

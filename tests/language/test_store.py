@@ -110,6 +110,7 @@ def test_two_at_once(store: EncodingStore) -> None:
     assert sum(path.stat().st_size for path in store.folder.iterdir()) <= store.limit
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_kept")
 def test_another_process_finds_the_encoding() -> None:
     code = (

@@ -293,6 +293,7 @@ def read_apart(parent: Path) -> None:
     assert process.exitcode == 0
 
 
+@pytest.mark.slow
 def test_a_killed_reading_goes_on_where_it_was_and_ends_in_the_same_bytes(tmp_path):
     process = SPAWN.Process(target=_read, args=(str(tmp_path / "killed"), 20000, 0.3))
     process.start()
