@@ -1,5 +1,7 @@
 """The distance from what the base model was told: 0 where nothing is changed, about 1 where nothing is said."""
 
+import pytest
+
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.evaluation import evaluate_distance
 from llmdiff.evaluation.distance import THINGS
