@@ -9,6 +9,7 @@ import torch
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import Models, PictureSettings, Renderer, load_pipeline
+from llmdiff.language import model
 from tiny_base import Places
 
 LONG = "the blue house on a red ball and " * 6
@@ -49,6 +50,16 @@ def test_scale_0_and_base_alone_leave_no_trace(places: Places) -> None:
     assert one.draw(settings("a box", scale=0.0)).tobytes() == alone.tobytes() != adapted.tobytes()
     assert one.draw(settings("a box")).tobytes() == adapted.tobytes()
     assert one.record(settings("a box")).models.adapter == str(places.adapter)
+
+
+def test_the_llm_of_its_own_is_looked_at_once(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = renderer(places)
+    looks: list[object] = []
+    stock = model.weights_hash
+    monkeypatch.setattr(model, "weights_hash", lambda part: looks.append(part) or stock(part))
+    for prompt in ("a box", "a cat"):
+        one.draw(settings(prompt, negative="red"))
+    assert len(looks) <= 1
 
 
 def test_a_base_alone_has_no_adapter_to_take_off(places: Places) -> None:

@@ -78,6 +78,8 @@ class Renderer:
         adapter = _load_adapter(models, device)
         if adapter is not None and adapter.config.mode == "augment":
             check_text_encoders(pipe, models.base)
+        if adapter is not None:
+            adapter.llm.settled = True  # it was loaded here, and is nobody else's
         return cls(pipe, adapter, models)
 
     @contextmanager

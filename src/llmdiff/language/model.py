@@ -45,6 +45,8 @@ class LanguageModel:
         block_count: T, how many blocks it has.
         encodings: a cache of the encodings made last.
         prefixes: a cache of the keys and values of templates' prefixes.
+        settled: True where nobody changes its weights any more, which are then looked at once; of a loaded LLM of
+            hundreds of megabytes, a look costs as much as to read its memory.
         paired: whether its blocks return pairs (see `llmdiff.language.paired`), of a single prompt (True) and of
             several (False), as far as that is known.
     """
@@ -64,6 +66,7 @@ class LanguageModel:
         self.encodings = EncodingCache()
         self.prefixes: dict[tuple[int, ...], Cache | None] = {}
         self.paired: dict[bool, bool] = {}
+        self.settled = False
         self._loading = loading
         self._stack: PreTrainedModel | None = _frozen(model)
         self._home: torch.device | None = None  # where it is to run again, once it has been offloaded
@@ -238,10 +241,11 @@ class LanguageModel:
     def content(self) -> bytes:
         """Returns a hash of its configuration and of every bit of every weight, as they are now.
 
-        All weights are read each time, since they may be changed in place without a trace. What was kept of other
-        weights is dropped then. Of weights that were let go or divided among processes, it is the hash of before.
+        All weights are read each time, since they may be changed in place without a trace, unless the LLM is `settled`.
+        What was kept of other weights is dropped then. Of weights that were let go or divided among processes, it is
+        the hash of before.
         """
-        if self._content is not None and (self._stack is None or is_divided(self._stack)):
+        if self._content is not None and (self.settled or self._stack is None or is_divided(self._stack)):
             return self._content
         what = f"{_what_is_computed(self.config.to_dict())} {weights_hash(self._stack or self.model)}"
         found = hashlib.sha256(what.encode()).digest()
