@@ -44,6 +44,12 @@ def _hints_of_content_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> 
         yield
 
 
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cache of encodings on disk, also where all other tests have one: of tests that count what the LLM reads."""
+    monkeypatch.setenv(SETTING, "0")
+
+
 @pytest.fixture(autouse=True)
 def _no_deprecated_calls_of_hosts() -> Iterator[None]:
     """What diffusers, transformers, accelerate and peft only log as deprecated fails a test as their warnings do."""

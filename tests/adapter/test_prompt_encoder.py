@@ -102,8 +102,8 @@ def test_features_may_be_weighted_and_mixed(pipe):
 def test_features_are_repeated_for_each_picture(pipe):
     noise = torch.randn(1, 4, 8, 8).expand(2, -1, -1, -1)
     twice = draw(pipe, **given(*encoded(pipe, "a cup"), num_images_per_prompt=2, latents=noise))
-    assert torch.allclose(twice, draw(pipe, "a cup", num_images_per_prompt=2, latents=noise), atol=1e-5)
-    assert torch.allclose(twice[0], twice[1], atol=1e-5)
+    assert torch.allclose(twice, draw(pipe, "a cup", num_images_per_prompt=2, latents=noise), atol=1e-4)
+    assert torch.allclose(twice[0], twice[1], atol=1e-4)
 
 
 def test_features_are_good_in_a_sibling_pipeline_and_elsewhere_are_refused_or_told_of(pipe, mode):

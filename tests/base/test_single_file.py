@@ -42,14 +42,15 @@ def test_the_weights_and_the_picture_are_those_of_the_folder(family: str, tmp_pa
             found = loaded.components[name].state_dict()
             for key, weight in part.state_dict().items():
                 assert torch.equal(found[key], weight), f"{name}.{key}"
-    assert torch.equal(draw(loaded), draw(load_pipeline(tmp_path / "folder")))
+    # Not to the bit: how weights lie in memory decides which kernels some processors take.
+    assert torch.allclose(draw(loaded), draw(load_pipeline(tmp_path / "folder")), atol=1e-4)
     assert load_pipeline(file, config=tmp_path / "folder", dtype=torch.float16).unet.dtype == torch.float16
 
 
 def test_a_folder_with_nothing_but_a_checkpoint(saved: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "lora.safetensors").write_bytes(b"")
     (tmp_path / "one.safetensors").symlink_to(saved[1])
-    assert torch.equal(draw(load_pipeline(tmp_path, config=saved[0])), draw(load_pipeline(saved[0])))
+    assert torch.allclose(draw(load_pipeline(tmp_path, config=saved[0])), draw(load_pipeline(saved[0])), atol=1e-4)
     (tmp_path / "two.safetensors").symlink_to(saved[1])
     assert "one.safetensors, two.safetensors" in fault(tmp_path, config=saved[0])
 

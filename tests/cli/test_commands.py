@@ -131,7 +131,7 @@ def test_compare_in_one_file(draw: Run, tmp_path: Path) -> None:
     content = json.loads(result.stdout)
     assert content["sheet"] == "both.png"
     assert [picture["path"] for picture in content["pictures"]] == [None, None]
-    assert [path.name for path in tmp_path.iterdir()] == ["both.png"]
+    assert [path.name for path in tmp_path.glob("*.png")] == ["both.png"]
     assert read_png(tmp_path / "both.png")[1].kind == "comparison"
 
 

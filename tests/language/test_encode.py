@@ -15,6 +15,8 @@ from llmdiff.language import Encoding, ExtractionConfig, LanguageModel, TextEnco
 from llmdiff.language.cache import EncodingCache
 from llmdiff.language.store import SETTING
 
+pytestmark = pytest.mark.usefixtures("nothing_kept")
+
 CONFIG = ExtractionConfig(template="Say: {prompt}")
 PROMPTS = ["a cat sat on a mat", "", "a", "a cat sat on a mat"]
 

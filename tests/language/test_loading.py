@@ -106,6 +106,7 @@ def test_a_device_map_places_the_parts(folder: Path) -> None:
         assert placed.identity() == whole.identity()
 
 
+@pytest.mark.usefixtures("nothing_kept")
 def test_what_was_loaded_is_let_go_and_loaded_again(folder: Path) -> None:
     llm = LanguageModel.load(str(folder), dtype=torch.bfloat16)
     text_encoding = TextEncoding(CONFIG, llm.width, llm.block_count).eval()

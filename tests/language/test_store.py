@@ -167,8 +167,9 @@ def test_every_prompt_is_kept_whatever_its_company() -> None:
     assert torch.equal(alone.embeds[0], together.embeds[1][together.mask[1]])
 
 
+@pytest.mark.usefixtures("nothing_kept")
 def test_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_store() is None  # as all tests have it
+    assert default_store() is None
     monkeypatch.setenv(SETTING, "3")
     store = default_store()
     assert store is not None

@@ -143,6 +143,7 @@ def interrupted(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
             train(recipe)
 
 
+@pytest.mark.usefixtures("nothing_kept")
 @pytest.mark.parametrize(("kept", "loads"), [("all", 3), ("none", 1)])
 def test_the_llm_is_in_memory_only_while_it_reads(tmp_path, places, monkeypatch, kept, loads):
     """Once for the captions and once for each of two sheets; all the time, if every step asks it."""
