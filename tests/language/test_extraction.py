@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from language.families import build
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, Tokens, extract_stack, extract_sum, tokenize
+from llmdiff.language import extraction as extraction_module
 from llmdiff.language.unconditional import fold_tokens
 
 PLAIN = ExtractionConfig(normalise="none")
@@ -203,3 +204,24 @@ def test_fold_finds_the_sequence_dimension_wherever_it_is() -> None:
     assert fold_tokens(torch.arange(5), 2, 5, rows, columns).tolist() == [0]
     unrelated = torch.randn(7)
     assert fold_tokens(unrelated, 2, 5, rows, columns) is unrelated
+
+
+@pytest.mark.parametrize("extraction", ["llmdiff", "last"])
+def test_many_prompts_are_read_in_parts(
+    extraction: str, tiny_llm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ExtractionConfig(extraction=extraction)
+    tokens = tokenize(tiny_llm, ["a cat sat", "a", "the cat on a mat, at noon", "", "a dog"], config)
+    weights = torch.rand(tiny_llm.block_count)
+    start, stack = extract_stack(tiny_llm, tokens, config)
+    total = extract_sum(tiny_llm, tokens, config, weights)
+    passes: list[int] = []
+    handle = tiny_llm.model.register_forward_pre_hook(
+        lambda module, args, kwargs: passes.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    monkeypatch.setattr(extraction_module, "_AT_ONCE", 2 * tokens.ids.shape[1])
+    in_parts = extract_stack(tiny_llm, tokens, config)
+    handle.remove()
+    assert passes == [2, 2, 1]
+    torch.testing.assert_close(in_parts, (start, stack), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(extract_sum(tiny_llm, tokens, config, weights), total, rtol=1e-4, atol=1e-4)

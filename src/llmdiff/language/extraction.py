@@ -30,6 +30,9 @@ from llmdiff.language.unconditional import BlockCall
 EPSILON = 1e-6
 """Added to a root mean square before the division by it, so that a vector of 0 stays 0."""
 
+_AT_ONCE = 256
+"""Tokens of a pass on a processor: of more, both halves of a pair leave its caches, and take a fifth longer."""
+
 _ONE_PASS = threading.RLock()
 """One pass at a time, of those in which hooks hang on an LLM's blocks and on what transformers dispatches."""
 
@@ -54,8 +57,9 @@ def extract_stack(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) 
         >>> stack.shape == (llm.block_count, *tokens.kept.shape, llm.width)
         True
     """
-    start, taken = _extract(llm, tokens, config, _Stack)
-    return start, torch.stack([term.to(start.device) for term in taken.terms])
+    parts = [_extract(llm, part, config, _Stack) for part in _parts(llm, tokens)]
+    starts, stacks = zip(*((start, taken.stack().to(start.device)) for start, taken in parts), strict=True)
+    return torch.cat(starts), torch.cat(stacks, 1)
 
 
 def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, weights: Tensor) -> Tensor:
@@ -79,8 +83,16 @@ def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, we
         True
     """
     factors = weights.tolist()
-    start, taken = _extract(llm, tokens, config, lambda: _Sum(factors))
-    return start if taken.total is None else start + taken.total.to(start.device)
+    parts = [_extract(llm, part, config, lambda: _Sum(factors)) for part in _parts(llm, tokens)]
+    return torch.cat([start if taken.total is None else start + taken.total.to(start.device) for start, taken in parts])
+
+
+def _parts(llm: LanguageModel, tokens: Tokens) -> Iterator[Tokens]:
+    """The prompts that are read at once: as many as a processor's caches can hold, all of them elsewhere."""
+    count, length = tokens.ids.shape
+    rows = max(1, _AT_ONCE // length) if llm.device.type == "cpu" else count
+    for begin in range(0, count, rows):
+        yield replace(tokens, ids=tokens.ids[begin : begin + rows], mask=tokens.mask[begin : begin + rows])
 
 
 class Taken(Protocol):
@@ -113,6 +125,10 @@ class _Stack:
 
     def take(self, index: int, term: Tensor) -> None:
         self.terms.append(term)
+
+    def stack(self) -> Tensor:
+        """All of them, (T, B, S - skip, D)."""
+        return torch.stack([term.to(self.terms[0].device) for term in self.terms])
 
     def clear(self, outside: Tensor) -> None:
         for term in self.terms:
