@@ -37,7 +37,7 @@ class Listed:
 
     def settings(self, default_size: tuple[int, int]) -> PictureSettings:
         """Its settings, with the size of the base model where none is asked for."""
-        return self.request.pictures(default_size)[self.number]
+        return self.request.picture(self.request.prompts[0], self.number, default_size)
 
     def is_done(self) -> bool:
         """Whether its file is there.
@@ -104,7 +104,7 @@ def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progr
         return
     report("Loading models", 0.0)
     request = todo[0].request
-    renderer = Renderer.load(request.models(), device=request.device or device_of_process())
+    renderer = Renderer.load(request.models(), device=request.device or _device_of_process())
     size = renderer.default_size()
     done = len(pictures) - len(todo)
     with ThreadPoolExecutor(1) as writer:  # waits for what is being written, also after an error or an interruption
@@ -118,7 +118,7 @@ def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progr
         yield from (future.result() for future in waiting)
 
 
-def device_of_process() -> str | None:
+def _device_of_process() -> str | None:
     """The GPU of this process, of those that a launcher has started on this machine; None takes the fastest device."""
     rank = os.environ.get("LOCAL_RANK")
     return f"cuda:{rank}" if rank is not None and torch.cuda.device_count() > int(rank) else None

@@ -116,13 +116,13 @@ class GenerationRequest(BaseModel):
 
     def pictures(self, default_size: tuple[int, int]) -> list[PictureSettings]:
         """Settings of every picture, prompt by prompt."""
+        return [self.picture(prompt, n, default_size) for prompt in self.prompts for n in range(self.num)]
+
+    def picture(self, prompt: str, number: int, default_size: tuple[int, int]) -> PictureSettings:
+        """Settings of picture `number` of a prompt, counted from 0."""
         width, height = self.size or default_size
         common = self.model_dump(include={"negative", "steps", "guidance", "scale", "prompt_weights"})
-        return [
-            PictureSettings(prompt=prompt, seed=self.seed + n, width=width, height=height, **common)
-            for prompt in self.prompts
-            for n in range(self.num)
-        ]
+        return PictureSettings(prompt=prompt, seed=self.seed + number, width=width, height=height, **common)
 
 
 def _valid_text(text: str) -> str:
