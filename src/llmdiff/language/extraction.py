@@ -7,6 +7,7 @@ normalised for ``norm-mean``. Terms are numbered as the blocks run: term 0 belon
 Letters in shapes: B batch, S tokens, D LLM width, T blocks, N the tokens that have scores, over all prompts.
 """
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -175,10 +176,9 @@ class Scores:
     def __init__(self, tokens: Tokens, config: ExtractionConfig, continued: bool) -> None:
         self.config = config
         self.skip = tokens.skip
-        scored = tokens.mask.clone()
-        scored[:, : max(0 if continued else 1, tokens.skip)] = False
-        self.rows, self.columns = scored.nonzero(as_tuple=True)
-        self.outside = ~scored[:, tokens.skip :, None]
+        self._scored = tokens.mask.clone()
+        self._scored[:, : max(0 if continued else 1, tokens.skip)] = False
+        self.outside = ~self._scored[:, tokens.skip :, None]
         self.before: Tensor | None = None
 
     def __call__(self, call: BlockCall) -> Tensor:
@@ -189,13 +189,17 @@ class Scores:
         conditional = call.output[:, self.skip :]
         if call.beside is None:
             score = conditional.new_zeros(conditional.shape, dtype=torch.float32)
-            if len(self.rows):
-                unconditional = call.unconditional(self.rows, self.columns)
-                score[self.rows, self.columns - self.skip] = _subtract(
-                    call.output[self.rows, self.columns], unconditional
-                )
+            rows, columns = self._places
+            if len(rows):
+                unconditional = call.unconditional(rows, columns)
+                score[rows, columns - self.skip] = _subtract(call.output[rows, columns], unconditional)
             return score
         return _subtract(conditional, call.beside[:, self.skip :])
+
+    @functools.cached_property
+    def _places(self) -> tuple[Tensor, ...]:
+        """Row and column of each token that has scores, for which a GPU has to be waited for: the fold's alone."""
+        return self._scored.nonzero(as_tuple=True)
 
     def _differ(self, score: Tensor) -> Tensor:
         """s'_t = s_{t+1} - s_t, where t+1 is the block that ran before block t."""
