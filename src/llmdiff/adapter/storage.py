@@ -22,6 +22,7 @@ from llmdiff.adapter.config import AdapterConfig
 from llmdiff.base.headers import read_header
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not, written_whole
+from llmdiff.finite import first_broken
 from llmdiff.language import LanguageModel
 from llmdiff.sources import LOADING_FAULTS, fetch_reason, local_folder, reason
 from llmdiff.structured_text import LARGEST_JSON, parse_json
@@ -141,7 +142,7 @@ def read_weights(folder: Path) -> Weights:
         LLMDiffError: if the file is damaged, or a weight is not finite.
     """
     weights = _load(_existing(folder / WEIGHTS))
-    if broken := _not_finite(weights):
+    if broken := first_broken(weights.items()):
         raise LLMDiffError(
             f"In {folder / WEIGHTS}, {broken} is not finite: fetch it again, or train it again with a lower learning "
             "rate."
@@ -298,17 +299,12 @@ def _finite(weights: Weights) -> Weights:
     """
     if any(weight.is_meta for weight in weights.values()):
         raise LLMDiffError("The adapter's weights are offloaded: save it before enabling offloading.")
-    if broken := _not_finite(weights):
+    if broken := first_broken(weights.items()):
         raise LLMDiffError(
             f"The adapter is not saved, since its {broken} is not finite: go back to a checkpoint from before that and "
             "train on with a lower learning rate."
         )
     return {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-
-
-def _not_finite(weights: Weights) -> str | None:
-    """The name of the first weight that is not finite, if there is one."""
-    return next((name for name, weight in weights.items() if not weight.isfinite().all()), None)
 
 
 def _existing(path: Path) -> Path:

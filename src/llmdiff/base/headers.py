@@ -30,7 +30,7 @@ def read_header(file: Path) -> Header:
         )
     try:
         with safe_open(file, "np") as opened:
-            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 - not a mapping
             return Header(shapes, opened.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise LLMDiffError(

@@ -1,22 +1,13 @@
 """Numbers that are not finite, named where they arise: the weight or the caption."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
 from llmdiff.errors import LLMDiffError
-
-
-def first_broken(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    """The name of the first tensor that has a number which is not finite, None if all numbers are.
-
-    Example:
-        >>> first_broken({"a": torch.ones(2), "b": torch.tensor([torch.nan])}.items())
-        'b'
-    """
-    return next((name for name, tensor in tensors if not tensor.isfinite().all()), None)
+from llmdiff.finite import first_broken
 
 
 def explain(errors: Tensor, captions: Sequence[str], adapter: LLMDiffAdapter, base: ImageModel) -> str | None:

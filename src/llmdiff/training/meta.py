@@ -4,7 +4,6 @@ Only `*.json` files of the models are fetched.
 """
 
 import importlib
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,7 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.lora import complete
 from llmdiff.base import ImageModel
-from llmdiff.base.locate import locate_base
+from llmdiff.base.locate import INDEX, locate_base, read_json
 from llmdiff.base.single_file import config_folder
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import find_stack
@@ -40,7 +39,7 @@ def meta_base(name: str, config: str | None = None) -> Any:
     """
     folder = shipped_base() if name == EMBEDDED else _base_configs(name, config)
     try:
-        index = json.loads((folder / "model_index.json").read_text())
+        index = read_json(folder / INDEX)
         parts = {
             key: part
             for key, of in index.items()

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.finite import first_broken
 from llmdiff.training import checkpoint, memory
-from llmdiff.training.finiteness import first_broken
 from llmdiff.training.interruption import Interruption
 from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.metric_logging import MetricLogger
