@@ -14,13 +14,11 @@ from llmdiff.language import ExtractionConfig, LanguageModel, Tokens, extract_su
 from llmdiff.language.text_encoding import fixed_weights
 
 PLAIN = "plain forward"
-VARIANTS = {"llmdiff": "llmdiff", "last": "last", "layer:1": "layer:1"}
-_HEAD = 64  # width of one
+VARIANTS = ("llmdiff", "last", "layer:1")
 _SIZES: dict[str, tuple[int, int, int, int, int]] = {  # width, feed-forward width, blocks, heads, heads of keys
     "1b": (2048, 8192, 16, 32, 8),
     "8b": (4096, 14336, 32, 32, 8),
 }
-SHAPES = ("embedded", *_SIZES)
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def _call(llm: LanguageModel, variant: str, prompts: int, tokens: int) -> Any:
     ids = torch.randint(10, min(4000, llm.config.vocab_size), (prompts, tokens), generator=generator).to(llm.device)
     if variant == PLAIN:
         return torch.no_grad()(lambda: llm.model(input_ids=ids, use_cache=False))
-    config = ExtractionConfig.model_validate({"extraction": VARIANTS[variant]})
+    config = ExtractionConfig.model_validate({"extraction": variant})
     every = torch.ones(llm.block_count)
     weights = every if variant == "llmdiff" else fixed_weights(config.extraction, llm.block_count)
     batch = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))

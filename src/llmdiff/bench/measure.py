@@ -5,7 +5,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from platform import processor
@@ -66,13 +66,17 @@ def seconds(run: Callable[[], object]) -> float:
 
 def _figures(name: str, times: list[float], reference: list[float]) -> Figures:
     ratios = [mine / other for mine, other in zip(times, reference, strict=True)]
-    return Figures(
-        name,
-        round(statistics.median(times), 5),
-        round(statistics.median(ratios), 3),
-        round(min(ratios), 3),
-        round(max(ratios), 3),
-    )
+    return Figures(name, spread(times, 5)[0], *spread(ratios, 3))
+
+
+def spread(values: Sequence[float], digits: int) -> tuple[float, float, float]:
+    """Median, least and greatest of some figures, rounded.
+
+    Example:
+        >>> spread([0.126, 3, 1], 2)
+        (1, 0.13, 3)
+    """
+    return round(statistics.median(values), digits), round(min(values), digits), round(max(values), digits)
 
 
 def _wait() -> None:

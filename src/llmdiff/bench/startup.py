@@ -1,7 +1,6 @@
 """What the user waits for: commands in processes of their own, in turn, and what their seconds are."""
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmdiff.bench.measure import spread
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.store import SETTING
 
@@ -80,10 +80,5 @@ def _run(command: Sequence[str]) -> tuple[float, float]:
 
 def _figures(name: str, rows: list[tuple[float, float]]) -> StartupFigures:
     walls, processors = zip(*rows, strict=True)
-    return StartupFigures(
-        name,
-        round(statistics.median(walls), 2),
-        round(statistics.median(processors), 2),
-        round(min(walls), 2),
-        round(max(walls), 2),
-    )
+    wall, low, high = spread(walls, 2)
+    return StartupFigures(name, wall, spread(processors, 2)[0], low, high)

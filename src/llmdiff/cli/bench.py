@@ -12,17 +12,25 @@ from llmdiff.cli import console
 bench_app = typer.Typer(
     help="Measure what things cost on this machine: in turn, as medians and ranges.", no_args_is_help=True
 )
+
+
+def _several(values: Sequence[Any], text: str, **options: Any) -> Any:
+    """An option that may be repeated, with the values that it has where it is not given."""
+    shown = ", ".join(map(str, values))
+    return typer.Option(
+        default_factory=lambda: list(values), help=f"{text}; may be repeated.", show_default=shown, **options
+    )
+
+
 Rounds = Annotated[int, typer.Option(min=1, help="In each of which every variant runs once.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @bench_app.command()
 def encode(
-    llm: Annotated[list[str], typer.Option(help="embedded, 1b or 8b (random), or an LLM; may be repeated.")] = [  # noqa: B006
-        "embedded"
-    ],
-    prompts: Annotated[list[int], typer.Option(min=1, help="In one batch; may be repeated.")] = [1, 8, 64],  # noqa: B006
-    tokens: Annotated[list[int], typer.Option(min=2, help="Of each prompt; may be repeated.")] = [20, 200],  # noqa: B006
+    llm: Annotated[list[str], _several(["embedded"], "embedded, 1b or 8b (random), or an LLM")],
+    prompts: Annotated[list[int], _several([1, 8, 64], "In one batch", min=1)],
+    tokens: Annotated[list[int], _several([20, 200], "Of each prompt", min=2)],
     rounds: Rounds = 5,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too, in a process for each.")] = True,
     as_json: Json = False,
@@ -57,7 +65,7 @@ def encode(
 
 @bench_app.command()
 def step(
-    shape: Annotated[list[str], typer.Option(help="sd15, sdxl (random); may be repeated.")] = ["sd15", "sdxl"],  # noqa: B006
+    shape: Annotated[list[str], _several(["sd15", "sdxl"], "sd15, sdxl (random)")],
     side: Annotated[int | None, typer.Option(min=1, help="Of the latents.", show_default="that of the shape")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Of the encoding, and of IP-Adapter.")] = 77,
     width: Annotated[int, typer.Option(min=1, help="Of the LLM.")] = 2048,
@@ -89,9 +97,9 @@ def step(
 
 @bench_app.command()
 def generate(
+    batch_size: Annotated[list[int], _several([1, 4], "Pictures of a call", min=1)],
     base: Annotated[str, typer.Option(help="As for `llmdiff generate`.")] = "embedded",
     adapter: Annotated[str, typer.Option(help="As for `llmdiff generate`; none: the base alone.")] = "embedded",
-    batch_size: Annotated[list[int], typer.Option(min=1, help="Pictures of a call; may be repeated.")] = [1, 4],  # noqa: B006
     steps: Annotated[int, typer.Option(min=1, help="Of the schedule.")] = 30,
     rounds: Rounds = 5,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
@@ -120,10 +128,7 @@ def generate(
 
 @bench_app.command()
 def train(
-    base: Annotated[list[str], typer.Option(help="embedded, sd15 (random), or a folder; may be repeated.")] = [  # noqa: B006
-        "embedded",
-        "sd15",
-    ],
+    base: Annotated[list[str], _several(["embedded", "sd15"], "embedded, sd15 (random), or a folder")],
     llm: Annotated[str, typer.Option(help="As in a recipe.")] = "embedded",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps that count, of each case and of the floor.")] = 20,
