@@ -1,9 +1,9 @@
 """Checks of the matrix: whatever is done to the rows of a call, each reads its own prompt."""
 
 import copy
-import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from torch import Tensor
 from adapter.case import Case
 from adapter.changes import distance
 from adapter.reference import named_inputs
+from adapter.threads import at_once
 from adapter.tiny import PROMPT
 from llmdiff.base.layers import find_denoiser, find_layers
 from llmdiff.errors import LLMDiffError
@@ -108,16 +109,9 @@ def check_threads(case: Case) -> None:
     denoiser = find_denoiser(pipe)
     places = [denoiser, *list(find_layers(denoiser).values())[-1:]]
     handles = [place.register_forward_pre_hook(meet) for place in places]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-4)
     try:
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(partial(work, 0), partial(work, 1))
     finally:
-        sys.setswitchinterval(interval)
         for handle in handles:
             handle.remove()
     for found, expected in zip(together, alone, strict=True):

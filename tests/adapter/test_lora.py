@@ -16,6 +16,7 @@ from adapter.families import AUGMENTED, FAMILIES
 from adapter.features import FEATURES
 from adapter.test_gradients import gradients, train_mode, training_encoding
 from adapter.test_matrix import PICTURES
+from adapter.threads import at_once
 from adapter.tiny import CONTEXT_WIDTH, build_pixart, build_sana, build_sd, draw, perturb
 from llmdiff.adapter import LLMDiffAdapter, LoRAConfig
 from llmdiff.base import ImageModel
@@ -212,11 +213,7 @@ def test_two_threads_have_the_lora_or_the_base_each(sd, make_adapter):
             if not torch.equal(run(joined if conditioned else text), expected[conditioned]):
                 wrong.append(conditioned)
 
-    threads = [threading.Thread(target=loop, args=(conditioned,)) for conditioned in (True, False, True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(*(partial(loop, conditioned) for conditioned in (True, False, True)))
     assert wrong == []
 
 

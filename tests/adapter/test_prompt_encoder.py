@@ -1,8 +1,7 @@
 """What stands in for a pipeline's ``encode_prompt``: text features that carry their prompt, wherever they go."""
 
-import sys
-import threading
 import warnings
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from diffusers import StableDiffusionImg2ImgPipeline
 
 from adapter.changes import distance
 from adapter.families import FAMILIES
+from adapter.threads import at_once
 from adapter.tiny import CONTEXT_WIDTH, build_sd, build_sdxl, draw, perturb
 from llmdiff.adapter.conditioning import mask_of, split
 from llmdiff.errors import LLMDiffError
@@ -74,16 +74,7 @@ def test_siblings_in_threads_share_tokenizers_that_keep_settings_of_a_call(make_
 
     for pipe in pipes:
         adapter.attach(pipe)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=work, args=(pipe,)) for pipe in pipes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    at_once(*(partial(work, pipe) for pipe in pipes), interval=1e-6)
     assert not failures
 
 

@@ -131,3 +131,33 @@ def test_obey_progress_bar_setting(
     error = capfd.readouterr().err
     assert ("de-quantizing" in error) is shown
     assert ("%|" in error) is shown
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_hidden_states(family: str) -> None:
+    _, output = first_call(stack(family), use_cache=False)
+    other = torch.zeros(1)
+    changed = internals.with_hidden_states(output, other)
+    assert type(changed) is type(output)
+    assert internals.hidden_states(changed) is other
+
+
+def test_attention_watched() -> None:
+    """What is seen of an attention is its values, also those of a cache, and how many heads ask for how many tokens."""
+    model, seen = stack("Llama"), list[internals.Attended]()
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad(), internals.attention_watched(seen.append):
+        for ids in (IDS[:, :2], IDS[:, 2:]):
+            model(input_ids=ids, **internals.cache_options(model, cache))
+    with torch.no_grad():
+        model(input_ids=IDS, use_cache=False)
+    assert len(seen) == 2 * len(find_blocks(model))
+    first, later = seen[0], seen[len(find_blocks(model))]
+    assert first.module is later.module is find_blocks(model)[0].self_attn
+    assert (first.value.shape, first.heads, first.length, first.sinks) == ((1, 2, 2, 8), 4, 2, False)
+    assert (later.value.shape, later.heads, later.length) == ((1, 2, 5, 8), 4, 3)
+    attention = torch.rand(*later.shape)
+    both, alone = later.pair(attention)
+    assert torch.equal(both, attention[0])
+    values = later.value[0, :, -3:].repeat_interleave(2, 0)  # of each head of a group the same
+    assert torch.equal(alone, values.transpose(0, 1).flatten(1))
