@@ -10,12 +10,14 @@ from llmdiff.cli import console
 from llmdiff.cli.bench import bench_app
 from llmdiff.cli.data import data_app
 from llmdiff.cli.demo import demo
-from llmdiff.cli.entry import INTERRUPTED
+from llmdiff.cli.entry import INTERRUPTED, main
 from llmdiff.cli.evaluate import evaluate_app
 from llmdiff.cli.generate import generate
 from llmdiff.cli.models import models_app
 from llmdiff.cli.regenerate import regenerate
 from llmdiff.cli.train import train
+
+__all__ = ["app", "main", "run"]
 
 HELP = """Any decoder-only LLM in charge of an existing diffusers text-to-image model.
 
