@@ -15,6 +15,7 @@ from llmdiff.cli.evaluate import evaluate_app
 from llmdiff.cli.generate import generate
 from llmdiff.cli.models import models_app
 from llmdiff.cli.regenerate import regenerate
+from llmdiff.cli.study import study_app
 from llmdiff.cli.train import train
 
 __all__ = ["app", "main", "run"]
@@ -35,6 +36,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff regenerate out/a-scarlet-boat-s7.png
     llmdiff train embedded -o loop.steps=2000
     llmdiff data check ./pictures
+    llmdiff study new study --pictures base=./base --pictures mine=./mine
     llmdiff models pull embedded
 
 **Output**
@@ -62,6 +64,7 @@ app.command()(regenerate)
 app.command()(train)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(study_app, name="study")
 app.command()(demo)
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llmdiff.base.loading import load_pipeline
     from llmdiff.generation.bulk import draw_listed, listed, share_of_process
     from llmdiff.generation.picture import Picture, comparison_sheet, generate, generate_each
-    from llmdiff.generation.png import Document, file_stem, read_png, save_png, write_png
+    from llmdiff.generation.png import Document, file_stem, prompt_of, read_picture, read_png, save_png, write_png
     from llmdiff.generation.prompt_file import read_prompt_file
     from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
     from llmdiff.generation.redraw import Redrawn, regenerate
@@ -38,6 +38,8 @@ __all__ = [
     "generate_each",
     "listed",
     "load_pipeline",
+    "prompt_of",
+    "read_picture",
     "read_png",
     "read_prompt_file",
     "regenerate",
@@ -51,7 +53,7 @@ __getattr__ = lazy.names(
     {
         "bulk": ("draw_listed", "listed", "share_of_process"),
         "picture": ("Picture", "comparison_sheet", "generate", "generate_each"),
-        "png": ("Document", "file_stem", "read_png", "save_png", "write_png"),
+        "png": ("Document", "file_stem", "prompt_of", "read_picture", "read_png", "save_png", "write_png"),
         "prompt_file": ("read_prompt_file",),
         "record": ("Models", "PictureSettings", "Provenance", "Record"),
         "redraw": ("Redrawn", "regenerate"),

@@ -23,6 +23,7 @@ from llmdiff.generation.record import Record
 CHUNK = "llmdiff"
 FORMAT_VERSION: Literal[1] = 1
 _LONGEST = 32 * 2**20  # characters of our chunk: what JSON of that length takes of memory stays under a gigabyte
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _MOST_PIXELS = 100_000_000  # as RGBA and as RGB, 0.7 GB
 
 _NEGATIVE = "Negative prompt"
@@ -101,14 +102,7 @@ def read_png(path: Path) -> tuple[Image.Image, Document]:
         LLMDiffError: no such file, not a readable PNG, one of more than 100 million pixels, no chunk of ours, or one of
             a newer format.
     """
-    try:
-        pixels, chunks = _read(path)
-    except FileNotFoundError as error:
-        raise LLMDiffError(f"There is no file {str(path)!r}.") from error
-    except PermissionError as error:
-        raise LLMDiffError(f"No permission to read the file {str(path)!r}.") from error
-    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
-        raise LLMDiffError(f"The file {str(path)!r} is not a PNG that can be read, or it is damaged.") from error
+    pixels, chunks = read_picture(path)
     if CHUNK not in chunks:
         raise LLMDiffError(
             f"The file {str(path)!r} does not say how it was drawn (no {CHUNK!r} chunk): "
@@ -117,13 +111,46 @@ def read_png(path: Path) -> tuple[Image.Image, Document]:
     return pixels, _parse(path, chunks[CHUNK])
 
 
+def read_picture(path: Path) -> tuple[Image.Image, dict[str, str]]:
+    """The pixels of a picture file of any kind, and the text chunks of a PNG.
+
+    Raises:
+        LLMDiffError: no such file, not a readable picture, or one of more than 100 million pixels.
+    """
+    try:
+        return _read(path)
+    except FileNotFoundError as error:
+        raise LLMDiffError(f"There is no file {str(path)!r}.") from error
+    except PermissionError as error:
+        raise LLMDiffError(f"No permission to read the file {str(path)!r}.") from error
+    except (OSError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError) as error:
+        raise LLMDiffError(f"The file {str(path)!r} is not a picture that can be read, or it is damaged.") from error
+
+
+def prompt_of(path: Path, chunks: dict[str, str]) -> str | None:
+    """The prompt of a picture by its text chunks, ours or those that the web UI and its kin write; None if it has none.
+
+    Raises:
+        LLMDiffError: the chunk of ours is damaged.
+
+    Example:
+        >>> prompt_of(Path("cup.png"), {"parameters": "a red cup\\nNegative prompt: blue\\nSteps: 20, Seed: 7"})
+        'a red cup'
+    """
+    if CHUNK in chunks:
+        return _parse(path, chunks[CHUNK]).pictures[0].picture.prompt
+    if "parameters" not in chunks:
+        return None
+    return re.split(rf"(?:^|\n)(?:{_NEGATIVE}|Steps): ", chunks["parameters"])[0].strip() or None
+
+
 def _read(path: Path) -> tuple[Image.Image, dict[str, str]]:
     """The pixels of a picture file, and the text chunks of a PNG."""
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is no file")  # a pipe would be waited for
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a sentence is enough
-        opened = Image.open(path)
+        opened = Image.open(path, formats=_FORMATS)
     with opened as image:
         if image.width * image.height > _MOST_PIXELS:
             raise LLMDiffError(

@@ -1,0 +1,151 @@
+"""The votes of a study, in an SQLite file beside it; each is on the disk before its rater is told so."""
+
+import json
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llmdiff.errors import LLMDiffError
+from llmdiff.study.config import Question
+from llmdiff.study.plan import Study, Trial
+
+FILE = "votes.sqlite"
+Answer = Literal["left", "right", "equal", "neither"]
+ANSWERS: tuple[Answer, ...] = get_args(Answer)
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS raters (rater TEXT PRIMARY KEY, trials TEXT NOT NULL, started REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS votes (
+    rater TEXT NOT NULL REFERENCES raters, trial INTEGER NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
+    milliseconds INTEGER NOT NULL, at REAL NOT NULL, PRIMARY KEY (rater, trial, question)
+);
+"""
+_MOST_RATERS = 100_000
+_LONGEST_MS = 24 * 3600 * 1000
+
+
+class Ballot(BaseModel):
+    """The answers to one trial, and the milliseconds from when it was seen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    answers: dict[Question, Answer] = Field(min_length=1)
+    milliseconds: int = Field(default=0, ge=0, lt=2**53)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One answer.
+
+    Attributes:
+        rater: Random name of who gave it.
+        trial: What was shown.
+        question: What was asked.
+        answer: A side as it was shown, "equal", or "neither" (both are bad).
+        milliseconds: From when the pictures were seen to the answer.
+    """
+
+    rater: str
+    trial: Trial
+    question: Question
+    answer: Answer
+    milliseconds: int
+
+
+class Votes:
+    """The raters and votes of a study; may be used by many threads, and by another process that reads meanwhile.
+
+    Raises:
+        LLMDiffError: The file cannot be read or written.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._path = study.folder / FILE
+        self._lock = threading.Lock()
+        with self._telling():
+            self._database = sqlite3.connect(self._path, check_same_thread=False, timeout=30)
+            self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def trials(self, rater: str) -> list[Trial] | None:
+        """What a rater is shown; None if nobody of this name has begun."""
+        with self._telling(), self._lock:
+            row = self._database.execute("SELECT trials FROM raters WHERE rater = ?", (rater,)).fetchone()
+        return None if row is None else _trials(row[0])
+
+    def begin(self, rater: str) -> list[Trial]:
+        """Has a rater begin, with the pairs that the others were shown least.
+
+        Raises:
+            LLMDiffError: There are too many raters.
+        """
+        return self.add_rater(rater, self._study.trials_for)
+
+    def add_rater(self, rater: str, choose: Callable[[str, Mapping[int, int]], list[Trial]]) -> list[Trial]:
+        """As `begin`, with trials chosen by the caller from the rater's name and how often each pair was shown."""
+        with self._telling(), self._lock, self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            known = self._database.execute("SELECT rater, trials FROM raters").fetchall()
+            if rater in dict(known):
+                return _trials(dict(known)[rater])
+            if len(known) >= _MOST_RATERS:
+                raise LLMDiffError(f"The study has {_MOST_RATERS:,} raters: it takes no more.")
+            shown = Counter(t.index for _, text in known for t in _trials(text) if t.kind == "pair")
+            trials = choose(rater, shown)
+            text = json.dumps([trial.model_dump() for trial in trials])
+            self._database.execute("INSERT INTO raters VALUES (?, ?, ?)", (rater, text, time.time()))
+        return trials
+
+    def add(self, rater: str, ballots: Mapping[int, Ballot]) -> None:
+        """Writes what a rater answers to trials; answers that were given before are replaced."""
+        rows = [
+            (rater, trial, question, answer, min(ballot.milliseconds, _LONGEST_MS), time.time())
+            for trial, ballot in ballots.items()
+            for question, answer in ballot.answers.items()
+        ]
+        with self._telling(), self._lock, self._database:
+            self._database.executemany("INSERT OR REPLACE INTO votes VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def answers(self, rater: str) -> dict[int, dict[str, str]]:
+        """What a rater has answered: by trial and question."""
+        with self._telling(), self._lock:
+            rows = self._database.execute(
+                "SELECT trial, question, answer FROM votes WHERE rater = ? ORDER BY trial", (rater,)
+            ).fetchall()
+        answers: dict[int, dict[str, str]] = {}
+        for trial, question, answer in rows:
+            answers.setdefault(trial, {})[question] = answer
+        return answers
+
+    def all(self) -> list[Vote]:
+        """Every vote."""
+        with self._telling(), self._lock:
+            raters = self._database.execute("SELECT rater, trials FROM raters").fetchall()
+            rows = self._database.execute(
+                "SELECT rater, trial, question, answer, milliseconds FROM votes ORDER BY rater, trial, question"
+            ).fetchall()
+        trials = {rater: _trials(text) for rater, text in raters}
+        return [Vote(rater, trials[rater][trial], question, answer, ms) for rater, trial, question, answer, ms in rows]
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LLMDiffError(
+                f"The votes {self._path} cannot be used ({error}); check the file and the disk."
+            ) from error
+
+
+def _trials(text: str) -> list[Trial]:
+    return [Trial.model_validate(one) for one in json.loads(text)]
