@@ -11,7 +11,10 @@ from llmdiff.training import Recipe
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "llmdiff"
-DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("method", "architecture", "training", "study"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("method", "architecture", "training", "study", "evaluation")),
+]
 SECTIONS = ("reading", "objective", "loop", "cache")
 
 

@@ -26,16 +26,22 @@ import llmdiff
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding
 from llmdiff.scenes import captions, drawing, facts, scene
+from llmdiff.study import StudyConfig, new_study
+from study.pictures import picture_folder
 from tiny_base import Places, build_base
+from tiny_similarity import save_similarity
 
 ROOT = Path(llmdiff.__file__).parent
-PUBLIC = ("", "adapter", "base", "language", "generation", "evaluation", "training")
+PUBLIC = ("", "adapter", "base", "language", "generation", "evaluation", "training", "study")
 NOT_MADE_BY_USERS = {
     "BaseDescription", "Document", "Interrupted", "LayerShape", "LLMDiffError", "Models", "Picture", "Provenance",
-    "Record", "Redrawn", "ScenePrompt", "SheetEntry", "Tokens",
+    "Record", "Redrawn", "Report", "ScenePrompt", "SheetEntry", "Tokens",
 }  # fmt: skip
 """What a user is given, or names within the example of something else."""
-SHORT = {"demo_prompts", "listed", "read_png", "save_png", "share_of_process"}
+SHORT = {
+    "demo_prompts", "listed", "prompt_of", "read_picture", "read_png", "save_png", "sentence", "share_of_process",
+    "write_report",
+}  # fmt: skip
 """What the example of its neighbour shows."""
 OF_OTHER_MODELS = {"LanguageModel", "encode"}
 """Examples whose results are those of the models that they name, and not of tiny ones."""
@@ -91,8 +97,20 @@ def names_for(module: str) -> dict[str, Any]:
     return known | public_names() | vars(importlib.import_module(module))
 
 
+@pytest.fixture(scope="session")
+def for_scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of pictures and texts, pictures of two systems, and a study of them."""
+    folder = tmp_path_factory.mktemp("scores")
+    save_similarity(folder / "my-siglip", "siglip")
+    for system, colour in (("a", "red"), ("b", "blue")):
+        picture_folder(folder / system, colour, 3)
+    systems = {system: {"pictures": str(folder / system)} for system in ("a", "b")}
+    new_study(StudyConfig.make(systems=systems), folder / "study")
+    return folder
+
+
 @pytest.fixture
-def folder(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(places: Places, for_scores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with models, pictures and a recipe of the names that examples use."""
     home = tmp_path / "home" / "models" / "smollm2-135m-instruct"
     for link, target in (
@@ -100,6 +118,7 @@ def folder(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         (tmp_path / "my-adapter", places.adapter),
         (tmp_path / "Qwen" / "Qwen3-0.6B", places.llm),
         (home, places.llm),
+        *((tmp_path / path.name, path) for path in for_scores.iterdir()),
     ):
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(target, target_is_directory=True)

@@ -1,5 +1,6 @@
 """`llmdiff evaluate`: scores of a base model and its adapter, and of the checker that gives them."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -97,6 +98,58 @@ def checker(
         table.add_row(name, f"{result[name]:.2%}")
     table.add_row("things found where none is", f"{result['false_things']:.2%}")
     console.results.print(table)
+
+
+@evaluate_app.command("pictures")
+def pictures(
+    folders: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]FOLDER...", help="Pictures; same file names in all folders.")
+    ],
+    siglip: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="SigLIP score: folder or Hub id of a SigLIP, SigLIP 2, CLIP or PickScore."),
+    ] = None,
+    clip_iqa: Annotated[
+        str | None, typer.Option("--clip-iqa", metavar="MODEL", help="CLIP-IQA: folder or Hub id of a CLIP.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="cpu")] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Score pictures that are there, whoever drew them: how well they match their prompts and how good they look.
+
+    The prompt of a picture is in its PNG (llmdiff's or the web UI's) or in a text file of its name beside it. Of
+    several folders the differences to the first are scored too, picture by picture. Intervals (95 %) are bootstrapped
+    over prompts.
+    """
+    console.quiet_hosts()
+    from llmdiff.evaluation import evaluate_pictures
+
+    with console.progress_bar() as progress:
+        rows = evaluate_pictures(_named(folders), siglip, clip_iqa, device, progress)
+    if as_json:
+        console.print_json(rows)
+        return
+    table = Table("score", "pictures of", "prompts", "pictures", "mean", "95 % interval", box=None)
+    for row in rows:
+        figures = f"{row['mean']:.4f}", f"{row['low']:.4f} – {row['high']:.4f}"
+        table.add_row(row["score"], row["system"], str(row["prompts"]), str(row["pictures"]), *figures)
+    console.results.print(table)
+    for score, row in {row["score"]: row for row in rows}.items():
+        pieces = f"; {row['in_pieces']} prompts were scored in pieces" if row["in_pieces"] else ""
+        console.print_line(f"{score}: {row['model']}, {row['revision']}{pieces}")
+
+
+def _named(folders: list[str]) -> dict[str, Path]:
+    """Folders by the name that they were given, or else their own."""
+    named: dict[str, Path] = {}
+    for text in folders:
+        name, equals, folder = text.partition("=")
+        path = Path(folder if equals else text)
+        name = name if equals else path.name or text
+        if name in named:
+            raise typer.BadParameter(f"Two folders are called {name!r}: name them by NAME=FOLDER.")
+        named[name] = path
+    return named
 
 
 def _figures(row: dict[str, Any]) -> tuple[str, str, str]:

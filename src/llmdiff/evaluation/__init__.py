@@ -2,6 +2,7 @@
 
 from llmdiff.evaluation.checker import evaluate_checker
 from llmdiff.evaluation.distance import evaluate_distance
+from llmdiff.evaluation.pictures import evaluate_pictures
 from llmdiff.evaluation.prompts import ScenePrompt, demo_prompts, scene_prompts
 from llmdiff.evaluation.scenes import check, evaluate_scenes
 
@@ -11,6 +12,7 @@ __all__ = [
     "demo_prompts",
     "evaluate_checker",
     "evaluate_distance",
+    "evaluate_pictures",
     "evaluate_scenes",
     "scene_prompts",
 ]

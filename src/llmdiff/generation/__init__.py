@@ -10,8 +10,9 @@ from llmdiff import lazy
 if TYPE_CHECKING:
     from llmdiff.base.loading import load_pipeline
     from llmdiff.generation.bulk import draw_listed, listed, share_of_process
+    from llmdiff.generation.found import pictures_in, prompt_of
     from llmdiff.generation.picture import Picture, comparison_sheet, generate, generate_each
-    from llmdiff.generation.png import Document, file_stem, prompt_of, read_picture, read_png, save_png, write_png
+    from llmdiff.generation.png import Document, file_stem, read_picture, read_png, save_png, write_png
     from llmdiff.generation.prompt_file import read_prompt_file
     from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
     from llmdiff.generation.redraw import Redrawn, regenerate
@@ -38,6 +39,7 @@ __all__ = [
     "generate_each",
     "listed",
     "load_pipeline",
+    "pictures_in",
     "prompt_of",
     "read_picture",
     "read_png",
@@ -53,7 +55,8 @@ __getattr__ = lazy.names(
     {
         "bulk": ("draw_listed", "listed", "share_of_process"),
         "picture": ("Picture", "comparison_sheet", "generate", "generate_each"),
-        "png": ("Document", "file_stem", "prompt_of", "read_picture", "read_png", "save_png", "write_png"),
+        "found": ("pictures_in", "prompt_of"),
+        "png": ("Document", "file_stem", "read_picture", "read_png", "save_png", "write_png"),
         "prompt_file": ("read_prompt_file",),
         "record": ("Models", "PictureSettings", "Provenance", "Record"),
         "redraw": ("Redrawn", "regenerate"),

@@ -127,14 +127,14 @@ def read_picture(path: Path) -> tuple[Image.Image, dict[str, str]]:
         raise LLMDiffError(f"The file {str(path)!r} is not a picture that can be read, or it is damaged.") from error
 
 
-def prompt_of(path: Path, chunks: dict[str, str]) -> str | None:
+def prompt_in(path: Path, chunks: dict[str, str]) -> str | None:
     """The prompt of a picture by its text chunks, ours or those that the web UI and its kin write; None if it has none.
 
     Raises:
         LLMDiffError: the chunk of ours is damaged.
 
     Example:
-        >>> prompt_of(Path("cup.png"), {"parameters": "a red cup\\nNegative prompt: blue\\nSteps: 20, Seed: 7"})
+        >>> prompt_in(Path("cup.png"), {"parameters": "a red cup\\nNegative prompt: blue\\nSteps: 20, Seed: 7"})
         'a red cup'
     """
     if CHUNK in chunks:

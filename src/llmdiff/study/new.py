@@ -12,14 +12,14 @@ from PIL import Image
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not, written_whole
-from llmdiff.generation import draw_listed, listed, prompt_of, read_picture, read_prompt_file, save_png
+from llmdiff.generation import draw_listed, listed, pictures_in, prompt_of, read_picture, read_prompt_file, save_png
+from llmdiff.generation.found import check_same_names, no_prompt
 from llmdiff.generation.prompt_file import LARGEST
 from llmdiff.progress import Progress, silent
 from llmdiff.study.config import StudyConfig
 from llmdiff.study.plan import MANIFEST, PICTURES, Pair, Shown, Study, checks_needed
 
 DRAWN = "drawn"
-_SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _PIECES = 4  # a side of a check's wrong picture
 Prompts = Mapping[str, str]
 """Prompts by the name of their picture."""
@@ -43,7 +43,7 @@ def new_study(config: StudyConfig, folder: Path, progress: Progress = silent) ->
 
     Example:
         >>> config = StudyConfig(systems={"a": {"pictures": "a"}, "b": {"pictures": "b"}}, trials=20)
-        >>> study = new_study(config, Path("study"))
+        >>> study = new_study(config, Path("new-study"))
         >>> study.systems
         ('a', 'b')
     """
@@ -103,11 +103,12 @@ class _Maker:
         self._config = config
         self._folder = folder
         self._prompts = prompts
-        self._files = {system: _pictures_in(source, system) for system, source in sources.items()}
+        self._files = {system: pictures_in(source) for system, source in sources.items()}
         self._rng = random.Random(f"{config.seed} pictures")
 
     def make(self, progress: Progress) -> Study:
-        names = self._common_names()
+        check_same_names(self._files)
+        names = sorted(next(iter(self._files.values())))
         pairs: list[Pair] = []
         for number, name in enumerate(names):
             progress("Copying pictures", number / len(names))
@@ -125,17 +126,6 @@ class _Maker:
             folder=self._folder,
         )
 
-    def _common_names(self) -> list[str]:
-        first, *others = self._files
-        for other in others:
-            if different := sorted(self._files[first].keys() ^ self._files[other].keys()):
-                has, lacks = (first, other) if different[0] in self._files[first] else (other, first)
-                raise LLMDiffError(
-                    f"The system {has!r} has a picture {different[0]!r} and {lacks!r} has none: both need the same "
-                    "pictures under the same names, as `llmdiff generate --prompts FILE` writes them."
-                )
-        return sorted(self._files[first])
-
     def _pairs(self, name: str) -> Iterator[Pair]:
         images, prompt = self._read(name)
         shown = {system: self._copy(system, image) for system, image in images.items()}
@@ -149,7 +139,7 @@ class _Maker:
         prompts: dict[str, str] = {}
         for system, files in self._files.items():
             images[system], chunks = read_picture(files[name])
-            own = self._prompts.get(name) or prompt_of(files[name], chunks) or _prompt_beside(files[name])
+            own = self._prompts.get(name) or prompt_of(files[name], chunks)
             if own is not None:
                 prompts[own] = system
             if images[system].size != next(iter(images.values())).size:
@@ -157,11 +147,7 @@ class _Maker:
                     f"The pictures {name!r} have different sizes, which tell their systems apart: make them equal."
                 )
         if not prompts:
-            path = next(iter(self._files.values()))[name]
-            raise LLMDiffError(
-                f"Nothing says what {path} was drawn from: put its prompt beside it, into a file "
-                f"{path.with_suffix('.txt').name}."
-            )
+            raise no_prompt(next(iter(self._files.values()))[name])
         if len(prompts) > 1:
             first, second, *_ = prompts.values()
             raise LLMDiffError(f"The picture {name!r} of {first!r} has another prompt than that of {second!r}.")
@@ -180,34 +166,6 @@ class _Maker:
             image, _ = read_picture(self._folder / PICTURES / f"{right.picture}.png")
             wrong = self._copy("", _in_disorder(image, self._rng))
             yield Pair(prompt=pair.prompt, name=pair.name, pictures=(right, wrong))
-
-
-def _pictures_in(folder: Path, system: str) -> dict[str, Path]:
-    """The pictures of a folder and of folders in it, by their path without its ending."""
-    if not folder.is_dir():
-        raise LLMDiffError(f"The system {system!r} has no folder {folder}.")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in files:
-            raise LLMDiffError(f"{folder} has two pictures {name!r}, {files[name].name} and {path.name}: remove one.")
-        files[name] = path
-    if not files:
-        raise LLMDiffError(f"The folder {folder} of the system {system!r} has no pictures.")
-    return files
-
-
-def _prompt_beside(path: Path) -> str | None:
-    """The prompt in the text file of the picture's name."""
-    beside = path.with_suffix(".txt")
-    try:
-        return read_text(open_regular(beside), 1_000_000).strip() or None
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeError) as error:
-        raise LLMDiffError(f"The prompt {beside} cannot be read ({why_not(error)}).") from error
 
 
 def _in_disorder(image: Image.Image, rng: random.Random) -> Image.Image:

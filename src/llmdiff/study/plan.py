@@ -59,7 +59,13 @@ class Trial(BaseModel):
 
 
 class Study(BaseModel):
-    """A study; `folder` is where it lies."""
+    """A study; `folder` is where it lies.
+
+    Example:
+        >>> study = Study.load(Path("study"))
+        >>> {trial.kind for trial in study.trials_for("somebody", shown={})} == {"pair", "repeat", "check"}
+        True
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -48,9 +48,9 @@ def study_app(study: Study) -> FastAPI:
 
     Example:
         >>> from fastapi.testclient import TestClient
-        >>> client = TestClient(study_app(study))
-        >>> len(client.post("/api/session").json()["trials"]) > 0
-        True
+        >>> client = TestClient(study_app(Study.load(Path("study"))))
+        >>> client.post("/api/session").json()["title"]
+        'Which picture?'
     """
     booth = _Booth(study)
 
