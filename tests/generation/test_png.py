@@ -138,7 +138,7 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")
     for path in (tmp_path / "x.png", Path("/dev/zero")):
-        with pytest.raises(LLMDiffError, match="not a PNG"):
+        with pytest.raises(LLMDiffError, match="not a picture"):
             read_png(path)
 
 
@@ -232,7 +232,7 @@ def test_files_that_are_no_png(tmp_path: Path) -> None:
         read_png(tmp_path)
     text = tmp_path / "text.png"
     text.write_text("a red ball")
-    with pytest.raises(LLMDiffError, match="not a PNG"):
+    with pytest.raises(LLMDiffError, match="not a picture"):
         read_png(text)
     jpeg = tmp_path / "photo.jpg"
     IMAGE.save(jpeg)
