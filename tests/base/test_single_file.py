@@ -15,7 +15,7 @@ from adapter.tiny import build_sd, draw
 from base.folders import fault
 from base.original_layout import build_small_sdxl, save_checkpoint
 from llmdiff.base.checkpoint_kind import TEXT_ENCODERS
-from llmdiff.base.headers import Header
+from llmdiff.headers import Header
 from llmdiff.base.loading import load_pipeline
 from llmdiff.base.single_file import likely_source
 
