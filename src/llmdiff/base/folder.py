@@ -17,6 +17,7 @@ from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, choose_
 from llmdiff.declared_sizes import check_config, held_to
 from llmdiff.errors import LLMDiffError
 from llmdiff.structured_text import read_json
+from llmdiff.tokenizer_files import check_tokenizer_files
 
 UNNEEDED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts that a picture can be drawn without; they are often deleted."""
@@ -187,8 +188,13 @@ def _check_inputs(folder: Path, named: dict[str, tuple[str, str]]) -> None:
 
 
 def _check_vocabulary(folder: Path, kind: type) -> None:
-    """Raises LLMDiffError if a tokenizer lacks its vocabulary, in place of which transformers takes an empty one."""
+    """Raises LLMDiffError if a tokenizer lacks its vocabulary, in place of which transformers takes an empty one.
+
+    So it does if a file of it is none that a tokenizer has.
+    """
     files: dict[str, str] = getattr(kind, "vocab_files_names", {})
+    if files:
+        check_tokenizer_files(folder)
     if not files or (folder / "tokenizer.json").is_file():
         return
     names = [name for role, name in files.items() if role != "tokenizer_file"] or ["tokenizer.model"]

@@ -35,9 +35,9 @@ class Folder:
         rows = [*self._unreadable(), *(row for listing in lists for row in self._listed(listing))]
         rows += self._beside({listing.parent for listing in lists})
         if not rows:
-            lists = f"{', '.join(LISTS[:-1])} or {LISTS[-1]}"
+            names = f"{', '.join(LISTS[:-1])} or {LISTS[-1]}"
             raise LLMDiffError(
-                f"The folder {data.path} has no pictures, nor a {lists} that lists some{self._instead()}."
+                f"The folder {data.path} has no pictures, nor a {names} that lists some{self._instead()}."
             )
         self._paths = [picture for picture, _ in rows]
         self.entries = [one for _, one in rows]

@@ -34,11 +34,14 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.headers import readable_headers
 from llmdiff.language.blocks import find_stack, is_contrastive, is_encoder_decoder
 from llmdiff.language.gguf import SUFFIX, held_by, load_gguf
+from llmdiff.language.limits import LOADING, within_seconds
 from llmdiff.language.quantization import quantization_config
 from llmdiff.models import language_model
 from llmdiff.sources import LOADING_FAULTS, fetch_reason, is_offline, local_folder, reason
 from llmdiff.structured_text import read_json
+from llmdiff.tokenizer_files import check_growth, check_tokenizer_files
 
+_FETCHING = 3600.0  # seconds for a tokenizer from the Hub
 Placement = str | dict[str, Any]
 """transformers' ``device_map``: "auto", or a device for every part."""
 
@@ -110,14 +113,26 @@ class Loading:
         Raises:
             LLMDiffError: if it cannot be read.
         """
+        what = f"The tokenizer of {self.source}"
         with _readable_errors(self, "tokenizer"):
-            if self.gguf:
-                return AutoTokenizer.from_pretrained(self.gguf.parent, gguf_file=self.gguf.name)
-            return AutoTokenizer.from_pretrained(self.source, **self._options)
+            is_here = self.gguf is not None or Path(self.source).is_dir()
+            loaded = within_seconds(what, self._load_tokenizer, LOADING if is_here else _FETCHING)
+        check_growth(loaded, what)
+        return loaded
 
     @property
     def _options(self) -> dict[str, Any]:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+    def _load_tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.gguf:
+            return AutoTokenizer.from_pretrained(self.gguf.parent, gguf_file=self.gguf.name)
+        check_tokenizer_files(self._folder())
+        return AutoTokenizer.from_pretrained(self.source, **self._options)
+
+    def _folder(self) -> Path:
+        """The folder with its config, fetched if need be."""
+        return Path(cached_file(self.source, CONFIG_NAME, revision=self.revision) or self.source).parent
 
     def _load_gguf(self, file: Path) -> tuple[PreTrainedModel, list[str]]:
         """The model, and the names of the weights that its file lacks."""
@@ -127,7 +142,7 @@ class Loading:
     def _load(self) -> tuple[PreTrainedModel, list[str]]:
         """The model, and the names of the weights that its files lack."""
         what = f"The language model {self.source}"
-        folder = Path(cached_file(self.source, CONFIG_NAME, revision=self.revision) or self.source).parent
+        folder = self._folder()
         config = read_json(folder / CONFIG_NAME)
         check_config(what, config)
         options: dict[str, Any] = {"dtype": self.dtype, "use_safetensors": True, **self._options}
