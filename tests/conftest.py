@@ -1,5 +1,6 @@
 """Fixtures that several test packages share: a tiny real LLM, its tokenizer, and models on disk."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if document := config.getoption("--faults"):
         config.pluginmanager.register(FaultTable(document))
+
+
+def pytest_collection_finish() -> None:
+    """What the libraries have made at import is for ever: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

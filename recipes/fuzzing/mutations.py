@@ -50,6 +50,11 @@ def with_valid_headers(tar: bytes) -> bytes:
     return bytes(result)
 
 
+def with_valid_ends(table: bytes) -> bytes:
+    """A damaged parquet file that begins and ends as one does."""
+    return b"PAR1" + table[4:-4] + b"PAR1"
+
+
 def _place(rng: np.random.Generator, content: bytearray) -> int:
     """Any place, more often near the beginning, where headers are."""
     reach = len(content) if rng.random() < 0.5 else min(len(content), 200)

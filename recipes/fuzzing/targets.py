@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
-from fuzzing.mutations import mutated, with_valid_checksums, with_valid_headers
+from fuzzing.mutations import mutated, with_valid_checksums, with_valid_ends, with_valid_headers
 from llmdiff.adapter.storage import WEIGHTS, read_config, read_weights
-from llmdiff.data import FolderData, ShardData, captioned
+from llmdiff.data import DatasetData, FolderData, ShardData, captioned
 from llmdiff.generation.png import read_png
 from llmdiff.training import load_recipe
 
@@ -104,6 +105,39 @@ def _read_tar(content: bytes, folder: Path) -> None:
         data.pixels(number)
 
 
+def _tables() -> list[bytes]:
+    return [_table(compression) for compression in ("none", "snappy", "zstd")]
+
+
+def _table(compression: str) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    picture = _encoded("RGB", "JPEG", {})
+    columns = {
+        "image": [{"bytes": picture, "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}, None] * 2,
+        "text": ["a", "ü 杯", None] * 2,
+        "more": [["b", "c"], [], None] * 2,
+    }
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), file, compression=compression, row_group_size=4)
+    return file.getvalue()
+
+
+def _read_table(content: bytes, folder: Path) -> None:
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    (folder / "x.parquet").write_bytes(content)
+    with mock.patch.multiple(datasets.config, HF_DATASETS_CACHE=folder / "cache"):
+        data = captioned(
+            DatasetData(kind="dataset", path=str(folder / "x.parquet"), text=["text", "more"], skip_bad=9), 64
+        )
+        for number in range(len(data)):
+            data.pixels(number)
+
+
 def _weights() -> list[bytes]:
     return [path.read_bytes() for path in sorted(_FIRST_VERSION.glob(f"*/{WEIGHTS}"))]
 
@@ -114,16 +148,22 @@ def _read_weights(content: bytes, folder: Path) -> None:
 
 
 def _lists() -> list[bytes]:
-    rows = [{"file_name": "a.png", "text": ["a", "b"], "score": 0.5}, {"file_name": "é/b.png", "caption": "ü 杯"}]
-    return ["\n".join(map(json.dumps, rows)).encode(), json.dumps(rows[1], ensure_ascii=False).encode()]
+    """A damaged line is refused, and the list with it unless others are left: long ones, of few pictures."""
+    rows: list[dict[str, Any]] = [
+        {"file_name": "a.png", "text": ["a", "b"], "score": 0.5}, {"file_name": "é/b.png", "caption": "ü 杯"},
+    ]  # fmt: skip
+    lists = [[*rows] * 20, [rows[1]] * 20, [rows[0] | {"more": {"deep": [[1, -2.5e3, None, True]] * 30}}]]
+    return [
+        "\n".join(json.dumps(row, ensure_ascii=number == 0) for row in one).encode() for number, one in enumerate(lists)
+    ]
 
 
 def _read_list(content: bytes, folder: Path) -> None:
     for name in ("a.png", "é/b.png"):
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
+        (folder / name).write_bytes(_encoded("L", "PNG", {}))
     (folder / "metadata.jsonl").write_bytes(content)
-    captioned(FolderData(kind="folder", path=folder), 64)
+    captioned(FolderData(kind="folder", path=folder, skip_bad=10), 64)
 
 
 def _configs() -> list[bytes]:
@@ -156,6 +196,7 @@ def _read_drawn(content: bytes, folder: Path) -> None:
 TARGETS = {
     "pictures": Target(30_000, _pictures, _read_picture, with_valid_checksums),
     "tar shards": Target(5_000, _tars, _read_tar, with_valid_headers),
+    "parquet tables": Target(500, _tables, _read_table, with_valid_ends),
     "safetensors of adapters": Target(500, _weights, _read_weights),
     "JSON lists of pictures": Target(500, _lists, _read_list),
     "JSON of adapters": Target(500, _configs, _read_config),

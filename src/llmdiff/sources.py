@@ -19,8 +19,8 @@ from llmdiff.errors import LLMDiffError
 NetworkError: type[Exception] = vars(hub_errors)["HTTPError"]
 """What the Hub's client raises without a network: of the HTTP library that it is built on, which changes."""
 LOADING_FAULTS = (
-    OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError,
-    SafetensorError, StrictDataclassError, NetworkError,
+    OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ImportError,
+    ArithmeticError, AssertionError, MemoryError, NameError, SafetensorError, StrictDataclassError, NetworkError,
 )  # fmt: skip
 """The exceptions of diffusers, transformers, safetensors and huggingface_hub for files that they cannot use."""
 

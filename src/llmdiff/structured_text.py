@@ -10,11 +10,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import open_regular, read_text, why_not
 
 LARGEST_JSON = 4_000_000
 """Characters of a JSON text at most."""
@@ -55,6 +57,24 @@ def parse_json(text: str, what: str, remedy: str = "mend it", *, finite: bool = 
         _check_values(content, finite)
     except _FAULTS as error:
         raise LLMDiffError(f"{what} is not usable JSON ({_reason(error)}); {remedy}.") from error
+    return content
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model.
+
+    Raises:
+        LLMDiffError: There is no such file, or something else in it.
+    """
+    try:
+        text = read_text(open_regular(file), LARGEST_JSON)
+    except FileNotFoundError as error:
+        raise LLMDiffError(f"There is no file {str(file)!r}: fetch the model again.") from error
+    except (OSError, UnicodeError) as error:
+        raise LLMDiffError(f"The file {str(file)!r} cannot be read ({why_not(error)}): fetch it again.") from error
+    content = parse_json(text, f"The file {str(file)!r}", "fetch it again", finite=False)
+    if not isinstance(content, dict):
+        raise LLMDiffError(f"The file {str(file)!r} holds no JSON object, so it is damaged: fetch it again.")
     return content
 
 

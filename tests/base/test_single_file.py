@@ -15,9 +15,9 @@ from adapter.tiny import build_sd, draw
 from base.folders import fault
 from base.original_layout import build_small_sdxl, save_checkpoint
 from llmdiff.base.checkpoint_kind import TEXT_ENCODERS
-from llmdiff.base.headers import Header
 from llmdiff.base.loading import load_pipeline
 from llmdiff.base.single_file import likely_source
+from llmdiff.headers import Header
 
 BUILDERS: dict[str, Callable[[], Any]] = {"SD 1.5": build_sd, "SD 2.1": build_sd21, "SDXL": build_small_sdxl}
 

@@ -57,9 +57,10 @@ def test_evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     calls: list[tuple[Any, ...]] = []
 
     def evaluate(*options: Any) -> list[dict[str, Any]]:
-        *options, progress = options
+        *options, progress, keep_in = options
         calls.append(tuple(options))
         progress("Drawing", 0.5)
+        assert keep_in.name == "evaluations"
         return ROWS
 
     monkeypatch.setattr(llmdiff.evaluation, "evaluate_scenes", evaluate)

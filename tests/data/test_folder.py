@@ -175,7 +175,7 @@ def test_a_picture_without_a_caption_is_named(folder, text):
 
 
 def test_a_folder_without_pictures_is_named(tmp_path):
-    said = f"The folder {tmp_path} has no pictures, nor a metadata.jsonl or metadata.csv that lists some"
+    said = f"The folder {tmp_path} has no pictures, nor a metadata.jsonl, metadata.csv or metadata.json that lists some"
     assert complaint(tmp_path) == f"{said}."
     (tmp_path / "x.svg").touch()
     assert complaint(tmp_path) == f"{said} (but x.svg)."

@@ -151,6 +151,40 @@ def listed(path: Path, *rows: Any) -> None:
 
 
 @pytest.mark.fault("metadata")
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"file_name": "a.png", "text": "green"}],
+        {"a.png": "green"},
+        {"a.png": {"caption": "green", "tags": "x"}},
+        {"a": {"caption": "green", "train_resolution": [64, 64]}},
+        {"a.png": ["green"]},
+    ],
+)
+def test_a_list_in_one_json_is_read(folder: Path, content: object) -> None:
+    (folder / "metadata.json").write_text(json.dumps(content))
+    data = pictures(folder)
+    assert data.captions == [("green",)]
+    assert len(data) == 1
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize("content", [{"version": 2}, {"a": 1}, 7, "a.png"])
+def test_another_json_of_that_name_is_none(folder: Path, content: object) -> None:
+    before = pictures(folder).captions
+    (folder / "metadata.json").write_text(json.dumps(content))
+    assert pictures(folder).captions == before
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 9999, b"[" + b" " * 5_000_000 + b"]", b"[]"])
+def test_a_damaged_json_list_is_told(folder: Path, content: bytes) -> None:
+    (folder / "metadata.json").write_bytes(content)
+    with pytest.raises(LLMDiffError, match=r"metadata\.json"):
+        pictures(folder)
+
+
+@pytest.mark.fault("metadata")
 def test_lists_of_subfolders_are_read(folder):
     """As `datasets` has them for its splits; elsewhere texts stand beside the pictures."""
     picture(folder / "train" / "1.png")

@@ -1,7 +1,9 @@
 """Data sets of Hugging Face `datasets`: parquet files, whole and streamed."""
 
+import base64
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,28 @@ def of_column(folder: Path, cells: list[Any], name: str = "image", **settings: A
 @pytest.mark.parametrize("cell", ["sub/a.png", "sub\\a.png", {"bytes": None, "path": "sub/a.png"}])
 def test_names_of_files_in_cells_are_read_from_the_tables_folder_on(table, cell, streaming):
     assert colours(of_column(table, [cell], **streaming)) == WANTED[:1]
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("written", ["{0}", "data:image/x;base64,{0}", " {0}\n", "bytes"])
+def test_pictures_in_base64_are_read(table, form, written):
+    file = io.BytesIO()
+    Image.effect_noise((20, 16), 60).convert("RGB").save(file, form)
+    text = ("{0}" if written == "bytes" else written).format(base64.b64encode(file.getvalue()).decode())
+    data = of_column(table, [{"bytes": text, "path": "a.png"} if written == "bytes" else text])
+    found = data.pixels(0)
+    shutil.rmtree(table.parent / "named")
+    assert torch.equal(found, of_column(table, [file.getvalue()]).pixels(0))
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize("change", [lambda text: text[: len(text) // 2], lambda text: text[:300] + "!" + text[300:]])
+def test_damaged_base64_is_an_empty_or_a_damaged_picture(table, change):
+    file = io.BytesIO()
+    Image.effect_noise((60, 60), 60).save(file, "PNG")
+    with pytest.raises(LLMDiffError, match="cannot be read"):
+        of_column(table, [change(base64.b64encode(file.getvalue()).decode())]).pixels(0)
 
 
 @pytest.mark.fault("paths")

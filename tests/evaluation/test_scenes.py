@@ -1,5 +1,7 @@
 """The benchmark on tiny real models: what it draws, what it counts, and how it sums up."""
 
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
@@ -29,13 +32,12 @@ def run(places: Places, **options: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """All pictures that the benchmark looks at, in order."""
+    """All pictures that the benchmark looks at, in order; what it sees in them is told by their bytes alone."""
     found: list[bytes] = []
-    outcome = scenes._outcome
 
-    def watched(prompt: Any, image: Image.Image) -> Any:
+    def watched(prompt: Any, image: Image.Image) -> scenes.Outcome:
         found.append(image.tobytes())
-        return outcome(prompt, image)
+        return scenes.Outcome(prompt, sum(found[-1]) % 2 == 0, found[-1][0] / 255)
 
     monkeypatch.setattr(scenes, "_outcome", watched)
     return found
@@ -90,11 +92,67 @@ def test_pictures_do_not_depend_on_how_many_are_drawn(places, drawn):
     assert drawn[:12] == drawn[12:]
 
 
-def test_progress_goes_from_base_to_adapted(places):
+def test_progress_goes_from_base_to_adapted(places, drawn):
     told: list[tuple[str, float]] = []
     run(places, seeds=3, progress=lambda stage, share: told.append((stage, share)))
     assert [stage for stage, _ in told] == ["base"] * 2 + ["adapted"] * 2
     assert [share for _, share in told] == [pytest.approx(12 / 18), 1.0] * 2
+
+
+@pytest.mark.fault("lost work")
+def test_an_interrupted_evaluation_goes_on_where_it_was(places, tmp_path, monkeypatch, drawn):
+    """In whole batches, and after what is damaged of the scores that are kept."""
+    options = {"seeds": 3, "plainly": True, "keep_in": tmp_path / "kept"}
+    expected = run(places, **options)
+    whole = list(drawn)
+    assert len(whole) == 3 * 18
+    assert list((tmp_path / "kept").iterdir()) == []
+    outcome = scenes._outcome
+
+    def interrupted(prompt: Any, image: Image.Image) -> Any:
+        if len(drawn) == len(whole) + 18 + 12 + 3:
+            raise KeyboardInterrupt
+        return outcome(prompt, image)
+
+    monkeypatch.setattr(scenes, "_outcome", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(places, **options)
+    (file,) = (tmp_path / "kept").iterdir()
+    content = file.read_bytes()
+    for damaged, kept in ((content, 18 + 12), (content[:-20], 18), (b"\xff\0" * 99, 0)):
+        drawn.clear()
+        file.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert run(places, **options) == expected
+        assert drawn == whole[kept:]
+        assert any("has scored" in str(one.message) for one in caught) == (kept > 0)
+        assert list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.fault("identity")
+def test_scores_of_other_models_or_arguments_are_not_gone_on_from(places, tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(scenes.KeptScores, "forget", lambda _: None)
+    run(places, keep_in=tmp_path)
+    drawn.clear()
+    with pytest.warns(UserWarning, match="has scored 6 of 6 pictures"):
+        run(places, keep_in=tmp_path)
+    assert not drawn
+    base = shutil.copytree(places.base, tmp_path / "base")
+    file = base / "vae/diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["decoder.conv_out.bias"][0] += 1
+    save_file(weights, file)
+    for change in ({"steps": 2}, {"guidance": 2.0}, {"base": str(base)}):
+        run(places, keep_in=tmp_path, **change)
+        assert len(drawn) == 12
+        drawn.clear()
+
+
+@pytest.mark.fault("lost work")
+def test_where_nothing_can_be_kept_it_goes_on_all_the_same(places, tmp_path, drawn):
+    (tmp_path / "taken").touch()
+    assert run(places, keep_in=tmp_path / "taken") == run(places)
 
 
 class Painter:
@@ -114,7 +172,15 @@ class Painter:
         return Image.fromarray(draw(scene_with(self.facts[text], np.random.default_rng(0))))
 
 
-def test_shares_are_of_pictures_right_in_every_fact():
+def test_shares_are_of_pictures_right_in_every_fact(monkeypatch):
+    """Painters paint a prompt the same for every seed, which is looked at once."""
+    outcome, seen = scenes._outcome, {}
+
+    def once(prompt: Any, image: Image.Image) -> Any:
+        key = prompt.prompt, image.tobytes()
+        return seen[key] if key in seen else seen.setdefault(key, outcome(prompt, image))
+
+    monkeypatch.setattr(scenes, "_outcome", once)
     prompts = scene_prompts(4)
     names = [prompt.prompt for prompt in prompts]
     painter = Painter(wrong={names[0], names[5]}, half={names[1]})

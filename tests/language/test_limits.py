@@ -81,7 +81,8 @@ def test_a_good_template_is_rendered_as_ever(tokenizer: PreTrainedTokenizerFast)
 
 
 @pytest.mark.parametrize(
-    ("expression", "length", "words"), [(r"a*\d", 40_000, "takes more than"), (r"(a+)+[^a]", 500, "fails")]
+    ("expression", "length", "words"),
+    [(r"a*\d", 40_000, "takes more than"), (r"(a+)+[^a]", 500, "(fails|takes more than)")],
 )
 def test_a_tokenizer_that_tries_all_ways_to_divide_a_text(
     tokenizer: PreTrainedTokenizerFast, expression: str, length: int, words: str

@@ -180,6 +180,8 @@ def test_the_context_of_the_llm_is_a_limit_too(tiny_llm: LanguageModel) -> None:
     with pytest.warns(UserWarning, match="are cut"):
         tokens = tokenize(tiny_llm, ["word " * 5000], config)
     assert tokens.ids.shape == (1, positions)
+    with pytest.warns(UserWarning, match=f"shorten them, or choose an LLM that reads more than {tiny_llm.name}.$"):
+        tokenize(tiny_llm, ["word " * 5000, "a"], config)
     with pytest.raises(LLMDiffError, match="no room"):
         tokenize(tiny_llm, ["a"], ExtractionConfig(template="z" * positions + "{prompt}"))
 

@@ -1,6 +1,5 @@
 """Chunks on disk: what is written comes back, damage is found and named, and processes that meet share the work."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -16,8 +15,8 @@ from torch import Tensor
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.precompute.store import Chunk, Store, check_room
+from new_processes import NEW
 
-SPAWN = multiprocessing.get_context("spawn")
 CHUNKS = [[f"{n}.{i}" for i in range(1 + n % 3)] for n in range(12)]
 KEYS = [key for chunk in CHUNKS for key in chunk]
 
@@ -177,7 +176,7 @@ def _computed(folder: Path) -> list[list[str]]:
 
 def test_two_processes_share_the_chunks_and_corrupt_nothing(tmp_path):
     folder, alone = tmp_path / "shared", tmp_path / "alone"
-    processes = [SPAWN.Process(target=_fill_slowly, args=(str(folder), 0.2)) for _ in range(2)]
+    processes = [NEW.Process(target=_fill_slowly, args=(str(folder), 0.2)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -190,7 +189,7 @@ def test_two_processes_share_the_chunks_and_corrupt_nothing(tmp_path):
 
 def test_what_a_killed_process_was_at_is_computed_by_the_next_to_the_same_bytes(tmp_path):
     folder, alone = tmp_path / "killed", tmp_path / "alone"
-    process = SPAWN.Process(target=_fill_slowly, args=(str(folder), 0.3))
+    process = NEW.Process(target=_fill_slowly, args=(str(folder), 0.3))
     process.start()
     while len(list(folder.glob("*.safetensors"))) < 3:
         assert process.is_alive()

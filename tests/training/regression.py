@@ -1,7 +1,6 @@
-"""An objective that a loop trains in microseconds, and a script of it: `python regression.py FOLDER STEPS [PAUSE]`."""
+"""An objective that a loop trains in microseconds, and a run of it for processes that are killed."""
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,8 @@ def settings(steps: int, **changes: Any) -> LoopSettings:
     return LoopSettings(**values | {"ema": 0.9, "save_every": 5} | changes)
 
 
-if __name__ == "__main__":
-    trainer = Trainer(Regression(pause=float(sys.argv[3])), settings(int(sys.argv[2]), save_every=1), Path(sys.argv[1]))
+def train_slowly(folder: Path, steps: int, pause: float) -> None:
+    """Goes on with the run in a folder, or begins it: every step takes some seconds, and is saved."""
+    trainer = Trainer(Regression(pause=pause), settings(steps, save_every=1), folder)
     trainer.resume()
     trainer.run()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.precompute import latents, terms
-from llmdiff.training import Recipe, train
+from llmdiff.training import Recipe, load_recipe, train
 from llmdiff.training.run_manifest import _binding
 from tiny_base import Places
 
@@ -75,6 +75,7 @@ def test_every_kind_of_cache_trains_to_nearly_the_same(places: Places, tmp_path:
     assert len(set(found["all"]["text_encoding.g"].tolist())) == 4
 
 
+@pytest.mark.slow  # of the pictures that workers bring, tests/data/test_prefetch.py shows the same
 def test_workers_change_no_bit(places: Places, tmp_path: Path) -> None:
     """Nor does it matter how many there were before an interruption: they are no part of what a run is."""
     loop = {"steps": 3, "batch_size": 4, "micro_batch": 3, "warmup": 1}
@@ -85,7 +86,12 @@ def test_workers_change_no_bit(places: Places, tmp_path: Path) -> None:
     assert same(*map(weights, runs))
     recipes = [Recipe.model_validate_json((tmp_path / name / "recipe.json").read_text()) for name in "02"]
     assert [recipe.cache.workers for recipe in recipes] == [0, 2]
-    assert _binding(recipes[0]) == _binding(recipes[1])
+
+
+def test_a_run_goes_on_with_other_workers(places: Places, tmp_path: Path) -> None:
+    sources = [write_recipe(tmp_path, places, f"{count}", cache={"workers": count}) for count in (0, 2)]
+    one, other = (_binding(load_recipe(source)) for source in sources)
+    assert one == other
 
 
 def test_a_fitted_start_is_another_one_and_needs_replace_mode(places: Places, tmp_path: Path) -> None:

@@ -2,11 +2,8 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from llmdiff.training import checkpoint
 from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.randomness import Streams
 from llmdiff.training.trainer import Interrupted, Trainer
+from new_processes import NEW
 from training import regression
 from training.outcomes import assert_same, losses, weights
 from training.regression import Regression, settings
@@ -163,16 +161,15 @@ def test_an_interrupted_run_goes_on_to_the_bit(tmp_path, number, within):
 def test_a_killed_run_goes_on_to_the_bit(tmp_path):
     """SIGKILL in a process of its own: no handler runs, the newest whole checkpoint is all there is."""
     folder = tmp_path / "killed"
-    paths = [str(Path(regression.__file__).parents[1]), *filter(None, sys.path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    process = subprocess.Popen([sys.executable, regression.__file__, folder, "500", "0.01"], env=environment)
+    process = NEW.Process(target=regression.train_slowly, args=(folder, 500, 0.01))
+    process.start()
     deadline = time.monotonic() + 120
     while not (path := checkpoint.newest(folder / "checkpoints")) or path.stem < "step-00000005":
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
-    process.wait()
+    process.join()
     short = settings(500, save_every=1).model_copy(update={"save_every": 500, "log_every": 500})
     resumed = Trainer(Regression(seed=5), short, folder)
     assert resumed.resume()

@@ -19,10 +19,10 @@ from torch import Tensor
 from llmdiff import tensor_files
 from llmdiff.adapter.card import model_card
 from llmdiff.adapter.config import AdapterConfig
-from llmdiff.base.headers import read_header
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not, written_whole
 from llmdiff.finite import first_broken
+from llmdiff.headers import read_header
 from llmdiff.language import LanguageModel
 from llmdiff.sources import LOADING_FAULTS, fetch_reason, local_folder, reason
 from llmdiff.structured_text import LARGEST_JSON, parse_json

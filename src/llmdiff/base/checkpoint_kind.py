@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-from llmdiff.base.headers import Header, read_header
 from llmdiff.errors import LLMDiffError
+from llmdiff.headers import Header, read_header
 
 DENOISER = "model.diffusion_model."
 TEXT_ENCODERS = ("cond_stage_model.", "conditioner.", "text_encoders.")

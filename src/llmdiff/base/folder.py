@@ -12,9 +12,12 @@ from diffusers import DiffusionPipeline, ModelMixin
 from torch import nn
 
 from llmdiff.base.checkpoint_kind import other_kind
-from llmdiff.base.locate import INDEX, read_json
-from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, choose_weights
+from llmdiff.base.locate import INDEX
+from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, choose_weights, held_by
+from llmdiff.declared_sizes import check_config, held_to
 from llmdiff.errors import LLMDiffError
+from llmdiff.structured_text import read_json
+from llmdiff.tokenizer_files import check_tokenizer_files
 
 UNNEEDED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts that a picture can be drawn without; they are often deleted."""
@@ -114,16 +117,20 @@ def load_part(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn.M
         LLMDiffError: The class is unknown, or files are missing, damaged or pickles.
     """
     found = part_class(folder, library, kind)
+    what = f"The part {str(folder)!r} of the base model"
     if not issubclass(found, nn.Module):
         _check_vocabulary(folder, found)
+        if (settings := folder / "scheduler_config.json").is_file():
+            check_config(what, read_json(settings))
         return None
-    read_json(folder / "config.json")
-    is_diffusers = issubclass(found, ModelMixin)
-    weights = choose_weights(folder, DIFFUSERS_STEM if is_diffusers else TRANSFORMERS_STEM)
+    check_config(what, read_json(folder / "config.json"))
+    stem = DIFFUSERS_STEM if issubclass(found, ModelMixin) else TRANSFORMERS_STEM
+    weights = choose_weights(folder, stem)
     variant = {"variant": weights.variant} if weights.variant else {}
-    model, info = found.from_pretrained(  # type: ignore[attr-defined]
-        str(folder), use_safetensors=True, dtype=dtype, output_loading_info=True, **variant
-    )
+    with held_to(what, lambda: held_by(folder, weights, stem)):
+        model, info = found.from_pretrained(  # type: ignore[attr-defined]
+            str(folder), use_safetensors=True, dtype=dtype, output_loading_info=True, **variant
+        )
     if missing := sorted(info["missing_keys"]):
         raise LLMDiffError(
             f"The weights in {str(folder)!r} are of another model than its config: they lack {missing[0]}, and "
@@ -181,8 +188,13 @@ def _check_inputs(folder: Path, named: dict[str, tuple[str, str]]) -> None:
 
 
 def _check_vocabulary(folder: Path, kind: type) -> None:
-    """Raises LLMDiffError if a tokenizer lacks its vocabulary, in place of which transformers takes an empty one."""
+    """Raises LLMDiffError if a tokenizer lacks its vocabulary, in place of which transformers takes an empty one.
+
+    So it does if a file of it is none that a tokenizer has.
+    """
     files: dict[str, str] = getattr(kind, "vocab_files_names", {})
+    if files:
+        check_tokenizer_files(folder)
     if not files or (folder / "tokenizer.json").is_file():
         return
     names = [name for role, name in files.items() if role != "tokenizer_file"] or ["tokenizer.model"]

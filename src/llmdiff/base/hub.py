@@ -7,10 +7,11 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from llmdiff.base.locate import INDEX, read_json
+from llmdiff.base.locate import INDEX
 from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, Weights, find_weights
 from llmdiff.errors import LLMDiffError
 from llmdiff.sources import LOADING_FAULTS, NetworkError, fetch_reason
+from llmdiff.structured_text import read_json
 
 _SMALL = (".json", ".txt", ".model")
 

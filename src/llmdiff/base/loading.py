@@ -15,6 +15,7 @@ from llmdiff.base.single_file import load_single_file
 from llmdiff.errors import LLMDiffError
 from llmdiff.models import EMBEDDED, shipped_base
 from llmdiff.sources import LOADING_FAULTS, reason
+from llmdiff.tokenizer_files import check_growth
 
 # A stock diffusers pipeline. Its base class declares neither the components nor the call that all of them have.
 Pipeline = Any
@@ -60,6 +61,8 @@ def load_pipeline(
     try:
         pipe = _load(str(base), place, config, dtype)
         _check_complete(str(base), pipe)
+        for part, module in pipe.components.items():
+            check_growth(module, f"The {part} of the base model {str(base)!r}")
     except LOADING_FAULTS as error:
         raise LLMDiffError(
             f"The base model {str(base)!r} cannot be loaded, a file of it is missing or damaged or of another model: "

@@ -4,13 +4,11 @@ Nothing here loads torch, so that a wrong path is answered at once.
 """
 
 from pathlib import Path
-from typing import Any
 
 from llmdiff.base.checkpoint_kind import check_checkpoint, is_checkpoint
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import open_regular, read_text, why_not
 from llmdiff.sources import is_hub_id
-from llmdiff.structured_text import LARGEST_JSON, parse_json
+from llmdiff.structured_text import read_json
 
 INDEX = "model_index.json"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -52,24 +50,6 @@ def check_file(file: Path) -> None:
             f"The base model {str(file)!r} is no .safetensors file: give one, or a folder with {INDEX} in it."
         )
     check_checkpoint(file)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        LLMDiffError: There is no such file, or something else in it.
-    """
-    try:
-        text = read_text(open_regular(file), LARGEST_JSON)
-    except FileNotFoundError as error:
-        raise LLMDiffError(f"There is no file {str(file)!r}: fetch the model again.") from error
-    except (OSError, UnicodeError) as error:
-        raise LLMDiffError(f"The file {str(file)!r} cannot be read ({why_not(error)}): fetch it again.") from error
-    content = parse_json(text, f"The file {str(file)!r}", "fetch it again", finite=False)
-    if not isinstance(content, dict):
-        raise LLMDiffError(f"The file {str(file)!r} holds no JSON object, so it is damaged: fetch it again.")
-    return content
 
 
 def _checkpoint_in(folder: Path) -> Path:

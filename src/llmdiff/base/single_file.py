@@ -12,10 +12,12 @@ from huggingface_hub import snapshot_download
 
 from llmdiff.base.checkpoint_kind import check_checkpoint, clip_without_embeddings, has_text_encoders
 from llmdiff.base.folder import missing_parts, named_parts, pipeline_class
-from llmdiff.base.headers import Header
-from llmdiff.base.locate import INDEX, read_json
+from llmdiff.base.locate import INDEX
+from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
+from llmdiff.headers import Header
 from llmdiff.sources import LOADING_FAULTS, fetch_reason, is_hub_id
+from llmdiff.structured_text import read_json
 
 _CONFIGS = ("*.json", "*.txt", "*.model")
 _NO_CONFIGS = ("*.safetensors.index*.json", "*.bin.index*.json")
@@ -42,6 +44,9 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
         raise LLMDiffError(f"diffusers loads no {kind.__name__} from a single file: give its folder.")
     named = named_parts(configs, kind, index)
     named = {name: of for name, of in named.items() if name not in ("safety_checker", "image_encoder")}
+    for part in named:
+        if (description := configs / part / "config.json").is_file():
+            check_config(f"The config {str(description)!r}", read_json(description))
     if (lacking := clip_without_embeddings(header)) is not None:
         raise LLMDiffError(
             f"The checkpoint {str(file)!r} lacks weights of its text encoder, embeddings of {lacking}: fetch it again."
@@ -52,7 +57,8 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
         _copy_configs(configs, Path(place))
         options = missing_parts(kind, named) | {"config": place, "dtype": dtype, "local_files_only": True}
         try:
-            pipe = kind.from_single_file(str(file), **options)
+            with held_to(f"The config of {str(file)!r}", lambda: Held.by([header])):
+                pipe = kind.from_single_file(str(file), **options)
         except (NotImplementedError, SingleFileComponentError) as error:  # the former: of weights still on meta
             raise LLMDiffError(
                 f"The checkpoint {str(file)!r} lacks weights that a {kind.__name__} with these configs has: fetch it "

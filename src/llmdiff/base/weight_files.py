@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmdiff.base.headers import is_lfs_pointer, read_header
-from llmdiff.base.locate import PICKLES, read_json
+from llmdiff.base.locate import PICKLES
+from llmdiff.declared_sizes import Held
 from llmdiff.errors import LLMDiffError
+from llmdiff.headers import is_lfs_pointer, read_header
+from llmdiff.structured_text import read_json
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
@@ -67,6 +69,11 @@ def choose_weights(folder: Path, stem: str) -> Weights:
             raise LLMDiffError(f"The weights file {str(file)!r} is missing or damaged: fetch it again.")
         read_header(file)
     return chosen
+
+
+def held_by(folder: Path, weights: Weights, stem: str) -> Held:
+    """What the files of a set of weights hold, by their headers."""
+    return Held.by(map(read_header, weight_files(folder, weights, stem)))
 
 
 def weight_files(folder: Path, weights: Weights, stem: str) -> list[Path]:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from llmdiff.cli import console
 from llmdiff.cli.fidelity import fidelity
+from llmdiff.home import home
 
 evaluate_app = typer.Typer(help="Measure how well pictures show what their prompts say.", no_args_is_help=True)
 
@@ -34,13 +35,15 @@ def scenes(
 ) -> None:
     """Share of pictures that show every fact their prompt states, per group, with 95 % bootstrap intervals.
 
-    360 fixed prompts in six groups, drawn by the base model and by the adapted one from the same noise.
+    360 fixed prompts in six groups, drawn by the base model and by the adapted one from the same noise. If it is
+    interrupted, the same command goes on where it was.
     """
     console.quiet_hosts()
     from llmdiff.evaluation import evaluate_scenes
 
+    keep_in = home() / "evaluations"
     with console.progress_bar() as progress:
-        rows = evaluate_scenes(base, adapter, seeds, limit, steps, guidance, plainly, progress)
+        rows = evaluate_scenes(base, adapter, seeds, limit, steps, guidance, plainly, progress, keep_in)
     if as_json:
         console.print_json(rows)
         return

@@ -1,15 +1,20 @@
-"""The cells of a data set's column of pictures: encoded pictures, or the names of files with one in each."""
+"""The cells of a data set's column of pictures: encoded pictures, perhaps in base64, or names of files with one."""
 
+import re
+from base64 import b64decode
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 from llmdiff.data.config import DatasetData
 from llmdiff.data.errors import Kind, PictureError
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import is_there, open_regular
 
+_LONGEST_NAME = 255  # characters; so short is no picture
+_BASE64 = re.compile(r"(?:data:image/[\w.+-]{1,20};base64,)?\s*(/9j/|iVBORw0KGg|UklGR|R0lGOD|Qk|SUkq|TU0A|AAAA)")
+"""How pictures begin in base64: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF."""
 _OF_PICTURES = ("binary", "large_binary", "string", "large_string")
 
 
@@ -25,6 +30,27 @@ def check_column(features: Mapping[str, Any] | None, data: DatasetData) -> None:
         f"The column {data.image!r} of {data.path} has no pictures but values of type {kind}: set data.image to a "
         "column of pictures, of encoded bytes, or of names of files."
     )
+
+
+def _held(cell: Any) -> Any:
+    return cell.get("bytes") if isinstance(cell, Mapping) else cell
+
+
+def _is_base64(cell: Any) -> TypeGuard[str]:
+    """Whether a text is a picture by its first letters, and no name of a file by its length."""
+    return isinstance(cell, str) and len(cell) > _LONGEST_NAME and _BASE64.match(cell) is not None
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of a picture in base64; nothing of one that is damaged, as of an empty cell.
+
+    White space between its letters and a missing end of padding are no damage.
+    """
+    letters = "".join(_BASE64.sub(r"\1", text, count=1).split()).rstrip("=")
+    try:
+        return b64decode(letters + "=" * (-len(letters) % 4), validate=True)
+    except ValueError:
+        return b""
 
 
 class CellFiles:
@@ -46,9 +72,11 @@ class CellFiles:
             OSError: It names a file that cannot be read.
             PictureError: It names none, or one that must not be read.
         """
-        held = cell.get("bytes") if isinstance(cell, Mapping) else cell
+        held = _held(cell)
         if isinstance(held, bytes | bytearray | memoryview):
             return BytesIO(held)
+        if _is_base64(held):
+            return BytesIO(_decoded(held))
         path = self.file(cell)
         return BytesIO() if path is None else open_regular(path)
 
@@ -59,7 +87,7 @@ class CellFiles:
             PictureError: It is an address, or a file that must not be read.
         """
         name = cell.get("path") if isinstance(cell, Mapping) and cell.get("bytes") is None else cell
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or _is_base64(name):
             return None
         where = f"The data set {self._data.path} names {name[:200]!r} in its column {self._data.image!r}"
         if "://" in name:

@@ -16,7 +16,7 @@ from llmdiff.data.cropping import Cropping
 from llmdiff.data.decoding import decoded, strips
 from llmdiff.data.errors import WHAT_IS_DONE, WHY_PASSED_OVER, Kind, PassedOver, PictureError
 from llmdiff.data.factory import store_of
-from llmdiff.data.listing import LISTS
+from llmdiff.data.listing import LISTS, is_list
 from llmdiff.data.scenes import Scenes
 from llmdiff.data.store import Store, in_threads
 from llmdiff.files import is_there
@@ -104,7 +104,7 @@ def data_at(path: str) -> FolderData | DatasetData | ShardData | None:
         return DatasetData(kind="dataset", path=path)
     if not is_there(place) or not place.is_dir():
         return None
-    if not any((place / name).exists() for name in LISTS):
+    if not any((place / name).exists() and is_list(place / name) for name in LISTS):
         if any(place.glob("*.tar")):
             return ShardData(kind="webdataset", path=path)
         if any(place.rglob("*.parquet")):

@@ -50,7 +50,7 @@ class StoredData(SourceSettings):
 
 
 class FolderData(StoredData):
-    """A folder of pictures, with `metadata.jsonl` or `metadata.csv`, or with a text file beside each."""
+    """A folder of pictures, listed in a `metadata.jsonl`, `.csv` or `.json`, or with a text file beside each."""
 
     kind: Literal["folder"]
     path: Path

@@ -8,7 +8,7 @@ from llmdiff.content import Source, file_source
 from llmdiff.data.captions import CAPTION_SUFFIXES, entry_of
 from llmdiff.data.config import FolderData
 from llmdiff.data.errors import Kind, PassedOver, PictureError, kind_of
-from llmdiff.data.listing import LISTS, Row, rows_of
+from llmdiff.data.listing import LISTS, Row, is_list, rows_of
 from llmdiff.data.store import SUFFIXES, Entry, entry, of_sane_size
 from llmdiff.data.tree import Tree
 from llmdiff.errors import LLMDiffError
@@ -18,9 +18,9 @@ from llmdiff.files import is_there, open_regular, why_not
 class Folder:
     """The pictures of a folder and its subfolders.
 
-    A `metadata.jsonl`, one JSON object per picture, or a `metadata.csv` lists those of its own folder and the folders
-    below it. Elsewhere every picture is taken, and `1.txt`, `1.caption`, `1.json` or `1.png.txt` has the captions of
-    `1.png`. What is neither is passed over, and noted.
+    A `metadata.jsonl`, one JSON object per picture, a `metadata.csv` or a `metadata.json` lists those of its own folder
+    and the folders below it. Elsewhere every picture is taken, and `1.txt`, `1.caption`, `1.json` or `1.png.txt` has
+    the captions of `1.png`. What is neither is passed over, and noted.
 
     Raises:
         LLMDiffError: There is no such folder, it has no pictures, or a list cannot be read.
@@ -35,8 +35,9 @@ class Folder:
         rows = [*self._unreadable(), *(row for listing in lists for row in self._listed(listing))]
         rows += self._beside({listing.parent for listing in lists})
         if not rows:
+            names = f"{', '.join(LISTS[:-1])} or {LISTS[-1]}"
             raise LLMDiffError(
-                f"The folder {data.path} has no pictures, nor a {' or '.join(LISTS)} that lists some{self._instead()}."
+                f"The folder {data.path} has no pictures, nor a {names} that lists some{self._instead()}."
             )
         self._paths = [picture for picture, _ in rows]
         self.entries = [one for _, one in rows]
@@ -112,9 +113,9 @@ class Folder:
 def _topmost(tree: Tree) -> list[Path]:
     """The lists of a folder: one of each subfolder that has any, unless a folder above it has one."""
     found: dict[Path, Path] = {}  # by their folders
-    lists = (path for path in tree.files if path.name in LISTS)
+    lists = [path for path in tree.files if path.name in LISTS]
     for listing in sorted(lists, key=lambda path: (len(path.parts), LISTS.index(path.name))):
-        if found.keys().isdisjoint(listing.parents):
+        if found.keys().isdisjoint(listing.parents) and (tree.leaves(listing) or is_list(listing)):
             found[listing.parent] = listing
     return sorted(found.values())
 

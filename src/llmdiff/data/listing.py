@@ -1,4 +1,8 @@
-"""Lists of pictures with their captions: `metadata.jsonl`, or `metadata.csv`, as `datasets` has them in its folders."""
+"""Lists of pictures with their captions: `metadata.jsonl`, or `metadata.csv`, as `datasets` has them in its folders.
+
+A `metadata.json` is one too: an array of such rows, or an object with a picture's name before each, as other trainers
+write it.
+"""
 
 import csv
 import io
@@ -7,14 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmdiff.data.captions import caption_of
+from llmdiff.data.store import SUFFIXES
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import open_regular, readable, why_not
+from llmdiff.files import open_regular, read_text, readable, why_not
 from llmdiff.structured_text import LARGEST_JSON, parse_json
 
-LISTS = ("metadata.jsonl", "metadata.csv")
-"""Names of lists; where a folder has both, the first is read."""
+LISTS = ("metadata.jsonl", "metadata.csv", "metadata.json")
+"""Names of lists; where a folder has several, the first is read."""
 
-_WANTED = {".jsonl": '{"file_name": "1.png", "text": "…"}', ".csv": "file_name,text"}
+_ROW = '{"file_name": "1.png", "text": "…"}'
+_WANTED = {".jsonl": _ROW, ".json": _ROW, ".csv": "file_name,text"}
+_OBJECTS = f"mend it, or write lines of {_ROW} into a {LISTS[0]}"
 _NAMES = ("file_name", "filename", "image", "path")
 _LARGEST = 1_000_000_000  # bytes
 
@@ -36,8 +43,7 @@ def rows_of(listing: Path) -> list[Row]:
         LLMDiffError: It cannot be read, or has no rows.
     """
     try:
-        read = _csv_rows if listing.suffix == ".csv" else _json_rows
-        rows = list(read(listing))
+        rows = list(_READERS[listing.suffix](listing))
     except (OSError, UnicodeError, csv.Error) as error:
         why = str(error) if isinstance(error, csv.Error) else why_not(error)
         raise LLMDiffError(
@@ -59,6 +65,46 @@ def _json_rows(listing: Path) -> Iterator[Row]:
             yield Row(where, fault=str(error))
         else:
             yield _row(where, content, ".jsonl")
+
+
+def is_list(file: Path) -> bool:
+    """Whether a file with the name of a list is one; a `metadata.json` may hold something else."""
+    if file.suffix != ".json":
+        return True
+    try:
+        content = _json_content(file)
+    except (OSError, UnicodeError, LLMDiffError):
+        return True  # which the reading of it tells
+    if isinstance(content, Mapping):
+        return any(_is_picture(name) or caption_of(row) is not None for name, row in content.items())
+    return isinstance(content, list)
+
+
+def _object_rows(listing: Path) -> Iterator[Row]:
+    """The rows in an array, or after the names in an object."""
+    content = _json_content(listing)
+    if not isinstance(content, Mapping):
+        for number, row in enumerate(content, 1):
+            yield _row(f"Row {number} of {listing}", row, ".json")
+        return
+    for name, row in content.items():
+        texts = caption_of(row) if isinstance(row, Mapping) else row
+        yield Row(f"The row {name[:100]!r} of {listing}", _with_suffix(listing.parent, name), texts)
+
+
+def _json_content(listing: Path) -> Any:
+    return parse_json(read_text(open_regular(listing), 4 * LARGEST_JSON), str(listing), _OBJECTS, finite=False)
+
+
+def _with_suffix(folder: Path, name: str) -> str:
+    """A picture's name as it is in a folder, where the name was written without its ending."""
+    if _is_picture(name) or not name or "\0" in name:
+        return name
+    return next((name + suffix for suffix in sorted(SUFFIXES) if (folder / (name + suffix)).is_file()), name)
+
+
+def _is_picture(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _csv_rows(listing: Path) -> Iterator[Row]:
@@ -89,3 +135,6 @@ def _lines(listing: Path) -> Iterator[str]:
                 raise OSError(None, f"it has a line of more than {readable(LARGEST_JSON)}")
             yield line.decode("utf-8-sig" if first else "utf-8")
             first = False
+
+
+_READERS = {".jsonl": _json_rows, ".csv": _csv_rows, ".json": _object_rows}

@@ -4,18 +4,23 @@
 left of the cup, and the night: read off the picture by `llmdiff.scenes.checker`, which knows nothing of the prompt.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from llmdiff.evaluation.bootstrap import interval
+from llmdiff.evaluation.kept import KeptScores
 from llmdiff.evaluation.prompts import GROUPS, ScenePrompt, scene_prompts
 from llmdiff.generation import Models, Renderer
 from llmdiff.generation.watch import Watch
+from llmdiff.hashing import weights_hash
 from llmdiff.progress import Progress, silent
 from llmdiff.scenes.captions import plain_text
 from llmdiff.scenes.checker import read
@@ -58,6 +63,7 @@ def evaluate_scenes(
     guidance: float = GUIDANCE,
     plainly: bool = False,
     progress: Progress = silent,
+    keep_in: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Draws every prompt with the base model and with the adapted one, from the same noise, and checks the pictures.
 
@@ -71,6 +77,8 @@ def evaluate_scenes(
         plainly: Also draws with the base model under the same facts in its own plain words: the most that it could
             draw if it understood the prompts.
         progress: Shows how far it is.
+        keep_in: A folder for scores while it runs: an evaluation that was interrupted goes on where it was, with the
+            same models and arguments.
 
     Returns:
         Rows of group (and "all"), model ("base", "told plainly", "adapted", "difference"), prompts, share (of pictures
@@ -88,10 +96,12 @@ def evaluate_scenes(
     prompts = scene_prompts(limit)
     renderer = Renderer.load(Models(base=base, adapter=None if adapter == "none" else adapter))
     outcomes: dict[str, list[Outcome]] = {}
+    kept = KeptScores(keep_in, _identity(renderer, prompts, seeds, steps, guidance) if keep_in else {})
 
     def draw(model: str, wording: _Wording = _own_words) -> None:
+        scores = _Scores(kept, model)
         tell = _stage(progress, model)
-        outcomes[model] = _outcomes(renderer.pipe, prompts, seeds, steps, guidance, tell, wording)
+        outcomes[model] = _outcomes(renderer.pipe, prompts, seeds, steps, guidance, tell, wording, scores)
 
     with renderer.base_alone():
         draw("base")
@@ -99,7 +109,42 @@ def evaluate_scenes(
             draw("told plainly", _plain_words)
     if renderer.adapter is not None:
         draw("adapted")
+    kept.forget()
     return [row for group in (*GROUPS, "all") for row in _rows(group, outcomes)]
+
+
+def _identity(renderer: Renderer, prompts: Sequence[ScenePrompt], *arguments: float) -> dict[str, Any]:
+    """All that the scores of a model depend on."""
+    parts = {name: part for name, part in renderer.pipe.components.items() if isinstance(part, nn.Module)}
+    return {
+        "models": renderer.provenance().model_dump(),
+        "weights": {name: weights_hash(part) for name, part in parts.items()},
+        "prompts": [prompt.prompt for prompt in prompts],
+        "arguments": arguments,
+    }
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Those of one model that are kept."""
+
+    kept: KeptScores
+    model: str
+
+    def before(self, jobs: Sequence[tuple[ScenePrompt, int]]) -> list[Outcome]:
+        """The outcomes of an interrupted run, of whole batches: pictures may depend on those they are drawn with."""
+        found = self.kept.of_model(self.model)[: len(jobs)]
+        whole = len(found) if len(found) == len(jobs) else len(found) // _BATCH * _BATCH
+        if whole:
+            warnings.warn(
+                f"An evaluation that was interrupted has scored {whole} of {len(jobs)} pictures ({self.model}): it "
+                "goes on from there.",
+                stacklevel=2,
+            )
+        return [Outcome(prompt, *score) for (prompt, _), score in zip(jobs, found[:whole], strict=False)]
+
+    def add(self, first: int, outcomes: Sequence[Outcome]) -> None:
+        self.kept.add(self.model, first, [(one.right, one.facts_right) for one in outcomes])
 
 
 def _stage(progress: Progress, name: str) -> Callable[[float], None]:
@@ -122,10 +167,11 @@ def _outcomes(
     guidance: float,
     tell: Callable[[float], None],
     wording: _Wording = _own_words,
+    scores: _Scores | None = None,
 ) -> list[Outcome]:
     jobs = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
-    outcomes: list[Outcome] = []
-    for first in range(0, len(jobs), _BATCH):
+    outcomes = scores.before(jobs) if scores else []
+    for first in range(len(outcomes), len(jobs), _BATCH):
         batch = jobs[first : first + _BATCH]
         watch = Watch()
         with watch.decoding(pipe):
@@ -136,7 +182,10 @@ def _outcomes(
                 generator=[torch.Generator().manual_seed(seed) for _, seed in batch],
             ).images
         watch.check("A picture")
-        outcomes += [_outcome(prompt, image) for (prompt, _), image in zip(batch, images, strict=True)]
+        found = [_outcome(prompt, image) for (prompt, _), image in zip(batch, images, strict=True)]
+        if scores:
+            scores.add(first, found)
+        outcomes += found
         tell(len(outcomes) / len(jobs))
     return outcomes
 

@@ -103,7 +103,7 @@ def _draw(renderer: Renderer, document: Document, report: Progress) -> list[Pict
     settings = [one.picture for one in document.pictures]
     try:
         return list(draw_each(renderer, settings, compare=document.kind == "comparison", progress=report))
-    except (*LOADING_FAULTS, ArithmeticError, LookupError, AssertionError) as error:
+    except LOADING_FAULTS as error:
         raise LLMDiffError(f"The picture cannot be drawn as the file says it was: {reason(error)}.") from error
 
 

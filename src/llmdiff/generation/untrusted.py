@@ -107,7 +107,7 @@ def scheduler_of(config: Mapping[str, Any]) -> SchedulerMixin:
             )
     try:
         scheduler: SchedulerMixin = kind.from_config(settings)
-    except (*LOADING_FAULTS, ArithmeticError, LookupError, AssertionError) as error:
+    except LOADING_FAULTS as error:
         raise LLMDiffError(f"The file's scheduler settings do not fit a {name} ({reason(error)}).") from error
     return scheduler
 

@@ -15,6 +15,8 @@ Result = TypeVar("Result")
 
 SECONDS = 10.0
 """The time that a template, or a tokenizer with one text, may take: both are done in a fraction of a second."""
+LOADING = 120.0
+"""The time that loading a tokenizer may take; the largest ones, converted from other formats, take ten seconds."""
 _BYTES = 500 * 2**20
 _INTERVAL = 0.001  # seconds from one look at the memory to the next
 _STATUS = Path("/proc/self/statm")
@@ -86,7 +88,7 @@ def within_seconds(what: str, call: Callable[[], Result], seconds: float = SECON
     if failed:
         raise failed[0]
     if not done:
-        raise LLMDiffError(f"{what} takes more than {seconds:g} seconds for one text: use another model.")
+        raise LLMDiffError(f"{what} takes more than {seconds:g} seconds: use another model.")
     return done[0]
 
 

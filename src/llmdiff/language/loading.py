@@ -26,15 +26,22 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import CONFIG_NAME, cached_file
 
 from llmdiff import folder_checksums
+from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
+from llmdiff.headers import readable_headers
 from llmdiff.language.blocks import find_stack, is_contrastive, is_encoder_decoder
-from llmdiff.language.gguf import SUFFIX, load_gguf
+from llmdiff.language.gguf import SUFFIX, held_by, load_gguf
+from llmdiff.language.limits import LOADING, within_seconds
 from llmdiff.language.quantization import quantization_config
 from llmdiff.models import language_model
 from llmdiff.sources import LOADING_FAULTS, fetch_reason, is_offline, local_folder, reason
+from llmdiff.structured_text import read_json
+from llmdiff.tokenizer_files import check_growth, check_tokenizer_files
 
+_FETCHING = 3600.0  # seconds for a tokenizer from the Hub
 Placement = str | dict[str, Any]
 """transformers' ``device_map``: "auto", or a device for every part."""
 
@@ -94,7 +101,7 @@ class Loading:
             LLMDiffError: if it cannot be read.
         """
         with _readable_errors(self, "model"):
-            loaded, missing = load_gguf(self.gguf, self.dtype) if self.gguf else self._load()
+            loaded, missing = self._load_gguf(self.gguf) if self.gguf else self._load()
         _check_complete(self.source, loaded, missing)
         if not self.fixed:
             move(find_stack(loaded), self.device)
@@ -106,24 +113,51 @@ class Loading:
         Raises:
             LLMDiffError: if it cannot be read.
         """
+        what = f"The tokenizer of {self.source}"
         with _readable_errors(self, "tokenizer"):
-            if self.gguf:
-                return AutoTokenizer.from_pretrained(self.gguf.parent, gguf_file=self.gguf.name)
-            return AutoTokenizer.from_pretrained(self.source, **self._options)
+            is_here = self.gguf is not None or Path(self.source).is_dir()
+            loaded = within_seconds(what, self._load_tokenizer, LOADING if is_here else _FETCHING)
+        check_growth(loaded, what)
+        return loaded
 
     @property
     def _options(self) -> dict[str, Any]:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
+    def _load_tokenizer(self) -> PreTrainedTokenizerBase:
+        if self.gguf:
+            return AutoTokenizer.from_pretrained(self.gguf.parent, gguf_file=self.gguf.name)
+        check_tokenizer_files(self._folder())
+        return AutoTokenizer.from_pretrained(self.source, **self._options)
+
+    def _folder(self) -> Path:
+        """The folder with its config, fetched if need be."""
+        return Path(cached_file(self.source, CONFIG_NAME, revision=self.revision) or self.source).parent
+
+    def _load_gguf(self, file: Path) -> tuple[PreTrainedModel, list[str]]:
+        """The model, and the names of the weights that its file lacks."""
+        with held_to(f"The GGUF file {file}", lambda: held_by(file)):
+            return load_gguf(file, self.dtype)
+
     def _load(self) -> tuple[PreTrainedModel, list[str]]:
         """The model, and the names of the weights that its files lack."""
+        what = f"The language model {self.source}"
+        folder = self._folder()
+        config = read_json(folder / CONFIG_NAME)
+        check_config(what, config)
         options: dict[str, Any] = {"dtype": self.dtype, "use_safetensors": True, **self._options}
         if self.quantization:
             options["quantization_config"] = quantization_config(self.quantization, self.dtype)
         if self.fixed:
             options["device_map"] = self.device_map or {"": str(self.device)}
         loader = find_loader(AutoConfig.from_pretrained(self.source, **self._options))
-        loaded: Any = loader.from_pretrained(self.source, output_loading_info=True, **options)
+        packed = self.quantization is not None or "quantization_config" in config
+        with held_to(
+            what,
+            lambda: Held.by(readable_headers(folder)) if any(folder.glob("*.safetensors")) else None,
+            packed=packed,
+        ):
+            loaded: Any = loader.from_pretrained(self.source, output_loading_info=True, **options)
         return loaded[0], loaded[1]["missing_keys"]
 
 
@@ -182,7 +216,7 @@ def _readable_errors(loading: Loading, part: str) -> Iterator[None]:
     """Within this context, what transformers raises at loading the model or the tokenizer becomes one sentence."""
     try:
         yield
-    except (*LOADING_FAULTS, IndexError, struct.error) as error:  # the last two: of a GGUF file
+    except (*LOADING_FAULTS, struct.error) as error:  # the last: of a GGUF file
         raise LLMDiffError(_load_failure(loading, part, error)) from error
 
 

@@ -62,7 +62,7 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfi
     limit = _limit(llm, frame, config)
     parsed = [emphasis.parse(text) for text in texts] if weighted else []
     prompt_ids = [_plain(llm.tokenizer, frame.spaces + text) for text in ([text for text, _ in parsed] or texts)]
-    _warn_of_cuts(llm.tokenizer, prompt_ids, limit)
+    _warn_of_cuts(llm, prompt_ids, limit, is_chosen=limit == config.max_tokens)
     rows = [torch.tensor(_row(llm, frame, ids[:limit])) for ids in prompt_ids]
     pad = next(iter(_ids_of(llm.tokenizer, "pad", "eos")), 0)
     ids = pad_sequence(rows, batch_first=True, padding_value=pad)
@@ -199,13 +199,15 @@ def _token_weights(llm: LanguageModel, text: str, of_characters: list[float]) ->
     return [of_characters[max(begin, end - 1)] for begin, end in coded["offset_mapping"]]
 
 
-def _warn_of_cuts(tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], limit: int) -> None:
-    """Warns of the prompts that have more tokens than are read."""
+def _warn_of_cuts(llm: LanguageModel, prompts: list[list[int]], limit: int, *, is_chosen: bool) -> None:
+    """Warns of the prompts that have more tokens than are read, by choice or at the end of the LLM's context."""
     long = [ids for ids in prompts if len(ids) > limit]
     if long and len(prompts) > 1:
-        _warn_of_long_captions(limit)
+        _warn_of_long_captions(
+            limit, "raise max_tokens" if is_chosen else f"choose an LLM that reads more than {llm.name}"
+        )
     elif long:
-        words = str(tokenizer.decode(long[0][limit : limit + _TOKENS_SHOWN])).split()
+        words = str(llm.tokenizer.decode(long[0][limit : limit + _TOKENS_SHOWN])).split()
         whole = len(words) <= _WORDS_SHOWN and len(long[0]) <= limit + _TOKENS_SHOWN
         _warn_of_cut(len(long[0]), limit, " ".join(words[:_WORDS_SHOWN]) + ("" if whole else " …"))
 
@@ -219,9 +221,9 @@ def _warn_of_cut(count: int, limit: int, shown: str) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _warn_of_long_captions(limit: int) -> None:
+def _warn_of_long_captions(limit: int, remedy: str) -> None:
     warnings.warn(
-        f"Some prompts have more than the {limit} tokens that are read, and their ends are cut: shorten them, or raise "
-        "max_tokens.",
+        f"Some prompts have more than the {limit} tokens that are read, and their ends are cut: shorten them, or "
+        f"{remedy}.",
         stacklevel=5,
     )

@@ -4,6 +4,8 @@ Only `*.json` files of the models are fetched.
 """
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,15 +20,18 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.lora import complete
 from llmdiff.base import ImageModel
-from llmdiff.base.locate import INDEX, locate_base, read_json
+from llmdiff.base.locate import INDEX, locate_base
 from llmdiff.base.single_file import config_folder
+from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import find_stack
 from llmdiff.language.loading import find_loader
 from llmdiff.models import EMBEDDED, language_model, shipped_base
 from llmdiff.sources import LOADING_FAULTS, local_folder, reason
+from llmdiff.structured_text import read_json
 from llmdiff.training.recipe import Recipe
 
+_LARGEST = Held(tensors=200_000, numbers=2 * 10**12)
 _CONFIGS = ["model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json"]
 
 
@@ -64,9 +69,10 @@ def meta_llm(name: str) -> Any:
         raise LLMDiffError(f"The config of {name} comes with its weights: run `llmdiff models pull {name}` first.")
     folder = known.locate() if known else _config_folder(name, "language model", "config.json")
     try:
-        config = AutoConfig.from_pretrained(folder)
-        loader = find_loader(config)
-        model = loader.from_config(config)
+        with _bounded(folder):
+            config = AutoConfig.from_pretrained(folder)
+            loader = find_loader(config)
+            model = loader.from_config(config)
     except LOADING_FAULTS as error:
         raise LLMDiffError(f"The config of the language model {name} cannot be used: {reason(error)}.") from error
     numbers = sum(p.numel() for p in model.parameters())
@@ -105,9 +111,19 @@ def _part(folder: Path, library: str | None, kind: str | None) -> nn.Module | No
     found = _class(library, kind)
     if not issubclass(found, nn.Module):
         return None
-    if issubclass(found, ModelMixin):
-        return found.from_config(found.load_config(folder)).eval().to("meta")
-    return found(found.config_class.from_pretrained(folder)).eval()
+    with _bounded(folder):
+        if issubclass(found, ModelMixin):
+            return found.from_config(found.load_config(folder)).eval().to("meta")
+        return found(found.config_class.from_pretrained(folder)).eval()
+
+
+@contextmanager
+def _bounded(folder: Path) -> Iterator[None]:
+    """Within this context, the model of a folder's config may be as large as any, and no larger."""
+    what = f"The model in {folder}"
+    check_config(what, read_json(folder / "config.json"))
+    with held_to(what, lambda: _LARGEST):
+        yield
 
 
 def _class(library: str, kind: str) -> Any:

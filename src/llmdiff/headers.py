@@ -1,5 +1,6 @@
 """The headers of safetensors files, which say what a file holds without any weight being read."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def read_header(file: Path) -> Header:
         raise LLMDiffError(
             f"The weights file {str(file)!r} is missing or damaged ({error}): fetch it again."
         ) from error
+
+
+def readable_headers(folder: Path) -> list[Header]:
+    """The headers of the safetensors files of a folder, those left out that cannot be read."""
+    headers = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with suppress(LLMDiffError, OSError):
+            headers.append(read_header(file))
+    return headers
 
 
 def is_lfs_pointer(file: Path) -> bool:
