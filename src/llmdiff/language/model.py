@@ -155,6 +155,7 @@ class LanguageModel:
         if self._stack is None:
             assert self._loading is not None
             self._stack = _frozen(self._loading.model())
+            self.config = self._stack.config.get_text_config()
         if self._home is not None:
             if self._loading is None or not self._loading.fixed:
                 move(self._stack, self._home)
