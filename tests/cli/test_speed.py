@@ -10,7 +10,8 @@ import sys
 from llmdiff.cli import main
 status = main(sys.argv[1:])
 heavy = {"torch", "transformers", "diffusers"} & sys.modules.keys()
-sys.exit(f"imported {heavy}" if heavy else status)
+print(heavy or "", file=sys.stderr)
+sys.exit(99 if heavy else status)
 """
 
 

@@ -116,7 +116,7 @@ def _settle(module: ModuleType) -> None:
     """Puts the real things in the place of the `Deferred` names of a module that has been imported."""
     for holder in list(sys.modules.values()):
         for name, value in list(getattr(holder, "__dict__", {}).items()):
-            if type(value) is Deferred and value._module == module.__name__:
+            if type(value) is Deferred and value._module == module.__name__ and value._name in vars(module):
                 setattr(holder, name, value.real())
 
 

@@ -9,7 +9,7 @@ import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, partial, wraps
 from importlib import import_module
 from importlib.machinery import PathFinder
 from types import ModuleType
@@ -57,9 +57,22 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }
 """Names that modules of the hosts import, and use in functions alone."""
 
+_SCHEDULERS = (
+    "deis_multistep",
+    "dpmsolver_multistep",
+    "dpmsolver_singlestep",
+    "euler_discrete",
+    "heun_discrete",
+    "lms_discrete",
+    "unipc_multistep",
+)
+"""Those that diffusers imports with each of the others, to say which could take its place."""
+
 _BINDERS = (
+    "diffusers.guiders",
     "diffusers.loaders.lora_base",
     "diffusers.pipelines.pipeline_utils",
+    *(f"diffusers.schedulers.scheduling_{name}" for name in _SCHEDULERS),
     "transformers.generation.utils",
     "transformers.masking_utils",
 )
@@ -84,6 +97,7 @@ def import_hosts() -> None:
     collects = gc.isenabled()
     gc.disable()
     try:
+        _initialise_no_meta_tensors()
         with _light_hosts():
             for name in _BINDERS:
                 import_module(name)
@@ -105,6 +119,19 @@ def _light_hosts() -> Iterator[None]:
         yield
     after_import(_DYNAMO, partial(_allow, allowed))
     _fill_registry_late()
+
+
+def _initialise_no_meta_tensors() -> None:
+    """Leaves tensors alone that have no numbers, for which torch would import torch._dynamo to draw none."""
+    from torch.nn import init
+
+    draw = init.normal_
+
+    @wraps(draw)
+    def normal_(tensor: Any, *args: Any, **options: Any) -> Any:
+        return tensor if tensor.is_meta else draw(tensor, *args, **options)
+
+    init.normal_ = normal_
 
 
 def _fill_registry_late() -> None:
