@@ -38,10 +38,10 @@ class Deferred:
         return getattr(import_module(self._module), self._name)
 
     def __instancecheck__(self, instance: object) -> bool:
-        return _is_real(self._module) and isinstance(instance, self.real())
+        return is_imported(self._module) and isinstance(instance, self.real())
 
     def __subclasscheck__(self, subclass: type) -> bool:
-        return _is_real(self._module) and issubclass(subclass, self.real())
+        return is_imported(self._module) and issubclass(subclass, self.real())
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self.real()(*args, **options)
@@ -108,7 +108,8 @@ def _remove_placeholders() -> None:
         del sys.modules[name]
 
 
-def _is_real(module: str) -> bool:
+def is_imported(module: str) -> bool:
+    """Whether a module is imported, and no placeholder in its place."""
     return type(sys.modules.get(module, None)) not in (type(None), _Placeholder)
 
 

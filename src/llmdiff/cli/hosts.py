@@ -5,18 +5,18 @@ every transformer that diffusers knows. What is put off here is imported as soon
 """
 
 import gc
-import importlib.metadata
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, cached_property, partial, wraps
+from functools import cache, partial, wraps
 from importlib import import_module
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any, TypeVar
 
 from llmdiff.cli.class_index import keep_index
-from llmdiff.cli.deferred_imports import Deferred, after_import, late_packages, placeholders
+from llmdiff.cli.deferred_imports import Deferred, after_import, is_imported, late_packages, placeholders
+from llmdiff.cli.host_shortcuts import distributions_read_late, take_shortcuts
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -62,7 +62,10 @@ _SCHEDULERS = (
     "dpmsolver_multistep",
     "dpmsolver_singlestep",
     "euler_discrete",
+    "flow_match_euler_discrete",
     "heun_discrete",
+    "k_dpm_2_ancestral_discrete",
+    "k_dpm_2_discrete",
     "lms_discrete",
     "unipc_multistep",
 )
@@ -84,7 +87,6 @@ _REGISTRY = ("transformers.distributed.mixin", "ALL_PARALLEL_STYLES")
 """Where that registry is looked at."""
 _INDEX = "transformers.utils.import_utils"
 _DYNAMO = "torch._dynamo"
-_read_distributions = importlib.metadata.packages_distributions
 
 
 @cache
@@ -97,7 +99,7 @@ def import_hosts() -> None:
     collects = gc.isenabled()
     gc.disable()
     try:
-        _initialise_no_meta_tensors()
+        take_shortcuts()
         with _light_hosts():
             for name in _BINDERS:
                 import_module(name)
@@ -115,23 +117,10 @@ def _light_hosts() -> Iterator[None]:
     given: dict[str, Mapping[str, Any]] = {name: _deferred(name, names) for name, names in _NAMES.items()}
     given[_DYNAMO] = _decorators(allowed)
     installed = {name: names for name, names in given.items() if PathFinder.find_spec(name.partition(".")[0])}
-    with placeholders(installed), _distributions_read_late():
+    with placeholders(installed), distributions_read_late():
         yield
     after_import(_DYNAMO, partial(_allow, allowed))
     _fill_registry_late()
-
-
-def _initialise_no_meta_tensors() -> None:
-    """Leaves tensors alone that have no numbers, for which torch would import torch._dynamo to draw none."""
-    from torch.nn import init
-
-    draw = init.normal_
-
-    @wraps(draw)
-    def normal_(tensor: Any, *args: Any, **options: Any) -> Any:
-        return tensor if tensor.is_meta else draw(tensor, *args, **options)
-
-    init.normal_ = normal_
 
 
 def _fill_registry_late() -> None:
@@ -159,7 +148,15 @@ def _decorators(allowed: list[Any]) -> dict[str, Any]:
         return function
 
     def disable(function: Any = None, recursive: bool = True, **_: Any) -> Any:
-        return _disable_dynamo(function, recursive)
+        if function is None:
+            return partial(disable, recursive=recursive)
+        when_compiled = _disable_dynamo(function, recursive)
+
+        @wraps(function)
+        def disabled(*args: Any, **options: Any) -> Any:
+            return (when_compiled if is_imported(_DYNAMO) else function)(*args, **options)
+
+        return disabled
 
     return {one.__name__: one for one in (allow_in_graph, assume_constant_result, disable)}
 
@@ -167,29 +164,3 @@ def _decorators(allowed: list[Any]) -> dict[str, Any]:
 def _allow(functions: Sequence[Any], dynamo: ModuleType) -> None:
     for function in functions:
         dynamo.allow_in_graph(function)
-
-
-class _Distributions(Mapping[str, list[str]]):
-    """Which distribution a package is of, read from all that are installed when somebody asks."""
-
-    @cached_property
-    def _found(self) -> Mapping[str, list[str]]:
-        return _read_distributions()
-
-    def __getitem__(self, name: str) -> list[str]:
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-
-@contextmanager
-def _distributions_read_late() -> Iterator[None]:
-    importlib.metadata.packages_distributions = _Distributions
-    try:
-        yield
-    finally:
-        importlib.metadata.packages_distributions = _read_distributions
