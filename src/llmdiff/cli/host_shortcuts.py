@@ -12,14 +12,19 @@ from typing import Any
 
 from llmdiff.cli.deferred_imports import after_import, is_imported
 
+_DYNAMO = "torch._dynamo"
+_CLASSES = {"is_compiled_module": _DYNAMO, "has_compiled_regions": _DYNAMO}
 _QUESTIONS = {
-    "accelerate.utils.other": {"is_compiled_module": "torch._dynamo", "has_compiled_regions": "torch._dynamo"},
-    "diffusers.utils.torch_utils": {"is_compiled_module": "torch._dynamo"},
+    "accelerate.utils.other": _CLASSES,
+    "diffusers.utils.torch_utils": _CLASSES,
     "transformers.distributed.utils": {"is_dtensor": "torch.distributed.tensor"},
 }
 """Functions that ask whether an object is of a class, by their module, and the module of that class: as long as that is
 not imported, nothing is."""
-_WRAPPERS = ("peft", "torch._dynamo")
+_ACTIONS = {"diffusers.utils.peft_utils": {"scale_lora_layers": "peft", "unscale_lora_layers": "peft"}}
+"""Functions that do something with the parts of a model that are of a class, likewise: in every step, of parts that no
+model has."""
+_WRAPPERS = ("peft", _DYNAMO)
 """Modules whose classes diffusers takes off a model, where it has one of them around it."""
 
 _read_distributions = importlib.metadata.packages_distributions
@@ -27,25 +32,26 @@ _read_distributions = importlib.metadata.packages_distributions
 
 def take_shortcuts() -> None:
     """Puts the shorter ways in place, of modules that are not imported yet as soon as they are."""
-    for module, questions in _QUESTIONS.items():
-        after_import(module, partial(_answer, questions))
+    for otherwise, functions in ((False, _QUESTIONS), (None, _ACTIONS)):
+        for module, of in functions.items():
+            after_import(module, partial(_shorten, of, otherwise))
     after_import("diffusers.pipelines.pipeline_loading_utils", _unwrap_what_is_wrapped)
-    _draw_nothing_for_meta_tensors()
+    after_import("torch._compile", _disable_late)
     _pass_conditions_that_hold()
 
 
-def _answer(questions: Mapping[str, str], module: ModuleType) -> None:
-    for name, needed in questions.items():
+def _shorten(functions: Mapping[str, str], otherwise: bool | None, module: ModuleType) -> None:
+    for name, needed in functions.items():
         if hasattr(module, name):
-            setattr(module, name, _answered(getattr(module, name), needed))
+            setattr(module, name, _short(getattr(module, name), needed, otherwise))
 
 
-def _answered(ask: Callable[[Any], bool], needed: str) -> Callable[[Any], bool]:
-    @wraps(ask)
-    def answered(one: Any) -> bool:
-        return is_imported(needed) and ask(one)
+def _short(function: Callable[..., Any], needed: str, otherwise: bool | None) -> Callable[..., Any]:
+    @wraps(function)
+    def short(*args: Any, **options: Any) -> Any:
+        return function(*args, **options) if is_imported(needed) else otherwise
 
-    return answered
+    return short
 
 
 def _unwrap_what_is_wrapped(module: Any) -> None:
@@ -58,17 +64,22 @@ def _unwrap_what_is_wrapped(module: Any) -> None:
     module._unwrap_model = unwrapped
 
 
-def _draw_nothing_for_meta_tensors() -> None:
-    """Leaves tensors alone that have no numbers, for which torch would import torch._dynamo to draw none."""
-    from torch.nn import init
+def _disable_late(module: Any) -> None:
+    """Has torch call what it keeps from its compiler without importing that, as long as nothing has been compiled."""
+    disable = module._disable_dynamo
 
-    draw = init.normal_
+    def disable_late(function: Any = None, recursive: bool = True) -> Any:
+        if function is None:
+            return partial(disable_late, recursive=recursive)
+        disabled = disable(function, recursive)
 
-    @wraps(draw)
-    def normal_(tensor: Any, *args: Any, **options: Any) -> Any:
-        return tensor if tensor.is_meta else draw(tensor, *args, **options)
+        @wraps(function)
+        def late(*args: Any, **options: Any) -> Any:
+            return (disabled if is_imported(_DYNAMO) else function)(*args, **options)
 
-    init.normal_ = normal_
+        return late
+
+    module._disable_dynamo = disable_late
 
 
 def _pass_conditions_that_hold() -> None:

@@ -8,14 +8,14 @@ import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, partial, wraps
+from functools import cache, partial
 from importlib import import_module
 from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any, TypeVar
 
 from llmdiff.cli.class_index import keep_index
-from llmdiff.cli.deferred_imports import Deferred, after_import, is_imported, late_packages, placeholders
+from llmdiff.cli.deferred_imports import Deferred, after_import, late_packages, placeholders
 from llmdiff.cli.host_shortcuts import distributions_read_late, take_shortcuts
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -148,15 +148,7 @@ def _decorators(allowed: list[Any]) -> dict[str, Any]:
         return function
 
     def disable(function: Any = None, recursive: bool = True, **_: Any) -> Any:
-        if function is None:
-            return partial(disable, recursive=recursive)
-        when_compiled = _disable_dynamo(function, recursive)
-
-        @wraps(function)
-        def disabled(*args: Any, **options: Any) -> Any:
-            return (when_compiled if is_imported(_DYNAMO) else function)(*args, **options)
-
-        return disabled
+        return _disable_dynamo(function, recursive)
 
     return {one.__name__: one for one in (allow_in_graph, assume_constant_result, disable)}
 
