@@ -89,12 +89,15 @@ def placeholders(given: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
     """
     _install()
     put_off = {name: names for name, names in given.items() if name not in sys.modules}
-    for name, names in put_off.items():
+    for name, names in sorted(put_off.items()):  # parents first
         module = _Placeholder(name)
         module.__path__ = []
         module.__spec__ = ModuleSpec(name, None, is_package=True)
         module.__dict__.update(names)
         sys.modules[name] = module
+        parent, _, child = name.rpartition(".")
+        if parent in put_off:
+            sys.modules[parent].__dict__[child] = module
     try:
         yield
     finally:
