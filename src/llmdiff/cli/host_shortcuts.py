@@ -35,18 +35,22 @@ def take_shortcuts() -> None:
     for otherwise, functions in ((False, _QUESTIONS), (None, _ACTIONS)):
         for module, of in functions.items():
             after_import(module, partial(_shorten, of, otherwise))
-    after_import("diffusers.pipelines.pipeline_loading_utils", _unwrap_what_is_wrapped)
-    after_import("torch._compile", _disable_late)
-    _pass_conditions_that_hold()
+    for module, name, make in _WAYS:
+        after_import(module, partial(_exchange, name=name, make=make))
 
 
 def _shorten(functions: Mapping[str, str], otherwise: bool | None, module: ModuleType) -> None:
     for name, needed in functions.items():
-        if hasattr(module, name):
-            setattr(module, name, _short(getattr(module, name), needed, otherwise))
+        _exchange(module, name, partial(_short, needed, otherwise))
 
 
-def _short(function: Callable[..., Any], needed: str, otherwise: bool | None) -> Callable[..., Any]:
+def _exchange(module: ModuleType, name: str, make: Callable[[Any], Any]) -> None:
+    """Puts what is made of a function in its place, where a module has it: versions differ."""
+    if hasattr(module, name):
+        setattr(module, name, make(getattr(module, name)))
+
+
+def _short(needed: str, otherwise: bool | None, function: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(function)
     def short(*args: Any, **options: Any) -> Any:
         return function(*args, **options) if is_imported(needed) else otherwise
@@ -54,19 +58,16 @@ def _short(function: Callable[..., Any], needed: str, otherwise: bool | None) ->
     return short
 
 
-def _unwrap_what_is_wrapped(module: Any) -> None:
-    unwrap = module._unwrap_model
-
+def _unwrap_what_is_wrapped(unwrap: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @wraps(unwrap)
     def unwrapped(model: Any) -> Any:
         return unwrap(model) if any(map(is_imported, _WRAPPERS)) else model
 
-    module._unwrap_model = unwrapped
+    return unwrapped
 
 
-def _disable_late(module: Any) -> None:
+def _disable_late(disable: Callable[..., Any]) -> Callable[..., Any]:
     """Has torch call what it keeps from its compiler without importing that, as long as nothing has been compiled."""
-    disable = module._disable_dynamo
 
     def disable_late(function: Any = None, recursive: bool = True) -> Any:
         if function is None:
@@ -79,21 +80,25 @@ def _disable_late(module: Any) -> None:
 
         return late
 
-    module._disable_dynamo = disable_late
+    return disable_late
 
 
-def _pass_conditions_that_hold() -> None:
+def _pass_what_holds(check: Callable[..., None]) -> Callable[..., None]:
     """Asks no symbols, for which torch would import sympy, whether True is true."""
-    import torch
-
-    check = torch._check_with
 
     @wraps(check)
-    def check_with(error_type: Any, cond: Any, message: Any) -> None:
+    def passed(error_type: Any, cond: Any, message: Any) -> None:
         if cond is not True:
             check(error_type, cond, message)
 
-    torch._check_with = check_with
+    return passed
+
+
+_WAYS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("diffusers.pipelines.pipeline_loading_utils", "_unwrap_model", _unwrap_what_is_wrapped),
+    ("torch", "_check_with", _pass_what_holds),
+    ("torch._compile", "_disable_dynamo", _disable_late),
+)
 
 
 class _Distributions(Mapping[str, list[str]]):

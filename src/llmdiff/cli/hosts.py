@@ -7,7 +7,7 @@ every transformer that diffusers knows. What is put off here is imported as soon
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -102,7 +102,8 @@ def import_hosts() -> None:
         take_shortcuts()
         with _light_hosts():
             for name in _BINDERS:
-                import_module(name)
+                with suppress(ImportError):  # of a version of the host without it; what is needed fails again later
+                    import_module(name)
     finally:
         gc.freeze()
         if collects:
@@ -126,7 +127,7 @@ def _light_hosts() -> Iterator[None]:
 def _fill_registry_late() -> None:
     tensors, experts = _STYLES
     holder, name = _REGISTRY
-    if tensors not in sys.modules:
+    if tensors not in sys.modules and hasattr(sys.modules.get(holder), name):
         after_import(tensors, lambda _: import_module(experts))
         setattr(sys.modules[holder], name, Deferred(tensors, name))
 
