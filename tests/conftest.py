@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 import deprecations
 from faults import FaultTable
 from llmdiff import content
-from llmdiff.language import LanguageModel
+from llmdiff.language import LanguageModel, facts
 from llmdiff.language.store import SETTING
 from tiny_base import Places, save_models
 from tiny_llm import build_llama, build_tokenizer
@@ -43,11 +43,12 @@ def _no_encodings_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _hints_of_content_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the tests have hashed is not remembered in the home of who runs them."""
+def _hints_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the tests have hashed and loaded is not remembered in the home of who runs them."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(content, "home", lambda: folder)
+        for module in (content, facts):
+            patch.setattr(module, "home", lambda: folder)
         yield
 
 

@@ -243,6 +243,7 @@ def load_llm(
         dtype=dtype,
         device=device or "cpu",
         quantization=quantization or recorded.get("quantization"),
+        late=True,
     )
 
 

@@ -15,6 +15,7 @@ from llmdiff.language.store import SETTING
 
 _PROMPT = "a red ball left of a blue box"
 _IMPORTS = "import llmdiff.adapter, llmdiff.generation.renderer, llmdiff.language, diffusers.pipelines.stable_diffusion"
+_HOSTS = "from llmdiff.cli.hosts import import_hosts; import_hosts()"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def _commands(folder: Path) -> dict[str, list[str]]:
     return {
         "llmdiff --help": [*llmdiff, "--help"],
         "import torch": [sys.executable, "-c", "import torch"],
-        "imports of generate": [sys.executable, "-c", _IMPORTS],
+        "imports of generate": [sys.executable, "-c", f"{_HOSTS}; {_IMPORTS}"],
+        "the same, plain": [sys.executable, "-c", _IMPORTS],
         "generate, no adapter": [*draw, "--adapter", "none", _PROMPT],
         "generate, known prompt": [*draw, _PROMPT],
         "generate, new prompt": [*draw, f"{_PROMPT}, number {os.getpid()} {{number}}"],

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from llmdiff.cli.entry import owns_process
 from llmdiff.progress import Progress
 
 _LONGEST = 2000  # characters of a warning or error, which may quote what the user gave
@@ -73,12 +75,26 @@ def quiet_hosts() -> None:
     """
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if owns_process():
+        from llmdiff.cli.hosts import import_hosts
+
+        import_hosts()
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
     for host in (diffusers_logging, transformers_logging):
         host.set_verbosity_error()
         host.disable_progress_bar()
+
+
+def rest_when_waiting() -> None:
+    """Has the threads of a calculation sleep where they wait for each other, which OpenMP has them do by turning.
+
+    A picture is of thousands of small steps. Turning wins a few microseconds at each on a machine that is idle, takes
+    as much of its processors as the calculation itself, and beside other work several times as much.
+    """
+    if owns_process():
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
 
 
 @contextmanager

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _PATIENCE = 1.0  # seconds
+_owns_process = False
+
+
+def owns_process() -> bool:
+    """Whether this process is there for the command line alone, and no other code is in it."""
+    return _owns_process
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: of the command line; None takes those of this process, which is to end with the status.
     """
+    global _owns_process
+    _owns_process = arguments is None
     interrupt = Interrupt()
     interrupt.attend()
     try:

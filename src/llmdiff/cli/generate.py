@@ -106,6 +106,7 @@ def generate(
         raise typer.BadParameter("There is nothing to draw: give a PROMPT, or --prompts with a file of them.")
     request = GenerationRequest.model_validate(order | {"prompts": prompts})
     check_place(out, 1 if compare else len(request.prompts) * num)
+    console.rest_when_waiting()
     console.quiet_hosts()
     from llmdiff.generation import generate_each
 
@@ -128,6 +129,7 @@ def _draw_file(
         raise LLMDiffError("With --prompts there are no other prompts, no --compare, no --offload-llm and no one file.")
     requests = read_prompt_file(file, order)
     check_place(out, sum(request.num for request in requests.values()))
+    console.rest_when_waiting()
     console.quiet_hosts()
     from llmdiff.generation import draw_listed, listed, share_of_process
 

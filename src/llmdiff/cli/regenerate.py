@@ -29,6 +29,7 @@ def regenerate(
     Says whether it came out identical, and warns of models or library versions that have changed since. A PNG may come
     from anybody: models that it names are loaded only if they are embedded, named here too, or confirmed.
     """
+    console.rest_when_waiting()
     console.quiet_hosts()
     from llmdiff.generation import regenerate as redraw
 

@@ -33,6 +33,7 @@ from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
 from llmdiff.headers import readable_headers
 from llmdiff.language.blocks import find_stack, is_contrastive, is_encoder_decoder
+from llmdiff.language.facts import facts_key
 from llmdiff.language.gguf import SUFFIX, held_by, load_gguf
 from llmdiff.language.limits import LOADING, within_seconds
 from llmdiff.language.quantization import quantization_config
@@ -93,6 +94,23 @@ class Loading:
     def fixed(self) -> bool:
         """True if its parts are placed by transformers and may not be moved."""
         return self.device_map is not None or self.quantization is not None
+
+    @property
+    def key(self) -> str | None:
+        """The key of the `llmdiff.language.facts` of its model; None if all of it need not be in its files."""
+        folder = Path(self.source)
+        if self.fixed or self.trust_remote_code or self.gguf or not folder.is_dir():
+            return None
+        return facts_key(folder, [str(self.dtype), str(self.device)])
+
+    def config(self) -> PreTrainedConfig:
+        """Loads the configuration.
+
+        Raises:
+            LLMDiffError: if it cannot be read.
+        """
+        with _readable_errors(self, "model"):
+            return AutoConfig.from_pretrained(self.source, **self._options)
 
     def model(self) -> PreTrainedModel:
         """Loads the model with its weights, on its device.

@@ -15,8 +15,13 @@ from llmdiff.hashing import is_divided, weights_hash
 from llmdiff.language.blocks import Architecture, find_architecture, find_blocks, find_stack
 from llmdiff.language.cache import EncodingCache
 from llmdiff.language.config import ExtractionConfig
+from llmdiff.language.facts import Facts
 from llmdiff.language.loading import Loading, Placement, move
-from llmdiff.language.transformers_internals import input_device
+from llmdiff.language.transformers_internals import (
+    attention_implementation,
+    input_device,
+    set_attention_implementation,
+)
 from llmdiff.models import EMBEDDED
 
 _SAMPLES = 64  # weights per parameter that the fingerprint looks at
@@ -53,12 +58,14 @@ class LanguageModel:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | PreTrainedConfig,
         tokenizer: PreTrainedTokenizerBase,
         name: str,
         revision: str | None = None,
         loading: Loading | None = None,
+        facts: Facts | None = None,
     ) -> None:
+        """Take a loaded model or, with facts, the configuration of one that is loaded when it is needed."""
         self.name = name
         self.revision = revision
         self.quantization = loading.quantization if loading else None
@@ -68,15 +75,27 @@ class LanguageModel:
         self.paired: dict[bool, bool] = {}
         self.settled = False
         self._loading = loading
-        self._stack: PreTrainedModel | None = _frozen(model)
+        self._stack: PreTrainedModel | None = None
         self._home: torch.device | None = None  # where it is to run again, once it has been offloaded
-        self._dtype = self._stack.dtype
         self._fingerprint: str | None = None
         self._content: bytes | None = None
-        self.architecture: Architecture = find_architecture(model, self._stack, self.device)
-        self.config: PreTrainedConfig = self._stack.config.get_text_config()
+        self.architecture: Architecture
+        self.config: PreTrainedConfig
+        if isinstance(model, PreTrainedModel):
+            self._stack = _frozen(model)
+            self._dtype = self._stack.dtype
+            self.architecture = find_architecture(model, self._stack, self.device)
+            self.config = self._stack.config.get_text_config()
+        else:
+            assert facts is not None
+            assert loading is not None
+            self._home, self._dtype = torch.device(loading.device), getattr(torch, facts.dtype)
+            self._fingerprint, self._content = facts.fingerprint, bytes.fromhex(facts.content)
+            self.architecture = facts.architecture
+            self.config = model.get_text_config()
+            set_attention_implementation(self.config, facts.attention)
         self.width: int = self.config.hidden_size
-        self.block_count: int = len(self.blocks)
+        self.block_count: int = self.config.num_hidden_layers if self._stack is None else len(self.blocks)
 
     @classmethod
     def load(
@@ -89,6 +108,7 @@ class LanguageModel:
         device_map: Placement | None = None,
         quantization: str | None = None,
         trust_remote_code: bool = False,
+        late: bool = False,
     ) -> Self:
         """Loads a language model.
 
@@ -102,6 +122,7 @@ class LanguageModel:
             quantization: "int8" (torchao, any device), "8bit" or "4bit" (bitsandbytes). `llmdiff evaluate fidelity`
                 measures what it costs.
             trust_remote_code: run the Python code of the model's repository.
+            late: load the weights when they are needed, if they have been loaded from the same files before.
 
         Raises:
             LLMDiffError: if it cannot be found, fetched or read.
@@ -115,7 +136,13 @@ class LanguageModel:
             quantization=quantization,
             trust_remote_code=trust_remote_code,
         )
-        return cls(loading.model(), loading.tokenizer(), name, loading.revision, loading)
+        key = loading.key if late else None
+        facts = Facts.read(key) if key else None
+        model = loading.config() if facts else loading.model()
+        llm = cls(model, loading.tokenizer(), name, loading.revision, loading, facts)
+        if key and not facts and llm.architecture == "decoder-only":
+            llm._facts().keep(key)
+        return llm
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Self:
@@ -128,6 +155,7 @@ class LanguageModel:
         if self._stack is None:
             assert self._loading is not None
             self._stack = _frozen(self._loading.model())
+            self.config = self._stack.config.get_text_config()
         if self._home is not None:
             if self._loading is None or not self._loading.fixed:
                 move(self._stack, self._home)
@@ -255,6 +283,11 @@ class LanguageModel:
             self.encodings.clear()
         self._content = found
         return found
+
+    def _facts(self) -> Facts:
+        identity, attention = self.identity(), attention_implementation(self.config)
+        content = self.content().hex()
+        return Facts(self.architecture, attention, identity["dtype"], content, identity["fingerprint"])
 
     def _hash_sample(self) -> str:
         shape = (self.config.model_type, self.width, self.block_count, self.config.vocab_size)

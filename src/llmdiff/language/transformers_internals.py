@@ -79,6 +79,11 @@ def attention_implementation(config: PreTrainedConfig) -> str | None:
     return getattr(config, "_attn_implementation", None)
 
 
+def set_attention_implementation(config: PreTrainedConfig, name: str | None) -> None:
+    """Notes in a config the attention that a model of it computes with, as loading the model does."""
+    config._attn_implementation = name
+
+
 def input_device(model: PreTrainedModel) -> torch.device:
     """Returns the device of a model's input, which its hooks of accelerate know if its weights wait elsewhere."""
     hooks = (getattr(module, "_hf_hook", None) for module in model.modules())

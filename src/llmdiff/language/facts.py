@@ -1,0 +1,87 @@
+"""What is known of an LLM without its weights, from when they were loaded last, as long as its files are the same.
+
+With it an LLM is ready when its tokenizer is, and its weights are loaded when they are needed: not at all for prompts
+whose encodings are kept.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+import transformers
+
+from llmdiff.content import content_hashes, file_source
+from llmdiff.errors import LLMDiffError
+from llmdiff.files import open_regular, read_text, written_whole
+from llmdiff.hashing import json_hash
+from llmdiff.home import home
+from llmdiff.language.blocks import Architecture
+from llmdiff.structured_text import LARGEST_JSON, parse_json
+
+_VERSION = 1  # of what is kept here, and of the hashes in it
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a `LanguageModel` is asked for besides its blocks.
+
+    Attributes:
+        architecture: ``decoder-only``, ``encoder-only`` or ``encoder-decoder``.
+        attention: the name of the attention that it computes with.
+        dtype: of its weights.
+        content: the hash of its weights and configuration, in hexadecimal.
+        fingerprint: the hash that adapters record.
+    """
+
+    architecture: Architecture
+    attention: str | None
+    dtype: str
+    content: str
+    fingerprint: str
+
+    @classmethod
+    def read(cls, key: str) -> Self | None:
+        """Those kept under a key; None where there are none, or they are not what was written."""
+        try:
+            text = read_text(open_regular(_path(key)), LARGEST_JSON)
+            kept = parse_json(text, "What is kept of an LLM")
+            facts = cls(**kept["facts"])
+            return facts if kept["checksum"] == _checksum(key, facts) else None
+        except (OSError, LLMDiffError, ValueError, TypeError, KeyError):
+            return None
+
+    def keep(self, key: str) -> None:
+        """Keeps them under a key, where that is possible."""
+        content = {"facts": asdict(self), "checksum": _checksum(key, self)}
+        with suppress(OSError, LLMDiffError):
+            path = _path(key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path) as draft:
+                draft.write_text(json.dumps(content), encoding="utf-8")
+
+
+def facts_key(folder: Path, options: object) -> str | None:
+    """A hash of every file in a folder, by content, of the options of loading, and of the libraries that do it.
+
+    None if a file cannot be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    try:
+        found = content_hashes().of([file_source(path) for path in paths])
+    except OSError:
+        return None
+    if any(isinstance(digest, OSError) for digest in found):
+        return None
+    files = {str(path.relative_to(folder)): digest for path, digest in zip(paths, found, strict=True)}
+    return json_hash([_VERSION, files, options, torch.__version__, transformers.__version__])
+
+
+def _path(key: str) -> Path:
+    return home() / "llms" / f"{key}.json"
+
+
+def _checksum(key: str, facts: Facts) -> str:
+    return json_hash([key, asdict(facts)])
