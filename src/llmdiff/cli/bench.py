@@ -32,7 +32,6 @@ def encode(
     prompts: Annotated[list[int], _several([1, 8, 64], "In one batch", min=1)],
     tokens: Annotated[list[int], _several([20, 200], "Of each prompt", min=2)],
     rounds: Rounds = 5,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory too, in a process for each.")] = True,
     as_json: Json = False,
 ) -> None:
     """Reading prompts, beside one plain forward pass of the LLM."""
@@ -44,7 +43,7 @@ def encode(
         for name in llm
         for count in prompts
         for length in tokens
-        for row in bench_encode(name, count, length, rounds, memory)
+        for row in bench_encode(name, count, length, rounds)
     ]
     _print(
         rows,
@@ -57,8 +56,10 @@ def encode(
             "ratio": lambda r: f"{r.time.ratio:.2f}",
             "range": lambda r: f"{r.time.low:.2f} … {r.time.high:.2f}",
             "launches": lambda r: r.launches,
-            "memory": lambda r: f"{r.peak_memory / 1e9:.2f} GB" if r.peak_memory else "",
-            "of plain": lambda r: f"{r.memory_ratio:.2f}" if r.memory_ratio else "",
+            "memory": lambda r: f"{r.memory / 1e6:.0f} MB",
+            "of plain": lambda r: f"{r.memory_ratio:.2f}",
+            "beside the LLM": lambda r: f"{r.call_memory / 1e6:.1f} MB",
+            "of plain's": lambda r: f"{r.call_memory_ratio:.2f}",
         },
     )
 
