@@ -96,15 +96,21 @@ def load(llm: str) -> LanguageModel:
         num_key_value_heads=groups,
         vocab_size=32_000,
     )
+    return random_llm(config, LanguageModel.load().tokenizer, llm, device, dtype)
+
+
+def random_llm(
+    config: LlamaConfig, tokenizer: PreTrainedTokenizerBase, name: str, device: torch.device, dtype: torch.dtype
+) -> LanguageModel:
+    """An LLM of random weights, which are made where they are to be."""
     with torch.device("meta"):
         model: Any = LlamaModel(config)
     model = model.to(dtype).to_empty(device=device)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.02) if parameter.dim() > 1 else parameter.fill_(1)
-        model.rotary_emb = type(model.rotary_emb)(config=config, device=device)
-    tokenizer: PreTrainedTokenizerBase = LanguageModel.load().tokenizer
-    return LanguageModel.from_model(model, tokenizer, llm)
+        model.rotary_emb = type(model.rotary_emb)(config).to(device)
+    return LanguageModel.from_model(model, tokenizer, name)
 
 
 def _call(llm: LanguageModel, variant: str, prompts: int, tokens: int) -> Any:
