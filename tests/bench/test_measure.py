@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from llmdiff.bench.measure import count_launches, in_fresh_process, interleaved, machine, peak_memory
+from llmdiff.bench.measure import call_memory, count_launches, in_fresh_process, interleaved, machine, peak_memory
 
 
 def test_variants_take_turns_and_are_compared_round_by_round() -> None:
@@ -39,6 +39,15 @@ def _peak_with(size: int) -> int:
 def test_peak_memory_is_of_a_process_of_its_own() -> None:
     small, large = (in_fresh_process(_peak_with, size) for size in (1, 10**8))
     assert 3e8 < large - small < 6e8
+
+
+def test_the_memory_of_a_call_is_the_most_that_it_has_at_one_time() -> None:
+    x = torch.ones(100_000)
+    one = x.numel() * x.element_size()
+    assert call_memory(x.relu) == one
+    assert call_memory(lambda: x.relu() + x.sigmoid()) == 3 * one
+    assert call_memory(lambda: [x.relu().sum() for _ in range(5)]) < 1.1 * one
+    assert call_memory(lambda: x.view(10, -1)) == 0
 
 
 def test_the_machine_has_a_name() -> None:

@@ -219,7 +219,7 @@ def test_many_prompts_are_read_in_parts(
     handle = tiny_llm.model.register_forward_pre_hook(
         lambda module, args, kwargs: passes.append(len(kwargs["input_ids"])), with_kwargs=True
     )
-    monkeypatch.setattr(extraction_module, "_AT_ONCE", 2 * tokens.ids.shape[1])
+    monkeypatch.setattr(extraction_module, "_AT_ONCE", (4 if extraction == "llmdiff" else 2) * tokens.ids.shape[1])
     in_parts = extract_stack(tiny_llm, tokens, config)
     handle.remove()
     assert passes == [2, 2, 1]

@@ -45,6 +45,21 @@ def test_forward_is_the_layer_norm_of_the_sum(tiny_llm: LanguageModel, extractio
     assert not out[~tokens.kept].any()
 
 
+def test_the_sum_does_not_depend_on_how_terms_lie_in_memory(tiny_llm: LanguageModel) -> None:
+    encoding = make(tiny_llm, noise=False)
+    count, width = tiny_llm.block_count, tiny_llm.width
+    start, mask = torch.randn(2, 5, width), torch.ones(2, 5, dtype=torch.bool)
+    results, gradients = [], []
+    stack = torch.randn(2, 5, count, width).permute(2, 0, 1, 3)
+    for laid in (stack, stack.contiguous()):
+        encoding.zero_grad()
+        results.append(encoding(start, laid, mask))
+        results[-1].square().sum().backward()
+        gradients.append(encoding.g.grad)
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("extraction", KEYS)
 def test_gradients_reach_every_parameter(tiny_llm: LanguageModel, extraction: str) -> None:
     config = ExtractionConfig(extraction=extraction)

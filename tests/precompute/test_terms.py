@@ -71,6 +71,14 @@ def test_terms_equal_a_direct_reading(tiny_llm, tmp_path, name, live):
         assert not stack[:, row, n:].any()
 
 
+def test_terms_on_their_way_to_a_device_are_those_that_are_kept(tiny_llm, tmp_path):
+    source = terms_of(tiny_llm, tmp_path)
+    start, stack, mask = source.batch(CAPTIONS, as_kept=True)
+    assert start.dtype == stack.dtype == torch.float16
+    expected = source.batch(CAPTIONS)
+    assert all(torch.equal(a.to(b.dtype), b) for a, b in zip((start, stack, mask), expected, strict=True))
+
+
 @pytest.mark.parametrize("name", ["llmdiff", "weighted"])
 @pytest.mark.parametrize("groups", [1, 3, 4, 9])
 def test_grouped_terms_train_like_terms_whose_weights_are_tied(tiny_llm, tmp_path, name, groups):

@@ -128,7 +128,9 @@ def test_a_dropped_caption_is_the_empty_prompt_for_both_readers(make, monkeypatc
     objective = make(mode="augment", caption_dropout=0.0)
     asked: list[list[str]] = []
     batch = objective.terms.batch
-    monkeypatch.setattr(objective.terms, "batch", lambda captions: asked.append(captions) or batch(captions))
+    monkeypatch.setattr(
+        objective.terms, "batch", lambda captions, **kept: asked.append(captions) or batch(captions, **kept)
+    )
     encode = type(objective.base.pipe).encode_prompt
 
     @functools.wraps(encode)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 
-from llmdiff.bench.measure import Figures, count_launches, default_device, in_fresh_process, interleaved, peak_memory
+from llmdiff.bench.measure import Figures, call_memory, count_launches, default_device, interleaved
 from llmdiff.language import ExtractionConfig, LanguageModel, Tokens, extract_sum
 from llmdiff.language.text_encoding import fixed_weights
 
@@ -31,8 +31,9 @@ class EncodeFigures:
         tokens: S.
         time: see `Figures`; the reference is a plain forward pass.
         launches: of a call.
-        peak_memory: of a process that loads the LLM and makes the call, in bytes; on a GPU of the device. None where it
-            was not asked for.
+        call_memory: the most that the call has at one time beside the LLM, in bytes (see `measure.call_memory`).
+        call_memory_ratio: of that to the plain forward pass's.
+        memory: the same with the LLM's weights, in bytes.
         memory_ratio: of that to the plain forward pass's.
     """
 
@@ -41,11 +42,13 @@ class EncodeFigures:
     tokens: int
     time: Figures
     launches: int
-    peak_memory: int | None
-    memory_ratio: float | None
+    call_memory: int
+    call_memory_ratio: float
+    memory: int
+    memory_ratio: float
 
 
-def bench_encode(llm: str, prompts: int, tokens: int, rounds: int, memory: bool = True) -> list[EncodeFigures]:
+def bench_encode(llm: str, prompts: int, tokens: int, rounds: int) -> list[EncodeFigures]:
     """Measures extractions of random tokens in one batch, in turn with a plain forward pass.
 
     Args:
@@ -53,7 +56,6 @@ def bench_encode(llm: str, prompts: int, tokens: int, rounds: int, memory: bool 
         prompts: B.
         tokens: S.
         rounds: see `interleaved`.
-        memory: whether to measure peak memory too, which takes a process for each.
 
     Raises:
         LLMDiffError: if the LLM cannot be loaded.
@@ -61,18 +63,19 @@ def bench_encode(llm: str, prompts: int, tokens: int, rounds: int, memory: bool 
     model = load(llm)
     runs = {name: _call(model, name, prompts, tokens) for name in (PLAIN, *VARIANTS)}
     times = interleaved(runs, rounds, PLAIN)
-    launches = {name: count_launches(run) for name, run in runs.items()}
-    del model
-    peaks = {name: in_fresh_process(_peak, llm, name, prompts, tokens) for name in runs} if memory else {}
+    weights = sum(weight.numel() * weight.element_size() for weight in model.model.parameters())
+    memory = {name: call_memory(run) for name, run in runs.items()}
     return [
         EncodeFigures(
             llm,
             prompts,
             tokens,
             row,
-            launches[row.variant],
-            peaks.get(row.variant),
-            round(peaks[row.variant] / peaks[PLAIN], 3) if peaks else None,
+            launches=count_launches(runs[row.variant]),
+            call_memory=memory[row.variant],
+            call_memory_ratio=round(memory[row.variant] / memory[PLAIN], 3),
+            memory=weights + memory[row.variant],
+            memory_ratio=round((weights + memory[row.variant]) / (weights + memory[PLAIN]), 3),
         )
         for row in times
     ]
@@ -93,15 +96,21 @@ def load(llm: str) -> LanguageModel:
         num_key_value_heads=groups,
         vocab_size=32_000,
     )
+    return random_llm(config, LanguageModel.load().tokenizer, llm, device, dtype)
+
+
+def random_llm(
+    config: LlamaConfig, tokenizer: PreTrainedTokenizerBase, name: str, device: torch.device, dtype: torch.dtype
+) -> LanguageModel:
+    """An LLM of random weights, which are made where they are to be."""
     with torch.device("meta"):
         model: Any = LlamaModel(config)
     model = model.to(dtype).to_empty(device=device)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.02) if parameter.dim() > 1 else parameter.fill_(1)
-        model.rotary_emb = type(model.rotary_emb)(config=config, device=device)
-    tokenizer: PreTrainedTokenizerBase = LanguageModel.load().tokenizer
-    return LanguageModel.from_model(model, tokenizer, llm)
+        model.rotary_emb = type(model.rotary_emb)(config).to(device)
+    return LanguageModel.from_model(model, tokenizer, name)
 
 
 def _call(llm: LanguageModel, variant: str, prompts: int, tokens: int) -> Any:
@@ -115,10 +124,3 @@ def _call(llm: LanguageModel, variant: str, prompts: int, tokens: int) -> Any:
     weights = every if variant == "llmdiff" else fixed_weights(config.extraction, llm.block_count)
     batch = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
     return lambda: extract_sum(llm, batch, config, weights)
-
-
-def _peak(llm: str, variant: str, prompts: int, tokens: int) -> int:
-    run = _call(load(llm), variant, prompts, tokens)
-    run()
-    run()
-    return peak_memory()

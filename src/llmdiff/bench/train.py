@@ -1,16 +1,19 @@
 """Throughput of adapter training beside its floor.
 
 The floor is forward and backward pass of the frozen denoiser with the adapter on tensors that are ready in memory. Each
-way to get them (no cache, latents cached, latents and terms cached) runs in a process of its own, its steps in turn
-with steps of the floor, so that both meet the same machine; the share of the floor is the ratio of their median times.
-A compiled denoiser is measured beside a floor that is not compiled: there the share is what it gains.
+way to get them (no cache, latents cached, latents and terms cached) runs in a process of its own, as the whole loop:
+data, loss, optimizer, averages, log. After each step the floor runs on that step's very tensors, so that both meet the
+same machine and the same lengths of captions; the share of the floor is the median of the ratios of their times. A
+compiled denoiser is measured beside a floor that is not compiled: there the share is what it gains.
 
 Letters in shapes: B batch, c latent channels, h and w height and width of the latents.
 """
 
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
@@ -30,10 +34,12 @@ from llmdiff.language import LanguageModel
 from llmdiff.precompute import CacheConfig, open_latents, open_terms
 from llmdiff.precompute.terms import Batch
 from llmdiff.progress import silent
+from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.objective import AdapterObjective
-from llmdiff.training.precision import compile_around_adapter, product_dtype
+from llmdiff.training.precision import compile_around_adapter, loss_scaler, product_dtype
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
+from llmdiff.training.trainer import Trainer
 
 CASES: dict[str, CacheConfig] = {
     "no cache": CacheConfig(latents=False, terms="none"),
@@ -54,7 +60,7 @@ class TrainFigures:
         case: what is cached.
         images_per_s: at the median time of a step.
         floor_images_per_s: the same of the floor, measured in turn.
-        share: of the floor.
+        share: of the floor, the median of each step's.
         peak_memory: of the process, in bytes; on a GPU of the device.
     """
 
@@ -98,26 +104,60 @@ class Ready:
         """The latents (B, c, h, w), whichever pictures are meant."""
         return self.latents
 
-    def batch(self, captions: Sequence[str]) -> Batch:
+    def batch(self, captions: Sequence[str], as_kept: bool = False) -> Batch:
         """The terms, whichever captions are meant."""
         return self.terms
 
 
+class Turns:
+    """Times steps of a loop, and after each one of its floor on the same batch.
+
+    Args:
+        objective: of the loop.
+
+    Attributes:
+        steps: of the loop, in seconds.
+        floor: of the floor, in seconds.
+    """
+
+    def __init__(self, objective: AdapterObjective) -> None:
+        self.steps: list[float] = []
+        self.floor: list[float] = []
+        self._objective = objective
+        self._began = self._now()
+
+    def __call__(self, trainer: Trainer, figures: dict[str, float]) -> None:
+        self.steps.append(self._now() - self._began)
+        floor = _floor(self._objective, trainer.step - 1)
+        with torch.compiler.set_stance("force_eager"):
+            self.floor.append(seconds(partial(_step, floor, trainer.step - 1)))
+        self._began = self._now()
+
+    def _now(self) -> float:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
 def measure(setting: Setting, case: str) -> TrainFigures:
     """Runs one case beside the floor, in this process."""
-    with tempfile.TemporaryDirectory() as folder:
-        objective = _objective(setting, CASES.get(case, CacheConfig()), Path(folder))
-        floor = _floor(objective)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        objective = _objective(setting, CASES.get(case, CacheConfig()), folder)
         if case == COMPILED:
             compile_around_adapter(objective.base.denoiser)
-        times: dict[str, list[float]] = {"case": [], "floor": []}
-        for n in range(_WARM_UP + setting.steps):
-            times["case"].append(seconds(partial(_step, objective, n)))
-            with torch.compiler.set_stance("force_eager"):
-                times["floor"].append(seconds(partial(_step, floor, n)))
-    case_time, floor_time = (statistics.median(times[name][_WARM_UP:]) for name in ("case", "floor"))
+        steps = _WARM_UP + setting.steps
+        loop = LoopSettings(steps=steps, batch_size=setting.batch_size, save_every=steps)
+        scaler = loss_scaler(objective.precision, objective.device.type)
+        accelerator = Accelerator(cpu=objective.device.type == "cpu")
+        trainer = Trainer(objective, loop, folder / "run", accelerator, scaler)
+        turns = Turns(objective)
+        trainer.run(turns)
     size = setting.batch_size
-    return TrainFigures(setting.base, case, size / case_time, size / floor_time, floor_time / case_time, peak_memory())
+    pairs = list(zip(turns.steps, turns.floor, strict=True))[_WARM_UP:]
+    step, floor = (statistics.median(times) for times in zip(*pairs, strict=True))
+    share = statistics.median(floor / step for step, floor in pairs)
+    return TrainFigures(setting.base, case, size / step, size / floor, share, peak_memory())
 
 
 def bench_train(settings: Sequence[Setting], cases: Sequence[str] = tuple(CASES)) -> list[TrainFigures]:
@@ -170,15 +210,17 @@ class _Scaled:
         return torch.nn.functional.interpolate(pixels, (self._side, self._side))[0]
 
 
-def _floor(objective: AdapterObjective) -> AdapterObjective:
-    """The same objective on one batch that is ready."""
-    pictures = list(range(min(len(objective.data), objective.recipe.loop.batch_size)))
-    pictures += [0] * (objective.recipe.loop.batch_size - len(pictures))
-    captions = [objective.data.captions[i][0] for i in pictures]
-    ready = Ready(objective.latents[pictures].to(objective.device).float(), objective.terms.batch(captions))
-    return AdapterObjective(
-        objective.adapter, objective.base, ready, objective.data, ready, objective.recipe, objective.precision
-    )
+def _floor(objective: AdapterObjective, step: int) -> AdapterObjective:
+    """The same objective on the tensors of a step, ready in memory."""
+    size = objective.recipe.loop.batch_size
+    samples = [objective.batches.sample(step * size + n) for n in range(size)]
+    captions = [sample.text(objective.data.captions) for sample in samples]
+    latents = objective.latents[[sample.picture for sample in samples]].to(objective.device).float()
+    start, stack, mask = objective.terms.batch(captions)
+    ready: Any = Ready(latents, (start.to(objective.device), stack.to(objective.device), mask))
+    floor = copy(objective)
+    floor.latents = floor.terms = ready
+    return floor
 
 
 def _step(objective: AdapterObjective, number: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,7 +33,6 @@ def encode(
     prompts: Annotated[list[int], _several([1, 8, 64], "In one batch", min=1)],
     tokens: Annotated[list[int], _several([20, 200], "Of each prompt", min=2)],
     rounds: Rounds = 5,
-    memory: Annotated[bool, typer.Option(help="Measure peak memory too, in a process for each.")] = True,
     as_json: Json = False,
 ) -> None:
     """Reading prompts, beside one plain forward pass of the LLM."""
@@ -44,7 +44,7 @@ def encode(
         for name in llm
         for count in prompts
         for length in tokens
-        for row in bench_encode(name, count, length, rounds, memory)
+        for row in bench_encode(name, count, length, rounds)
     ]
     _print(
         rows,
@@ -57,8 +57,10 @@ def encode(
             "ratio": lambda r: f"{r.time.ratio:.2f}",
             "range": lambda r: f"{r.time.low:.2f} … {r.time.high:.2f}",
             "launches": lambda r: r.launches,
-            "memory": lambda r: f"{r.peak_memory / 1e9:.2f} GB" if r.peak_memory else "",
-            "of plain": lambda r: f"{r.memory_ratio:.2f}" if r.memory_ratio else "",
+            "memory": lambda r: f"{r.memory / 1e6:.0f} MB",
+            "of plain": lambda r: f"{r.memory_ratio:.2f}",
+            "beside the LLM": lambda r: f"{r.call_memory / 1e6:.1f} MB",
+            "of plain's": lambda r: f"{r.call_memory_ratio:.2f}",
         },
     )
 
@@ -151,6 +153,42 @@ def train(
             "floor": lambda r: f"{r.floor_images_per_s:.2f}",
             "share of the floor": lambda r: f"{r.share:.0%}",
             "memory": lambda r: f"{r.peak_memory / 1e9:.2f} GB",
+        },
+    )
+
+
+@bench_app.command()
+def growth(
+    axis: Annotated[list[str], _several(["all"], "prompts, tokens, blocks, size, steps, pictures, or all")],
+    base: Annotated[str, typer.Option(help="As for `llmdiff generate`.")] = "embedded",
+    adapter: Annotated[str, typer.Option(help="As for `llmdiff generate`.")] = "embedded",
+    rounds: Rounds = 5,
+    plot: Annotated[Path | None, typer.Option(help="Draw it into an .svg or .png file.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """How time and memory grow with what is asked for: cost ~ size ** exponent."""
+    console.quiet_hosts()
+    from llmdiff.bench.growth import AXES, bench_growth, exponents
+    from llmdiff.bench.growth import plot as draw
+    from llmdiff.generation import Models
+
+    _check_known("axis", axis, [*AXES, "all"])
+    axes = list(AXES) if "all" in axis else axis
+    rows = bench_growth(axes, rounds, Models(base=base, adapter=adapter))
+    if plot is not None:
+        draw(rows, plot)
+    slopes = {one.axis: one for one in exponents(rows)}
+    _print(
+        rows,
+        as_json,
+        {
+            "what grows": lambda r: r.axis,
+            "size": lambda r: r.size,
+            "ms": lambda r: f"{1000 * r.time.seconds:.1f}",
+            "ratio": lambda r: f"{r.time.ratio:.2f}",
+            "memory": lambda r: f"{r.memory / 1e6:.1f} MB",
+            "exponent of time": lambda r: slopes[r.axis].time,
+            "of memory": lambda r: slopes[r.axis].memory,
         },
     )
 

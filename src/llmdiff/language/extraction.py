@@ -31,8 +31,9 @@ from llmdiff.language.unconditional import BlockCall
 EPSILON = 1e-6
 """Added to a root mean square before the division by it, so that a vector of 0 stays 0."""
 
-_AT_ONCE = 256
-"""Tokens of a pass on a processor: of more, both halves of a pair leave its caches, and take a fifth longer."""
+_AT_ONCE = 512
+"""Rows of hidden states in a pass on a processor, two for each token of a pair: more leave its caches, and take a fifth
+longer."""
 
 _ONE_PASS = threading.RLock()
 """One pass at a time, of those in which hooks hang on an LLM's blocks and on what transformers dispatches."""
@@ -58,7 +59,7 @@ def extract_stack(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) 
         >>> stack.shape == (llm.block_count, *tokens.kept.shape, llm.width)
         True
     """
-    parts = [_extract(llm, part, config, _Stack) for part in _parts(llm, tokens)]
+    parts = [_extract(llm, part, config, _Stack) for part in _parts(llm, tokens, config)]
     starts, stacks = zip(*((start, taken.stack().to(start.device)) for start, taken in parts), strict=True)
     return torch.cat(starts), torch.cat(stacks, 1)
 
@@ -84,14 +85,15 @@ def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, we
         True
     """
     factors = weights.tolist()
-    parts = [_extract(llm, part, config, lambda: _Sum(factors)) for part in _parts(llm, tokens)]
+    parts = [_extract(llm, part, config, lambda: _Sum(factors)) for part in _parts(llm, tokens, config)]
     return torch.cat([start if taken.total is None else start + taken.total.to(start.device) for start, taken in parts])
 
 
-def _parts(llm: LanguageModel, tokens: Tokens) -> Iterator[Tokens]:
+def _parts(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) -> Iterator[Tokens]:
     """The prompts that are read at once: as many as a processor's caches can hold, all of them elsewhere."""
     count, length = tokens.ids.shape
-    rows = max(1, _AT_ONCE // length) if llm.device.type == "cpu" else count
+    states = 2 * length if config.extraction == "llmdiff" else length
+    rows = max(1, _AT_ONCE // states) if llm.device.type == "cpu" else count
     for begin in range(0, count, rows):
         yield replace(tokens, ids=tokens.ids[begin : begin + rows], mask=tokens.mask[begin : begin + rows])
 
@@ -343,6 +345,12 @@ class _Extraction:
         if index == self.last and self.final is None and index + 1 < len(self.needed):
             raise _EnoughError(call.output)
 
+    @property
+    def seen(self) -> list[int]:
+        """The blocks whose calls it must see: all if they return pairs, none for the output of the final norm."""
+        every = range(len(self.needed))
+        return [i for i in every if self.llmdiff or (i != self.final and (self.needed[i] or i == self.last))]
+
     def finish(self, final: Tensor) -> None:
         """Takes the output (B, S, D) of the final norm as the last term, where the extraction asks for it."""
         if self.final is not None:
@@ -374,8 +382,8 @@ class _Hook:
 
 @contextmanager
 def _hooked(blocks: nn.ModuleList, extraction: _Extraction) -> Iterator[None]:
-    """Within this context the extraction sees the calls of every block."""
-    handles = [block.register_forward_hook(_Hook(extraction, i), with_kwargs=True) for i, block in enumerate(blocks)]
+    """Within this context the extraction sees the calls of the blocks that it needs."""
+    handles = [blocks[i].register_forward_hook(_Hook(extraction, i), with_kwargs=True) for i in extraction.seen]
     try:
         yield
     finally:

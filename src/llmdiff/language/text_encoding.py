@@ -106,7 +106,7 @@ class TextEncoding(nn.Module):
             (B, S, D), exact zeros at padding.
         """
         weights = self.weights_of(len(stack))
-        total = start.to(weights.dtype) + torch.einsum("t,tbsd->bsd", weights, stack.to(weights.dtype))
+        total = start.to(weights.dtype) + _weighted_sum(weights, stack.to(weights.dtype))
         return self.finish(total, generator, noise).masked_fill(~mask.unsqueeze(-1), 0)
 
     def finish(self, total: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
@@ -130,6 +130,16 @@ class TextEncoding(nn.Module):
             total = total + deviation * noise
         normed = F.layer_norm(total, self.norm.normalized_shape, eps=self.norm.eps)
         return normed.to(self.norm.weight.dtype) * self.norm.weight + self.norm.bias
+
+
+def _weighted_sum(weights: Tensor, stack: Tensor) -> Tensor:
+    """Σ_i w_i · stack_i, (G, B, S, D) to (B, S, D), without a copy of a stack that has a token's terms side by side."""
+    count, batch, length, width = stack.shape
+    tokens = stack.permute(1, 2, 0, 3)
+    if not tokens.is_contiguous():
+        return torch.einsum("g,gbsd->bsd", weights, stack)
+    rows = weights.expand(batch * length, 1, count)
+    return torch.bmm(rows, tokens.reshape(batch * length, count, width)).view(batch, length, width)
 
 
 def fixed_weights(extraction: str, block_count: int) -> Tensor:

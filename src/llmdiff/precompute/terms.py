@@ -32,8 +32,13 @@ Batch = tuple[Tensor, Tensor, Tensor]
 class Terms(Protocol):
     """The LLM's block terms of captions."""
 
-    def batch(self, captions: Sequence[str]) -> Batch:
-        """Start (B, S, D), stack (G, B, S, D) and mask (B, S) of captions, float32, with zeros at padding."""
+    def batch(self, captions: Sequence[str], as_kept: bool = False) -> Batch:
+        """Start (B, S, D), stack (G, B, S, D) and mask (B, S) of captions, with zeros at padding.
+
+        Args:
+            captions: B of them.
+            as_kept: whether they may be in the dtype that they are kept in, which is less to move; else in float32.
+        """
         ...
 
 
@@ -49,7 +54,7 @@ class LiveTerms:
         self.llm, self.reading = llm, reading
         self.count = term_count(reading, llm.block_count)
 
-    def batch(self, captions: Sequence[str]) -> Batch:
+    def batch(self, captions: Sequence[str], as_kept: bool = False) -> Batch:
         """Start (B, S, D), stack (G, B, S, D) and mask (B, S) of captions, float32, with zeros at padding."""
         tokens = tokenize(self.llm, list(captions), self.reading)
         start, stack = extract_stack(self.llm, tokens, self.reading)
@@ -102,15 +107,16 @@ class BlockTerms:
             store.fill(chunks, compute, lambda done: report(title, done / len(chunks)))
         return cls(store)
 
-    def batch(self, captions: Sequence[str]) -> Batch:
-        """Start (B, S, D), stack (G, B, S, D) and mask (B, S) of captions, float32, with zeros at padding.
+    def batch(self, captions: Sequence[str], as_kept: bool = False) -> Batch:
+        """Start (B, S, D), stack (G, B, S, D) and mask (B, S) of captions, with zeros at padding; see `Terms`.
 
         Raises:
             LLMDiffError: They are not what was written.
         """
         rows = [self.store.get(text) for text in captions]
         lengths = torch.tensor([len(one[_START]) for one in rows])
-        start, terms = (_padded([one[name] for one in rows]) for name in (_START, _TERMS))
+        dtype = torch.float16 if as_kept else torch.float32
+        start, terms = (_padded([one[name] for one in rows], dtype) for name in (_START, _TERMS))
         return start, terms.permute(2, 0, 1, 3), torch.arange(start.shape[1]) < lengths[:, None]
 
 
@@ -119,11 +125,12 @@ def term_bytes(tokens: int, count: int, width: int) -> int:
     return tokens * (count + 1) * width * _BYTES
 
 
-def _padded(rows: list[Tensor]) -> Tensor:
-    """Rows (S_i, ...) as one float32 tensor (B, S, ...)."""
-    padded = torch.zeros(len(rows), max(map(len, rows)), *rows[0].shape[1:])
+def _padded(rows: list[Tensor], dtype: torch.dtype) -> Tensor:
+    """Rows (S_i, ...) as one tensor (B, S, ...)."""
+    padded = torch.empty(len(rows), max(map(len, rows)), *rows[0].shape[1:], dtype=dtype)
     for place, row in zip(padded, rows, strict=True):
         place[: len(row)] = row
+        place[len(row) :] = 0
     return padded
 
 

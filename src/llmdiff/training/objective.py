@@ -23,6 +23,7 @@ from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.processes import local_shard
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
+from llmdiff.training.transfer import to_device
 
 
 class AdapterObjective:
@@ -36,6 +37,10 @@ class AdapterObjective:
         terms: The LLM's block terms of all captions and of the empty one.
         recipe: Dropout of captions, timesteps, learning rate of the scalars, seed.
         precision: in which matrix products run.
+
+    Attributes:
+        explains: whether each loss is looked at, to name what is not finite, for which a GPU has to be waited for: on
+            one it begins as False.
     """
 
     def __init__(
@@ -52,7 +57,8 @@ class AdapterObjective:
         self.recipe, self.settings, self.precision = recipe, recipe.objective, precision
         self.prefetcher: Prefetcher | None = None
         self._has_warned = False
-        self.device = self.base.denoiser.device
+        self.device: torch.device = self.base.denoiser.device
+        self.explains = self.device.type == "cpu"
         loop, captions = recipe.loop, recipe.objective
         self.batches = Batches(data, loop.batch_size, loop.seed, captions.caption_dropout, captions.longest_captions)
         self._parameters = dict(adapter.trainable_parameters())
@@ -114,11 +120,12 @@ class AdapterObjective:
             self.prefetcher.go_to(step)
         z = self.latents[pictures]
         check_latents(z, pictures, self.data)
-        z = z.to(self.device).float()
+        z = to_device(z, self.device).float()
         schedule = self.base.schedule
-        noise = draw_noise(z.shape, self.settings.noise_offset, rng).to(z)
+        noise = to_device(draw_noise(z.shape, self.settings.noise_offset, rng), self.device)
         count = schedule.config.num_train_timesteps
-        t = draw_timesteps(self.settings.timesteps, count, rng, self.settings.high_noise_share).to(z.device)
+        share = self.settings.high_noise_share
+        t = to_device(draw_timesteps(self.settings.timesteps, count, rng, share), self.device)
         noisy = schedule.add_noise(z, noise, t)
 
         def teacher() -> Tensor:
@@ -135,7 +142,8 @@ class AdapterObjective:
             errors = squared_errors(student(), wanted)
             if self.settings.min_snr is not None:
                 errors = errors * min_snr_weights(schedule, t, self.settings.min_snr)
-        self._warn_of(explain(errors, captions, self.adapter, self.base))
+        if self.explains:
+            self._warn_of(explain(errors, captions, self.adapter, self.base))
         return errors.mean()
 
     def _warn_of(self, sentence: str | None) -> None:
@@ -180,10 +188,14 @@ class AdapterObjective:
             yield
 
     def _encoding(self, captions: list[str], rng: Streams | None) -> Encoding:
-        start, stack, mask = (part.to(self.device) for part in self.terms.batch(captions))
+        terms = self.terms.batch(captions, as_kept=self.device.type != "cpu")
+        start, stack, mask = (to_device(part, self.device) for part in terms)
         reader = self.adapter.text_encoding
-        noise = torch.zeros_like(start) if rng is None or not reader.noisy else rng.normal_where(mask, start.shape[-1])
-        return self.adapter.refine(Encoding(reader(start, stack, mask, noise=noise.to(start)), mask))
+        if rng is None or not reader.noisy:
+            noise = torch.zeros_like(start, dtype=torch.float32)
+        else:
+            noise = to_device(rng.normal_where(terms[2], start.shape[-1]), self.device)
+        return self.adapter.refine(Encoding(reader(start, stack, mask, noise=noise), mask))
 
 
 def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:

@@ -77,6 +77,8 @@ def broadcast_from_main(accelerator: Accelerator, tensors: Iterable[Tensor]) -> 
 
 def all_reduce_any(accelerator: Accelerator, mine: bool) -> bool:
     """True in every process if `mine` is true in any."""
+    if accelerator.num_processes == 1:
+        return mine
     count = torch.tensor(float(mine), device=accelerator.device)
     all_reduce_sum(accelerator, [count])
     return bool(count > 0)

@@ -154,8 +154,12 @@ def _let_go(llm: LanguageModel, recipe: Recipe) -> None:
 
 def _on_step(objective: AdapterObjective, report: Progress) -> Callable[[Trainer, dict[str, float]], None]:
     every = objective.recipe.loop.sample_every if objective.recipe.samples else 0
+    skipped = 0
 
     def on_step(trainer: Trainer, figures: dict[str, float]) -> None:
+        nonlocal skipped
+        objective.explains = trainer.skipped > skipped or objective.device.type == "cpu"
+        skipped = trainer.skipped
         title = f"Training, loss {figures['loss']:.4f}, {figures['images_per_s']:.0f} images/s"
         title += f", {trainer.skipped} steps skipped" if trainer.skipped else ""
         report(title, trainer.step / objective.recipe.loop.steps)

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,9 @@ from llmdiff.training.metric_logging import MetricLogger
 from llmdiff.training.precision import loss_scaler, restore_scaler
 from llmdiff.training.processes import all_reduce_any, all_reduce_sum, local_shard
 from llmdiff.training.randomness import Streams
+
+_MOST_UNREAD = 10
+"""Steps after which the figures of a device are read at the latest: so often it waits for the host."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,6 +69,7 @@ class Trainer:
         step: finished steps.
         skipped: of them those whose loss or gradient was not finite.
         micro_batch: samples that go through the model at once in this process.
+        most_unread: steps whose figures may be left on the device, so that nobody waits for it; 0 on a processor.
 
     Example:
         >>> trainer = Trainer(objective, LoopSettings(steps=1000), Path("runs/fox"))
@@ -88,11 +93,16 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             groups, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
-        self._names: dict[Tensor, str] = {p: name for name, p in objective.module.named_parameters()}
+        named = list(objective.module.named_parameters())  # once: to walk all modules takes time
+        self._names: dict[Tensor, str] = {p: name for name, p in named}
+        self._trained = [(name, p) for name, p in named if p.requires_grad]
         self.ema = {name: p.detach().clone() for name, p in self.trained()} if settings.ema else {}
         self.step = 0
         self.skipped = 0
         self.micro_batch = self._first_micro_batch()
+        self.most_unread = 0 if self.accelerator.device.type == "cpu" else _MOST_UNREAD
+        self._unread: list[Tensor] = []  # loss, norm and whether both are finite, of the steps that were done last
+        self._bad_in_a_row = 0
 
     def resume(self) -> bool:
         """Goes back to the newest checkpoint that is whole; False where there is none.
@@ -121,38 +131,40 @@ class Trainer:
 
         Args:
             on_step: Called after every step with the figures of it (loss, rate, norm, images/s; skipped steps so
-                far, if there are any).
+                far, if there are any) or, on a device, with those that were read last.
             evaluate: Called every `heldout_every` steps and after the last, in every process, with the averaged
                 weights in place; what it returns joins the step's figures.
 
         Raises:
             LLMDiffError: Ten losses or gradients in a row were not finite, or memory does not suffice.
         """
-        bad_in_a_row = 0
+        self._bad_in_a_row, figures, spent = 0, dict[str, float](), 0.0
         logger = MetricLogger(self.folder, self.step, self.accelerator, self.settings.model_dump())
         with Interruption() as interruption, logger:
             while self.step < self.settings.steps:
                 started = time.perf_counter()
-                skipped = self.skipped
-                figures = self._one_step()
-                bad_in_a_row = bad_in_a_row + 1 if self.skipped > skipped else 0
-                if bad_in_a_row == 10:
-                    raise LLMDiffError(self._given_up())
-                figures["images_per_s"] = self.settings.batch_size / (time.perf_counter() - started)
-                if self.skipped:
-                    figures["skipped"] = self.skipped
+                self._one_step()
                 due = self.step % self.settings.log_every == 0
-                if evaluate and self._is_due(self.settings.heldout_every):
+                evaluates = evaluate is not None and self._is_due(self.settings.heldout_every)
+                stops = interruption.requested and self.accelerator.num_processes == 1
+                reads = due or evaluates or stops or not figures or self._is_due(self.settings.save_every)
+                steps = len(self._unread)
+                if reads := reads or steps > self.most_unread:
+                    figures = self._read()
+                spent += time.perf_counter() - started
+                if reads:
+                    figures["images_per_s"] = self.settings.batch_size * steps / spent
+                    spent = 0.0
+                if evaluate and evaluates:
                     with self.averaged():
                         figures |= evaluate(self)
-                    due = True
-                if due:
+                if due or evaluates:
                     logger.write(self.step, figures)
                 if self._is_due(self.settings.save_every):
                     self.save()
                 if on_step:
                     on_step(self, figures)
-                if all_reduce_any(self.accelerator, interruption.requested):
+                if reads and all_reduce_any(self.accelerator, interruption.requested):
                     self.save()
                     raise Interrupted
 
@@ -192,7 +204,7 @@ class Trainer:
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters that train, by name."""
-        return ((name, p) for name, p in self.objective.module.named_parameters() if p.requires_grad)
+        return iter(self._trained)
 
     def _is_due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.settings.steps
@@ -207,32 +219,58 @@ class Trainer:
         share = -(-self.settings.batch_size // processes)
         return min(share, self.settings.micro_batch or share)
 
-    def _one_step(self) -> dict[str, float]:
+    def _one_step(self) -> None:
+        """Runs a step, whose figures stay on the device."""
         self._set_rate()
         loss = self._gradients()
         gradients = [p.grad for _, p in self.trained() if p.grad is not None]
         all_reduce_sum(self.accelerator, [loss, *gradients])
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm(gradients)
-        if torch.isfinite(loss) and torch.isfinite(norm):
-            nn.utils.clip_grads_with_norm_([p for _, p in self.trained()], self.settings.clip, norm)
-            with memory.explained():
-                self.scaler.step(self.optimizer)
-            self._average()
+        finite = loss.isfinite() & norm.isfinite()
+        if self.most_unread == 0 and not finite:
+            self._tell_skipped(loss)
         else:
-            self._skip(loss)
+            self._update(norm, finite)
         self.scaler.update()
         self.step += 1
-        rate = self.optimizer.param_groups[0]["lr"]
-        return {"loss": loss.item(), "norm": norm.item(), "rate": rate}
+        self._unread.append(torch.stack([loss, norm, finite.to(loss)]))
 
-    def _skip(self, loss: Tensor) -> None:
-        """Counts a step that changes no weight; the first is told, unless a scaler has yet to find its scale."""
-        self.skipped += 1
-        if self.skipped == 1 and not self.scaler.is_enabled():
+    def _update(self, norm: Tensor, finite: Tensor) -> None:
+        """Changes weights and averages where `finite` is true, which the device knows and the host need not."""
+        nn.utils.clip_grads_with_norm_([p for _, p in self.trained()], self.settings.clip, norm)
+        optimizer: Any = self.optimizer
+        optimizer.found_inf = (~finite).to(norm)  # by which torch's own scaler has the fused kernel leave a step out
+        with memory.explained():
+            optimizer.step()
+        self._average(finite)
+
+    def _read(self) -> dict[str, float]:
+        """Waits for the device, counts the steps that it has skipped, and gives the figures of the last one.
+
+        Raises:
+            LLMDiffError: Ten in a row were not finite.
+        """
+        rows = torch.stack(self._unread).tolist()
+        self._unread.clear()
+        for number, (loss, _, finite) in enumerate(rows, self.step - len(rows)):
+            self._bad_in_a_row = 0 if finite else self._bad_in_a_row + 1
+            self.skipped += not finite
+            if not finite and self.most_unread and self.skipped == 1 and not self.scaler.is_enabled():
+                what = "the gradient" if isfinite(loss) else "the loss"
+                warnings.warn(f"Step {number + 1} is skipped, because {what} is not finite.", stacklevel=3)
+            if self._bad_in_a_row == 10:
+                raise LLMDiffError(self._given_up())
+        loss, norm, _ = rows[-1]
+        figures = {"loss": loss, "norm": norm, "rate": self.optimizer.param_groups[0]["lr"]}
+        return figures | ({"skipped": self.skipped} if self.skipped else {})
+
+    def _tell_skipped(self, loss: Tensor) -> None:
+        """Names what is not finite in the first step that is skipped, unless a scaler has yet to find its scale."""
+        if self.skipped == 0 and not self.scaler.is_enabled():
             broken = first_broken((name, p.grad) for name, p in self.trained() if p.grad is not None)
             what = "the loss" if not loss.isfinite() else f"the gradient of {broken}" if broken else "the gradient"
-            warnings.warn(f"Step {self.step + 1} is skipped, because {what} is not finite.", stacklevel=4)
+            warnings.warn(f"Step {self.step + 1} is skipped, because {what} is not finite.", stacklevel=3)
 
     def _given_up(self) -> str:
         advice = "-o loop.learning_rate=" + f"{self.settings.learning_rate / 3:.1e}"
@@ -278,11 +316,19 @@ class Trainer:
             group["lr"] = self.settings.learning_rate * rate * factor
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def _average(self, finite: Tensor) -> None:
         # A shorter memory at first, so that the average forgets the start: min(decay, (1 + n) / (10 + n)).
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        for name, p in self.trained() if self.ema else ():
-            self.ema[name].lerp_(p, 1 - decay)
+        if not self.ema:
+            return
+        averages: list[Tensor] = list(self.ema.values())
+        weights: list[Tensor] = [p for _, p in self.trained()]
+        if self.most_unread == 0:
+            torch._foreach_lerp_(averages, weights, 1 - decay)
+            return
+        changes = torch._foreach_sub(weights, averages)
+        torch._foreach_mul_(changes, (1 - decay) * finite)
+        torch._foreach_add_(averages, changes)
 
     @torch.no_grad()
     def _assign(self, tensors: dict[str, Tensor]) -> None:
