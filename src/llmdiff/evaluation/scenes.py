@@ -1,7 +1,7 @@
 """The scene benchmark: the share of pictures that show every fact that their prompt states.
 
 "two red balls left of a cup at night" is right when the picture shows exactly two red balls and one cup, a red ball
-left of the cup, and the night: read off the picture by `llmdiff.scenes.checker`, which knows nothing of the prompt.
+left of the cup, and the night: read off the picture by the checker of its domain, which knows nothing of the prompt.
 """
 
 import warnings
@@ -16,15 +16,14 @@ from PIL import Image
 from torch import nn
 
 from llmdiff.evaluation.bootstrap import interval
+from llmdiff.evaluation.domains import DOMAINS, version_for
 from llmdiff.evaluation.kept import KeptScores
-from llmdiff.evaluation.prompts import GROUPS, ScenePrompt, scene_prompts
+from llmdiff.evaluation.prompts import ScenePrompt, groups, scene_prompts
 from llmdiff.generation import Models, Renderer
 from llmdiff.generation.watch import Watch
 from llmdiff.hashing import weights_hash
 from llmdiff.progress import Progress, silent
-from llmdiff.scenes.captions import plain_text
 from llmdiff.scenes.checker import read
-from llmdiff.scenes.description import Description
 from llmdiff.scenes.facts import Fact, all_hold
 
 STEPS = 20
@@ -62,6 +61,7 @@ def evaluate_scenes(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
     plainly: bool = False,
+    version: int | None = None,
     progress: Progress = silent,
     keep_in: Path | None = None,
 ) -> list[dict[str, Any]]:
@@ -76,6 +76,7 @@ def evaluate_scenes(
         guidance: Classifier-free guidance scale.
         plainly: Also draws with the base model under the same facts in its own plain words: the most that it could
             draw if it understood the prompts.
+        version: Of the prompts; if not given, the one whose pictures are as large as the base's.
         progress: Shows how far it is.
         keep_in: A folder for scores while it runs: an evaluation that was interrupted goes on where it was, with the
             same models and arguments.
@@ -93,8 +94,8 @@ def evaluate_scenes(
         >>> [row["model"] for row in rows if row["group"] == "all"]
         ['base']
     """
-    prompts = scene_prompts(limit)
     renderer = Renderer.load(Models(base=base, adapter=None if adapter == "none" else adapter))
+    prompts = scene_prompts(limit, version or version_for(renderer.default_size()[0]))
     outcomes: dict[str, list[Outcome]] = {}
     kept = KeptScores(keep_in, _identity(renderer, prompts, seeds, steps, guidance) if keep_in else {})
 
@@ -110,7 +111,7 @@ def evaluate_scenes(
     if renderer.adapter is not None:
         draw("adapted")
     kept.forget()
-    return [row for group in (*GROUPS, "all") for row in _rows(group, outcomes)]
+    return [row for group in (*groups(prompts), "all") for row in _rows(group, outcomes)]
 
 
 def _identity(renderer: Renderer, prompts: Sequence[ScenePrompt], *arguments: float) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def _own_words(prompt: ScenePrompt) -> str:
 
 
 def _plain_words(prompt: ScenePrompt) -> str:
-    return plain_text(Description.of(prompt.facts))
+    return DOMAINS[prompt.version].plainly(prompt.facts)
 
 
 def _outcomes(
@@ -191,7 +192,7 @@ def _outcomes(
 
 
 def _outcome(prompt: ScenePrompt, image: Image.Image) -> Outcome:
-    scene = read(image).scene
+    scene = DOMAINS[prompt.version].read(image)
     held = [fact.holds(scene) for fact in prompt.facts]
     return Outcome(prompt, all(held), sum(held) / len(held))
 

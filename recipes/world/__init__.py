@@ -1,0 +1,1 @@
+"""How the data of the world of things is made."""
