@@ -1,0 +1,1 @@
+"""The recipe by which the embedded base of the world of things is trained: `python -m world.train` in recipes."""

@@ -1,0 +1,259 @@
+"""The recipe's training loop: a stage in slices, which end at a deadline and go on from the last checkpoint.
+
+It differs from `llmdiff.training.trainer` in what a small network on a fast GPU needs: batches are made on the device,
+no step waits for a number, and a step is one CUDA graph. Randomness is a function of (seed, step), and what a
+checkpoint rounds is rounded in the run that goes on too, so on a CPU with one thread a run that was killed ends in the
+weights of one that was not, bit for bit, if both save at the same steps.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from llmdiff import tensor_files
+from llmdiff.errors import LLMDiffError
+from llmdiff.files import written_whole
+from llmdiff.finite import first_broken
+from llmdiff.training import checkpoint
+from llmdiff.training.interruption import Interruption
+from llmdiff.training.loop_settings import LoopSettings, rate_factor
+from llmdiff.training.metric_logging import MetricLogger
+from world.machine import Machine
+from world.step import Step
+
+_START = "start"
+
+
+class Objective(Protocol):
+    """What a stage trains, and its loss."""
+
+    module: nn.Module
+    figures: tuple[str, ...]
+    """Names of what `loss` returns; the first is minimised."""
+
+    def batch(self, size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+        """The arguments of `loss` for a batch, on the device, in shapes that never change."""
+        ...
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Figures (F,) of a batch: device work alone, which a CUDA graph can hold."""
+        ...
+
+
+class Loop:
+    """Trains an objective, slice by slice.
+
+    Args:
+        objective: on the machine's device.
+        settings: length, rates; `save_every` and `log_every` count steps.
+        folder: of checkpoints and logs.
+        machine: that runs it.
+        save_minutes: a checkpoint is also written when so long has passed since the last.
+
+    Attributes:
+        step: finished steps.
+        seconds: of training so far, in all slices.
+
+    Example:
+        >>> loop = Loop(objective, LoopSettings(steps=1000), Path("runs/world/things"), Machine.here())
+        >>> loop.resume()
+        >>> loop.run(deadline=time.monotonic() + 570)
+    """
+
+    def __init__(
+        self, objective: Objective, settings: LoopSettings, folder: Path, machine: Machine, save_minutes: float = 10
+    ) -> None:
+        self.objective, self.settings, self.folder, self.machine = objective, settings, folder, machine
+        self.save_minutes = save_minutes
+        self.step, self.seconds, self._begun = 0, 0.0, 0
+        self._named = {name: p for name, p in objective.module.named_parameters() if p.requires_grad}
+        self._parameters = list(self._named.values())
+        rate: Any = settings.learning_rate
+        if machine.graphed:  # a graph reads the rate anew if it is a tensor
+            rate = torch.tensor(rate, device=machine.device)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True,
+            capturable=machine.graphed,
+        )  # fmt: skip
+        self._average = [p.detach().clone() for p in self._parameters]
+        self._step = Step(objective.loss, self._parameters, self._optimizer, settings.clip, machine.graphed)
+        self._rng = torch.Generator(machine.device)
+
+    @property
+    def is_done(self) -> bool:
+        return self.step >= self.settings.steps
+
+    def resume(self) -> bool:
+        """Goes back to the newest whole checkpoint; False where there is none.
+
+        Raises:
+            LLMDiffError: There are checkpoints, and all are damaged or of another model.
+        """
+        found = checkpoint.load_newest(self.folder / "checkpoints", self._misfit)
+        if found is None:
+            return False
+        self._restore(*found)
+        return True
+
+    def begin(self, start: Path) -> None:
+        """Begins with weights that `export_weights` wrote, at the step that they are of, with a warm-up of its own."""
+        tensors, text = tensor_files.read(start, _START)
+        state = json.loads(text)
+        with torch.no_grad():
+            for (name, p), average in zip(self._named.items(), self._average, strict=True):
+                p.copy_(tensors[name])
+                average.copy_(p)
+        self.step = self._begun = state["step"]
+        self.seconds = state["seconds"]
+
+    def export_weights(self, path: Path, step: int | None = None) -> None:
+        """Writes the averaged weights in half precision, a fifth of a checkpoint; `step` if not its own is their step."""
+        state = {"step": self.step if step is None else step, "seconds": 0.0 if step == 0 else self.seconds}
+        halves = {name: value.half().cpu().contiguous() for name, value in self.averages().items()}
+        with written_whole(path) as draft:
+            tensor_files.write(draft, halves, _START, json.dumps(state))
+
+    def run(self, deadline: float, on_log: Callable[["Loop", dict[str, float]], None] | None = None) -> None:
+        """Trains until the stage is done or the deadline (of `time.monotonic`) has come, and writes a checkpoint.
+
+        SIGTERM and SIGINT end it likewise. Each `log_every` steps `on_log` gets the means since the last time.
+
+        Raises:
+            LLMDiffError: The loss is not finite, or the disk refuses a checkpoint.
+        """
+        logger = MetricLogger(self.folder, self.step, Accelerator(cpu=True), {})
+        saved = time.monotonic()
+        with Interruption() as interruption, logger:
+            meter = _Meter(self)
+            while not (self.is_done or interruption.requested or time.monotonic() >= deadline):
+                meter.add(self._one_step())
+                if self.step % self.settings.log_every == 0 or self.is_done:
+                    figures = meter.read()
+                    logger.write(self.step, figures)
+                    if on_log:
+                        on_log(self, figures)
+                late = time.monotonic() - saved > 60 * self.save_minutes
+                if late or self.step % self.settings.save_every == 0:
+                    self.save()
+                    saved = time.monotonic()
+            meter.read()
+        self.save()
+        if interruption.requested:
+            raise KeyboardInterrupt
+
+    def save(self) -> None:
+        """Writes a checkpoint: 10 bytes a parameter, since averages and moments are kept in half precision.
+
+        Raises:
+            LLMDiffError: The disk refused it, or a weight is not finite.
+        """
+        self._round()
+        weights = {name: p.detach() for name, p in self._named.items()}
+        if broken := first_broken(weights.items()):
+            raise LLMDiffError(f"{broken} is not finite after step {self.step}: go on from the last checkpoint.")
+        moments = {
+            name: value if name.endswith(".step") else value.bfloat16()
+            for name, value in checkpoint.optimizer_tensors(self._optimizer, self._names()).items()
+        }
+        tensors = (
+            checkpoint.prefixed("module", weights)
+            | checkpoint.prefixed("apart", self._apart())
+            | moments
+        )  # fmt: skip
+        checkpoint.save(self.folder / "checkpoints", self.step, tensors, self._info())
+
+    def _info(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "begun": self._begun}
+
+    def averages(self) -> dict[str, Tensor]:
+        """The averaged weights by the names of the module's parameters."""
+        return dict(zip(self._named, self._average, strict=True))
+
+    def _one_step(self) -> Tensor:
+        warm = min(1.0, (self.step - self._begun + 1) / (self.settings.warmup + 1))
+        rate = self.settings.learning_rate * min(warm, rate_factor(self.step, self.settings))
+        group = self._optimizer.param_groups[0]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+        self._rng.manual_seed(int(np.random.SeedSequence((self.settings.seed, self.step)).generate_state(1)[0]))
+        figures = self._step(self.objective.batch(self.settings.batch_size, self._rng))
+        self.step += 1
+        # A shorter memory at first, so that the average forgets the start.
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        get_ema_multi_avg_fn(decay)(self._average, self._parameters, self.step)
+        return figures
+
+    def _apart(self) -> dict[str, Tensor]:
+        """How far the averages are from the weights, in half precision: a small difference to nearly all its bits."""
+        return {name: (a - p).detach().bfloat16() for (name, p), a in zip(self._named.items(), self._average, strict=True)}
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        """Rounds averages and moments to what a checkpoint holds of them."""
+        for p, average, apart in zip(self._parameters, self._average, self._apart().values(), strict=True):
+            average.copy_(p + apart.float())
+        for slots in self._optimizer.state.values():
+            for slot in ("exp_avg", "exp_avg_sq"):
+                slots[slot].copy_(slots[slot].bfloat16())
+
+    @torch.no_grad()
+    def _restore(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+        weights, apart = (checkpoint.under(kind, tensors) for kind in ("module", "apart"))
+        for (name, p), average in zip(self._named.items(), self._average, strict=True):
+            p.copy_(weights[name])
+            average.copy_(p + apart[name].to(p.device).float())
+        moments = {k: v.float() for k, v in tensors.items() if k.startswith("optimizer.")}
+        checkpoint.restore_optimizer(self._optimizer, self._names(), moments)
+        self.step, self.seconds, self._begun = info["step"], info["seconds"], info["begun"]
+
+    def _names(self) -> dict[Tensor, str]:
+        return {p: name for name, p in self._named.items()}
+
+    def _misfit(self, path: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> str | None:
+        for kind in ("module", "apart"):
+            shapes = {name: value.shape for name, value in checkpoint.under(kind, tensors).items()}
+            if shapes != {name: p.shape for name, p in self._named.items()}:
+                return f"{path} belongs to another model; choose another output folder."
+        return None if {"step", "seconds", "begun"} <= info.keys() else f"{path} does not say its step."
+
+
+class _Meter:
+    """Means of a step's figures, and the speed, since it was read last; nothing waits for the device before that."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._sum: Tensor | None = None
+        self._start, self._first = time.monotonic(), loop.step
+
+    def add(self, figures: Tensor) -> None:
+        self._sum = figures.clone() if self._sum is None else self._sum.add_(figures)
+
+    def read(self) -> dict[str, float]:
+        """The means; empty where no step was made.
+
+        Raises:
+            LLMDiffError: The loss is not finite.
+        """
+        loop, steps = self._loop, self._loop.step - self._first
+        if self._sum is None or not steps:
+            return {}
+        means = (self._sum.float() / steps).tolist()
+        if not np.isfinite(means[0]):
+            raise LLMDiffError(
+                f"The loss is not finite before step {loop.step}: go on from the last checkpoint, with a lower rate."
+            )
+        seconds = time.monotonic() - self._start
+        loop.seconds += seconds
+        speed = steps * loop.settings.batch_size / seconds
+        self._sum, self._start, self._first = None, time.monotonic(), loop.step
+        return dict(zip(loop.objective.figures, means, strict=True)) | {"pictures_per_s": speed, "seconds": seconds}

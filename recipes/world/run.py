@@ -1,0 +1,152 @@
+"""A run of the recipe: its stages in order, each from its last checkpoint."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel
+
+from llmdiff.world.things import NAMES
+from world import autoencoder, modules, text
+from world.data import SINGLE, SIZE, Stream
+from world.denoising import DenoisingObjective
+from world.export import export
+from world.loop import Loop, Objective
+from world.machine import Machine
+from world.pool import Pool, scene_pool
+from world.settings import Settings, StageSettings
+
+START = "start.safetensors"
+"""In a stage's folder: weights that it begins with where it has no checkpoint."""
+_FRESH = 12  # seed of scenes for measures
+_SEEDS = {"text": 20, "singles": 21, "scenes": 22}
+_LOG_SECONDS = 15.0
+
+
+class OutOfTimeError(Exception):
+    """The deadline came before a stage was done; what it has is on disk."""
+
+
+class Run:
+    """All that a run is.
+
+    Args:
+        folder: of the run.
+        settings: of all stages.
+        machine: that runs this slice.
+        deadline: of `time.monotonic`.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, machine: Machine, deadline: float = float("inf")) -> None:
+        self.folder, self.settings, self.machine, self.deadline = folder, settings, machine, deadline
+        self._told = time.monotonic()
+
+    def go_on(self) -> bool:
+        """Trains until the base is done, True, or until the deadline, False.
+
+        Raises:
+            LLMDiffError: A loss is not finite, or a checkpoint cannot be written or used.
+            KeyboardInterrupt: It was asked for; a checkpoint is saved.
+        """
+        if (self.folder / "model" / "model_index.json").exists():
+            return True
+        try:
+            vae = self._autoencoder()
+            text_encoder = self._text_encoder()
+            objective = self._scenes(vae, text_encoder)
+        except OutOfTimeError:
+            return False
+        pipe = modules.pipeline(vae, objective.text_encoder, objective.unet)
+        export(pipe, self.folder, self.settings, self.machine.described())
+        return True
+
+    def _autoencoder(self) -> Any:
+        place = self.folder / "autoencoder"
+        if not (place / "model" / "config.json").exists():
+            self._train_autoencoder(place)
+        vae: Any = AutoencoderKL.from_pretrained(place / "model", torch_dtype=torch.float32)
+        return vae.eval().requires_grad_(False).to(self.machine.device, memory_format=torch.channels_last)
+
+    def _train_autoencoder(self, place: Path) -> None:
+        settings, device = self.settings.autoencoder, self.machine.device
+        torch.manual_seed(settings.seed)
+        vae = modules.autoencoder(self.settings.vae_channels)
+        pictures = autoencoder.pictures(settings.pictures, self.settings.things).to(device)
+        objective = autoencoder.AutoencoderObjective(vae, pictures, self.machine)
+        loop = self._trained("autoencoder", objective, settings)
+        assign(objective.module, loop.averages())
+        fresh = torch.from_numpy(Stream(_FRESH, things=self.settings.things).pictures(range(128))).to(device)
+        vae.register_to_config(scaling_factor=autoencoder.latent_scale(vae.eval(), fresh))
+        typer.echo(f"autoencoder: {autoencoder.decibels(vae, fresh):.2f} dB on scenes that it was not trained on")
+        vae.save_pretrained(place / "model")
+
+    def _text_encoder(self) -> CLIPTextModel:
+        place, settings = self.folder / "text" / "model", self.settings.text
+        if not (place / "config.json").exists():
+            torch.manual_seed(settings.seed)
+            text_encoder = modules.text_encoder(self.settings.text_layers)
+            pool = text.captions(settings.pictures, Stream(_SEEDS["text"], SIZE, len(NAMES)))
+            pool = text.Captions(*(part.to(self.machine.device) for part in pool))
+            objective = text.TextObjective(text_encoder, pool, self.machine)
+            assign(objective.module, self._trained("text", objective, settings).averages())
+            text_encoder.save_pretrained(place)
+        found: CLIPTextModel = CLIPTextModel.from_pretrained(place, dtype=torch.float32)
+        return found
+
+    def _scenes(self, vae: Any, text_encoder: CLIPTextModel) -> DenoisingObjective:
+        """The U-Net and its text encoder, trained through both of their stages."""
+        torch.manual_seed(self.settings.singles.seed)
+        unet = modules.unet(self.settings.unet_channels, self.settings.unet_layers)
+        objective = DenoisingObjective(unet, text_encoder, self.settings.things, self.machine)
+        start = self.folder / "scenes" / START
+        if not start.exists():
+            objective.pool = self._pool("singles", SINGLE, vae, self.settings.singles)
+            loop = self._trained("singles", objective, self.settings.singles)
+            loop.export_weights(start, step=0)
+        objective.pool = self._pool("scenes", SIZE, vae, self.settings.scenes)
+        loop = self._trained("scenes", objective, self.settings.scenes)
+        assign(objective.module, loop.averages())
+        return objective
+
+    def _pool(self, stage: str, canvas: int, vae: Any, settings: StageSettings) -> Pool:
+        stream = Stream(_SEEDS[stage], canvas, self.settings.things)
+
+        def tell(share: float) -> None:
+            typer.echo(f"{stage}: {share:.0%} of {settings.pictures:,} pictures are made ready")
+
+        pool = scene_pool(stream, settings.pictures, vae, self.folder / "pools", self.machine, self.deadline, tell)
+        if pool is None:
+            raise OutOfTimeError
+        return pool
+
+    def _trained(self, stage: str, objective: Objective, settings: StageSettings) -> Loop:
+        """A stage trained to its end, from its last checkpoint, or else from weights that it is to begin with."""
+        loop = Loop(objective, settings, self.folder / stage, self.machine)
+        start = self.folder / stage / START
+        if not loop.resume() and start.exists():
+            loop.begin(start)
+        loop.run(self.deadline, lambda loop, figures: self._tell(stage, loop, figures))
+        if not loop.is_done:
+            raise OutOfTimeError
+        return loop
+
+    def _tell(self, stage: str, loop: Loop, figures: dict[str, float]) -> None:
+        if time.monotonic() - self._told < _LOG_SECONDS and not loop.is_done:
+            return
+        self._told = time.monotonic()
+        told = ", ".join(f"{name} {figures[name]:.4f}" for name in loop.objective.figures)
+        speed = figures["pictures_per_s"]
+        share = loop.step / loop.settings.steps
+        left = (loop.settings.steps - loop.step) * loop.settings.batch_size / speed / 60
+        typer.echo(f"{stage} {share:.1%} (step {loop.step:,}; {left:.0f} min left): {told}; {speed:.1f} pictures/s")
+
+
+def assign(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Gives a module's parameters these values."""
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if name in weights:
+                p.copy_(weights[name])

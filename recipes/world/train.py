@@ -1,0 +1,53 @@
+"""Trains the embedded base of the world of things, slice by slice: `python -m world.train --minutes 9.5` in recipes.
+
+A run is a folder. Each call goes on where the last one ended, however that ended, through all stages: the autoencoder,
+the text encoder, single things on a small canvas, scenes; and, once they are done, saves the base to OUT/model.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from llmdiff.errors import LLMDiffError
+from world import settings as settings_file
+from world.machine import Machine
+from world.run import Run
+
+_MOST_RESERVE = 20.0  # seconds, for the last checkpoint
+
+
+def main(
+    out: Path = Path("../runs/world"),
+    settings: Annotated[str, typer.Option(help="full, tiny, or a YAML file")] = "full",
+    option: Annotated[list[str], typer.Option("--option", "-o", help="key.sub=value, scenes.steps=90000 say")] = [],  # noqa: B006
+    minutes: Annotated[float | None, typer.Option(help="after which this slice ends; by default it goes on")] = None,
+    device: str = "auto",
+    compiled: Annotated[bool | None, typer.Option(help="torch.compile; by default on a GPU")] = None,
+    graphed: Annotated[bool | None, typer.Option(help="CUDA graphs; by default on a GPU")] = None,
+    threads: Annotated[int | None, typer.Option(help="of a CPU; by default all")] = None,
+) -> None:
+    """Trains, or goes on training; ends after so many minutes, or when the base is done."""
+    started = time.monotonic()
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("high")
+    deadline = float("inf") if minutes is None else started + 60 * minutes - min(_MOST_RESERVE, 6 * minutes)
+    run = Run(out, settings_file.load(settings, option), Machine.here(device, compiled, graphed), deadline)
+    try:
+        done = run.go_on()
+    except LLMDiffError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; the same command goes on.")
+        raise typer.Exit(130) from None
+    typer.echo(f"Done: {out / 'model'}" if done else "Out of time; the same command goes on.")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    typer.run(main)
