@@ -1,6 +1,5 @@
 """The trained base as a folder: stock diffusers loads it, in half precision, with checksums and a card."""
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from embedded_base.ship import copy_halved
 from llmdiff import folder_checksums
+from world.evaluate import rows_of
 from world.settings import STAGES, Settings
 
 _CARD = """\
@@ -74,18 +74,15 @@ def _card(pipe: Any, folder: Path, settings: Settings, machine: str) -> str:
 
 def _stage(folder: Path, name: str, settings: Settings) -> str:
     stage = getattr(settings, name)
-    rows = _rows(folder / name / "log.jsonl")
+    rows = rows_of(folder / name / "log.jsonl")
     minutes = sum(row.get("seconds", 0) for row in rows) / 60
     return f"| {name} | {stage.steps:,} | {stage.steps * stage.batch_size:,} | {minutes:.0f} |"
 
 
 def _scores(folder: Path) -> str:
-    rows = _rows(folder / "curve.jsonl")
+    rows = rows_of(folder / "curve.jsonl")
     if not rows:
         return "It was not scored."
     figures = [f"- {name.replace('_', ' ')}: {value}" for name, value in rows[-1].items()]
     return "The last scores of its training, by the checker of `llmdiff.world`:\n\n" + "\n".join(figures)
 
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -8,7 +8,8 @@ weights of one that was not, bit for bit, if both save at the same steps.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -140,6 +141,7 @@ class Loop:
                     logger.write(self.step, figures)
                     if on_log:
                         on_log(self, figures)
+                        meter.restart()
                 late = time.monotonic() - saved > 60 * self.save_minutes
                 if late or self.step % self.settings.save_every == 0:
                     self.save()
@@ -169,6 +171,16 @@ class Loop:
             | moments
         )  # fmt: skip
         checkpoint.save(self.folder / "checkpoints", self.step, tensors, self._info())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the module has the averaged weights."""
+        own = [p.detach().clone() for p in self._parameters]
+        _assign(self._parameters, self._average)
+        try:
+            yield
+        finally:
+            _assign(self._parameters, own)
 
     def _info(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "begun": self._begun}
@@ -227,13 +239,23 @@ class Loop:
         return None if {"step", "seconds", "begun"} <= info.keys() else f"{path} does not say its step."
 
 
+@torch.no_grad()
+def _assign(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
+    for p, value in zip(parameters, values, strict=True):
+        p.copy_(value)
+
+
 class _Meter:
     """Means of a step's figures, and the speed, since it was read last; nothing waits for the device before that."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._sum: Tensor | None = None
-        self._start, self._first = time.monotonic(), loop.step
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out the time since it was read."""
+        self._start, self._first = time.monotonic(), self._loop.step
 
     def add(self, figures: Tensor) -> None:
         self._sum = figures.clone() if self._sum is None else self._sum.add_(figures)
@@ -255,5 +277,6 @@ class _Meter:
         seconds = time.monotonic() - self._start
         loop.seconds += seconds
         speed = steps * loop.settings.batch_size / seconds
-        self._sum, self._start, self._first = None, time.monotonic(), loop.step
+        self._sum = None
+        self.restart()
         return dict(zip(loop.objective.figures, means, strict=True)) | {"pictures_per_s": speed, "seconds": seconds}

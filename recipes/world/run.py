@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
 from llmdiff.world.things import NAMES
-from world import autoencoder, modules, text
+from world import autoencoder, evaluate, modules, text
 from world.data import SINGLE, SIZE, Stream
 from world.denoising import DenoisingObjective
 from world.export import export
@@ -22,6 +22,8 @@ from world.settings import Settings, StageSettings
 START = "start.safetensors"
 """In a stage's folder: weights that it begins with where it has no checkpoint."""
 _FRESH = 12  # seed of scenes for measures
+CANVAS = {"singles": SINGLE, "scenes": SIZE}
+"""Sides of the pictures of the U-Net's stages, in pixels."""
 _SEEDS = {"text": 20, "singles": 21, "scenes": 22}
 _LOG_SECONDS = 15.0
 
@@ -43,6 +45,9 @@ class Run:
     def __init__(self, folder: Path, settings: Settings, machine: Machine, deadline: float = float("inf")) -> None:
         self.folder, self.settings, self.machine, self.deadline = folder, settings, machine, deadline
         self._told = time.monotonic()
+        self._curve = evaluate.Curve(folder, settings.evaluate_minutes)
+        self._evaluation = 0.0  # seconds that the next one may take
+        self._pipe: Any = None
 
     def go_on(self) -> bool:
         """Trains until the base is done, True, or until the deadline, False.
@@ -56,11 +61,10 @@ class Run:
         try:
             vae = self._autoencoder()
             text_encoder = self._text_encoder()
-            objective = self._scenes(vae, text_encoder)
+            self._scenes(vae, text_encoder)
         except OutOfTimeError:
             return False
-        pipe = modules.pipeline(vae, objective.text_encoder, objective.unet)
-        export(pipe, self.folder, self.settings, self.machine.described())
+        export(self._pipe, self.folder, self.settings, self.machine.described())
         return True
 
     def _autoencoder(self) -> Any:
@@ -96,23 +100,23 @@ class Run:
         found: CLIPTextModel = CLIPTextModel.from_pretrained(place, dtype=torch.float32)
         return found
 
-    def _scenes(self, vae: Any, text_encoder: CLIPTextModel) -> DenoisingObjective:
-        """The U-Net and its text encoder, trained through both of their stages."""
+    def _scenes(self, vae: Any, text_encoder: CLIPTextModel) -> None:
+        """Trains the U-Net, and the text encoder with it, through both of their stages."""
         torch.manual_seed(self.settings.singles.seed)
         unet = modules.unet(self.settings.unet_channels, self.settings.unet_layers)
         objective = DenoisingObjective(unet, text_encoder, self.settings.things, self.machine)
+        self._pipe = modules.pipeline(vae, text_encoder, unet)
         start = self.folder / "scenes" / START
         if not start.exists():
-            objective.pool = self._pool("singles", SINGLE, vae, self.settings.singles)
+            objective.pool = self._pool("singles", vae, self.settings.singles)
             loop = self._trained("singles", objective, self.settings.singles)
             loop.export_weights(start, step=0)
-        objective.pool = self._pool("scenes", SIZE, vae, self.settings.scenes)
+        objective.pool = self._pool("scenes", vae, self.settings.scenes)
         loop = self._trained("scenes", objective, self.settings.scenes)
         assign(objective.module, loop.averages())
-        return objective
 
-    def _pool(self, stage: str, canvas: int, vae: Any, settings: StageSettings) -> Pool:
-        stream = Stream(_SEEDS[stage], canvas, self.settings.things)
+    def _pool(self, stage: str, vae: Any, settings: StageSettings) -> Pool:
+        stream = Stream(_SEEDS[stage], CANVAS[stage], self.settings.things)
 
         def tell(share: float) -> None:
             typer.echo(f"{stage}: {share:.0%} of {settings.pictures:,} pictures are made ready")
@@ -128,10 +132,33 @@ class Run:
         start = self.folder / stage / START
         if not loop.resume() and start.exists():
             loop.begin(start)
-        loop.run(self.deadline, lambda loop, figures: self._tell(stage, loop, figures))
+        loop.run(self.deadline, lambda loop, figures: self._observe(stage, loop, figures))
         if not loop.is_done:
             raise OutOfTimeError
         return loop
+
+    def _observe(self, stage: str, loop: Loop, figures: dict[str, float]) -> None:
+        self._tell(stage, loop, figures)
+        minutes = loop.seconds / 60
+        if stage in CANVAS and (loop.is_done or self._curve.is_due(stage, minutes)):
+            started = time.monotonic()
+            if started + self._evaluation < self.deadline:
+                self._evaluate(stage, loop, minutes)
+                self._evaluation = 1.5 * (time.monotonic() - started)
+
+    def _evaluate(self, stage: str, loop: Loop, minutes: float) -> None:
+        canvas, settings = CANVAS[stage], self.settings
+        captions = evaluate.prompts(settings.prompts, canvas, settings.things)
+        with loop.averaged():
+            pictures = evaluate.drawn(
+                self._pipe, [caption.text for caption in captions], canvas, settings.draw_steps, settings.guidance,
+                self.machine,
+            )  # fmt: skip
+        found = evaluate.scores(captions, pictures)
+        pictures_seen = loop.step * loop.settings.batch_size
+        row = {"stage": stage, "step": loop.step, "pictures": pictures_seen, "minutes": round(minutes, 2), **found}
+        self._curve.add(row, pictures)
+        typer.echo(f"{stage} scores: " + ", ".join(f"{name} {value:.1%}" for name, value in found.items()))
 
     def _tell(self, stage: str, loop: Loop, figures: dict[str, float]) -> None:
         if time.monotonic() - self._told < _LOG_SECONDS and not loop.is_done:
