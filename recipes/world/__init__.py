@@ -1,1 +1,1 @@
-"""The recipe by which the embedded base of the world of things is trained: `python -m world.train` in recipes."""
+"""How the data of the world of things is made, and the recipe by which its embedded base is trained."""

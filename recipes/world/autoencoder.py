@@ -29,7 +29,7 @@ class AutoencoderObjective:
         machine: that trains. Few channels gain nothing by half precision on a CPU.
     """
 
-    figures = ("loss", "squares", "kl")
+    figures: tuple[str, ...] = ("loss", "squares", "kl")
 
     def __init__(self, vae: Any, pictures: Tensor, machine: Machine) -> None:
         self.pictures, self.machine = pictures, machine

@@ -55,7 +55,7 @@ class DenoisingObjective:
         pool: that batches are drawn from, on the machine's device.
     """
 
-    figures = ("loss", "velocity", "thing", "place")
+    figures: tuple[str, ...] = ("loss", "velocity", "thing", "place")
 
     def __init__(self, unet: Any, text_encoder: CLIPTextModel, things: int, machine: Machine) -> None:
         self.machine = machine

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,6 @@ from PIL import Image
 
 from llmdiff.scenes.description import Caption
 from llmdiff.training.precision import autocast
-from llmdiff.world.checker import read
 from world.data import Stream
 from world.machine import Machine
 
@@ -43,11 +44,15 @@ def drawn(pipe: Any, captions: Sequence[str], canvas: int, steps: int, guidance:
 
 def scores(captions: Sequence[Caption], pictures: np.ndarray) -> dict[str, float]:
     """Shares of captions that are right in everything, those of a single thing and of several, and of facts."""
+    if find_spec("llmdiff.world.checker") is None:
+        return {}
+    read = import_module("llmdiff.world.checker").read
     seen = [read(picture).scene for picture in pictures]
     held = [[fact.holds(scene) for fact in caption.facts] for caption, scene in zip(captions, seen, strict=True)]
     right = np.array([all(one) for one in held])
     alone = np.array([_things(caption) == 1 for caption in captions])
-    groups = {"single": right[alone], "several": right[~alone], "facts": np.concatenate([np.array(one) for one in held])}
+    facts = np.array([fact for one in held for fact in one])
+    groups = {"single": right[alone], "several": right[~alone], "facts": facts}
     return {name: round(float(values.mean()), 4) for name, values in groups.items() if len(values)}
 
 
@@ -89,6 +94,6 @@ class Curve:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines, none where it is not there; one that a kill has left half written is not one."""
+    """The rows of a file of JSON lines, none where it is not there; a line that a kill has cut short is not one."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]

@@ -18,9 +18,9 @@ pipeline_tag: text-to-image
 ---
 # The embedded base of the world of things
 
-A `StableDiffusionPipeline` in the ordinary layout that draws {things} things on eight backgrounds, 128 pixels wide, from
-plain captions. It knows their plain names, ten colours, two sizes, counts up to four and four relations, and no other
-word: that is what the LLM is for.
+A `StableDiffusionPipeline` in the ordinary layout that draws {things} things on eight backgrounds, 128 pixels wide,
+from plain captions. It knows their plain names, ten colours, two sizes, counts up to four and four relations, and no
+other word: that is what the LLM is for.
 
 | part | class | parameters |
 |---|---|---|
@@ -85,4 +85,3 @@ def _scores(folder: Path) -> str:
         return "It was not scored."
     figures = [f"- {name.replace('_', ' ')}: {value}" for name, value in rows[-1].items()]
     return "The last scores of its training, by the checker of `llmdiff.world`:\n\n" + "\n".join(figures)
-

@@ -116,7 +116,7 @@ class Loop:
         self.seconds = state["seconds"]
 
     def export_weights(self, path: Path, step: int | None = None) -> None:
-        """Writes the averaged weights in half precision, a fifth of a checkpoint; `step` if not its own is their step."""
+        """Writes the averaged weights in half precision, a fifth of a checkpoint, as those of `step` or of its own."""
         state = {"step": self.step if step is None else step, "seconds": 0.0 if step == 0 else self.seconds}
         halves = {name: value.half().cpu().contiguous() for name, value in self.averages().items()}
         with written_whole(path) as draft:
@@ -207,7 +207,8 @@ class Loop:
 
     def _apart(self) -> dict[str, Tensor]:
         """How far the averages are from the weights, in half precision: a small difference to nearly all its bits."""
-        return {name: (a - p).detach().bfloat16() for (name, p), a in zip(self._named.items(), self._average, strict=True)}
+        pairs = zip(self._named.items(), self._average, strict=True)
+        return {name: (average - p).detach().bfloat16() for (name, p), average in pairs}
 
     @torch.no_grad()
     def _round(self) -> None:

@@ -46,7 +46,7 @@ def unet(channels: tuple[int, ...] = (128, 256), layers: int = 2) -> Any:
         layers_per_block=layers,
         norm_num_groups=16,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=tuple(max(1, width // 64) for width in channels),  # diffusers reads these as numbers of heads
+        attention_head_dim=tuple(max(1, width // 64) for width in channels),  # which diffusers takes for how many
     )
 
 

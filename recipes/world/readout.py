@@ -1,7 +1,7 @@
 """A second thing that the U-Net learns: to say, wherever it denoises, which thing is there.
 
-The velocity of a few latents is a small part of the loss, so learning which word asks for which shape is slow; a readout
-of the U-Net's features asks for it outright (compare REPA, Yu et al., ICLR 2025). It is dropped after training.
+The velocity of a few latents is a small part of the loss, so learning which word asks for which shape is slow; a
+readout of the U-Net's features asks for it outright (compare REPA, Yu et al., ICLR 2025). It is dropped afterwards.
 """
 
 import torch

@@ -101,7 +101,7 @@ class TextObjective:
         machine: that trains.
     """
 
-    figures = ("loss", "count", "marks", "place")
+    figures: tuple[str, ...] = ("loss", "count", "marks", "place")
 
     def __init__(self, text_encoder: CLIPTextModel, pool: Captions, machine: Machine) -> None:
         self.text_encoder = text_encoder.to(machine.device)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmdiff.scenes.scene import Relation, Scene, Thing, place, relation
+from llmdiff.scenes.scene import Relation, Scene, Seen, Shown, place, relation
 from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, SIZES
 
 
@@ -21,7 +21,7 @@ class Look:
     colour: str | None = None
     size: str | None = None
 
-    def fits(self, thing: Thing) -> bool:
+    def fits(self, thing: Seen) -> bool:
         """True if `thing` looks so."""
         return (
             self.kind == thing.kind
@@ -37,7 +37,7 @@ class Count:
     look: Look
     n: int
 
-    def holds(self, scene: Scene) -> bool:
+    def holds(self, scene: Shown) -> bool:
         return sum(self.look.fits(thing) for thing in scene.things) == self.n
 
 
@@ -49,7 +49,7 @@ class Related:
     relation: Relation
     b: Look
 
-    def holds(self, scene: Scene) -> bool:
+    def holds(self, scene: Shown) -> bool:
         return any(
             self.a.fits(x) and self.b.fits(y) and relation(x, y) == self.relation
             for x in scene.things
@@ -64,14 +64,14 @@ class Backdrop:
 
     name: str
 
-    def holds(self, scene: Scene) -> bool:
+    def holds(self, scene: Shown) -> bool:
         return scene.background == self.name
 
 
 Fact = Count | Related | Backdrop
 
 
-def all_hold(facts: Iterable[Fact], scene: Scene) -> bool:
+def all_hold(facts: Iterable[Fact], scene: Shown) -> bool:
     """True if every fact holds of `scene`."""
     return all(fact.holds(scene) for fact in facts)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -42,6 +42,30 @@ class Thing:
         return self.x - self.side // 2, self.y - self.side // 2
 
 
+class Seen(Protocol):
+    """One thing of a picture, of any domain; `x` and `y` are the centre of its frame, in pixels from the top left."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def colour(self) -> str: ...
+    @property
+    def size(self) -> str: ...
+    @property
+    def x(self) -> int: ...
+    @property
+    def y(self) -> int: ...
+
+
+class Shown(Protocol):
+    """What a picture shows, in any domain."""
+
+    @property
+    def background(self) -> str: ...
+    @property
+    def things(self) -> Sequence[Seen]: ...
+
+
 @dataclass(frozen=True)
 class Scene:
     """A background and the things in front of it."""
@@ -50,7 +74,7 @@ class Scene:
     things: tuple[Thing, ...]
 
 
-def relation(a: Thing, b: Thing) -> Relation | None:
+def relation(a: Seen, b: Seen) -> Relation | None:
     """The plain relation of `a` to `b`, or None where neither axis clearly wins.
 
     One axis wins when the centres lie at least 6 pixels apart on it and at least 4/3 as far as on the other.
