@@ -6,9 +6,8 @@ checkpoint rounds is rounded in the run that goes on too, so on a CPU with one t
 weights of one that was not, bit for bit, if both save at the same steps.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,18 +18,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from llmdiff import tensor_files
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import written_whole
 from llmdiff.finite import first_broken
 from llmdiff.training import checkpoint
 from llmdiff.training.interruption import Interruption
 from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.metric_logging import MetricLogger
+from world.handover import read_start
 from world.machine import Machine
 from world.step import Step
-
-_START = "start"
 
 
 class Objective(Protocol):
@@ -105,22 +101,18 @@ class Loop:
         return True
 
     def begin(self, start: Path) -> None:
-        """Begins with weights that `export_weights` wrote, at the step that they are of, with a warm-up of its own."""
-        tensors, text = tensor_files.read(start, _START)
-        state = json.loads(text)
-        with torch.no_grad():
-            for (name, p), average in zip(self._named.items(), self._average, strict=True):
-                p.copy_(tensors[name])
-                average.copy_(p)
-        self.step = self._begun = state["step"]
-        self.seconds = state["seconds"]
+        """Begins with weights of `write_start`, at the step that they are of, with a warm-up of its own.
 
-    def export_weights(self, path: Path, step: int | None = None) -> None:
-        """Writes the averaged weights in half precision, a fifth of a checkpoint, as those of `step` or of its own."""
-        state = {"step": self.step if step is None else step, "seconds": 0.0 if step == 0 else self.seconds}
-        halves = {name: value.half().cpu().contiguous() for name, value in self.averages().items()}
-        with written_whole(path) as draft:
-            tensor_files.write(draft, halves, _START, json.dumps(state))
+        Raises:
+            LLMDiffError: The file is damaged or of another model.
+        """
+        weights, step, seconds = read_start(start)
+        if {name: w.shape for name, w in weights.items()} != {name: p.shape for name, p in self._named.items()}:
+            raise LLMDiffError(f"{start} belongs to another model; choose another output folder.")
+        _assign(self._parameters, [weights[name] for name in self._named])
+        _assign(self._average, self._parameters)
+        self.step = self._begun = step
+        self.seconds = seconds
 
     def run(self, deadline: float, on_log: Callable[["Loop", dict[str, float]], None] | None = None) -> None:
         """Trains until the stage is done or the deadline (of `time.monotonic`) has come, and writes a checkpoint.
@@ -241,9 +233,9 @@ class Loop:
 
 
 @torch.no_grad()
-def _assign(parameters: list[nn.Parameter], values: list[Tensor]) -> None:
-    for p, value in zip(parameters, values, strict=True):
-        p.copy_(value)
+def _assign(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for place, value in zip(places, values, strict=True):
+        place.copy_(value)
 
 
 class _Meter:

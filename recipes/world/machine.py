@@ -1,6 +1,7 @@
 """What a slice of training runs on, and how: the same settings everywhere, each machine in its own way."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -24,13 +25,21 @@ class Machine:
     graphed: bool = False
 
     @classmethod
-    def here(cls, device: str = "auto", compiled: bool | None = None, graphed: bool | None = None) -> "Machine":
+    def here(
+        cls,
+        device: str = "auto",
+        precision: str = "auto",
+        compiled: bool | None = None,
+        graphed: bool | None = None,
+    ) -> "Machine":
         """This machine: its GPU if it has one; what is None is on for a GPU and off for a CPU."""
         name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         place, fast = torch.device(name), name.startswith("cuda")
+        if precision == "auto" and not fast and not _has_tiles():
+            precision = "float32"
         return cls(
             place,
-            product_dtype("auto", "no", place),
+            product_dtype(precision, "no", place),
             fast if compiled is None else compiled,
             fast if graphed is None else graphed,
         )
@@ -39,3 +48,9 @@ class Machine:
         """The device in words."""
         kind = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "a CPU"
         return f"{kind}, matrix products in {str(self.precision).removeprefix('torch.')}"
+
+
+def _has_tiles() -> bool:
+    """True if the CPU multiplies tiles in bfloat16 (AMX): with vectors alone, small networks train slower in it."""
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and "amx_bf16" in flags.read_text(encoding="utf-8", errors="replace")

@@ -14,13 +14,12 @@ from world import autoencoder, evaluate, modules, text
 from world.data import SINGLE, SIZE, Stream
 from world.denoising import DenoisingObjective
 from world.export import export
+from world.handover import START, write_start
 from world.loop import Loop, Objective
 from world.machine import Machine
 from world.pool import Pool, scene_pool
 from world.settings import Settings, StageSettings
 
-START = "start.safetensors"
-"""In a stage's folder: weights that it begins with where it has no checkpoint."""
 _FRESH = 12  # seed of scenes for measures
 CANVAS = {"singles": SINGLE, "scenes": SIZE}
 """Sides of the pictures of the U-Net's stages, in pixels."""
@@ -110,7 +109,7 @@ class Run:
         if not start.exists():
             objective.pool = self._pool("singles", vae, self.settings.singles)
             loop = self._trained("singles", objective, self.settings.singles)
-            loop.export_weights(start, step=0)
+            write_start(start, loop.averages(), step=0, seconds=0.0)
         objective.pool = self._pool("scenes", vae, self.settings.scenes)
         loop = self._trained("scenes", objective, self.settings.scenes)
         assign(objective.module, loop.averages())

@@ -26,6 +26,9 @@ def main(
     option: Annotated[list[str], typer.Option("--option", "-o", help="key.sub=value, scenes.steps=90000 say")] = [],  # noqa: B006
     minutes: Annotated[float | None, typer.Option(help="after which this slice ends; by default it goes on")] = None,
     device: str = "auto",
+    precision: Annotated[
+        str, typer.Option(help="bfloat16, float32, or what is faster")
+    ] = "auto",
     compiled: Annotated[bool | None, typer.Option(help="torch.compile; by default on a GPU")] = None,
     graphed: Annotated[bool | None, typer.Option(help="CUDA graphs; by default on a GPU")] = None,
     threads: Annotated[int | None, typer.Option(help="of a CPU; by default all")] = None,
@@ -36,7 +39,7 @@ def main(
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
     deadline = float("inf") if minutes is None else started + 60 * minutes - min(_MOST_RESERVE, 6 * minutes)
-    run = Run(out, settings_file.load(settings, option), Machine.here(device, compiled, graphed), deadline)
+    run = Run(out, settings_file.load(settings, option), Machine.here(device, precision, compiled, graphed), deadline)
     try:
         done = run.go_on()
     except LLMDiffError as error:
