@@ -106,9 +106,8 @@ def main(
     if bits not in (8, 16):
         raise typer.BadParameter("bits are 8 or 16")
     hand_over(run, folder, bits)
-    typer.echo(
-        f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 2**20:.1f} MiB in {folder}"
-    )
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    typer.echo(f"{readable(size)} in {folder}")
 
 
 if __name__ == "__main__":

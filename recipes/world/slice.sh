@@ -13,6 +13,7 @@
 set -uo pipefail
 run=$1 out=$2 seconds=$3
 shift 3
+end=$(($(date +%s) + seconds))
 here=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}
 reserve=$((seconds / 10 < 45 ? seconds / 10 : 45)) # for the small copy
@@ -37,15 +38,13 @@ if [ -n "${FROM:-}" ] && [ -z "$(ls -A "$run")" ]; then
     fi
 fi
 
-left=$((seconds - SECONDS - reserve))
-minutes=$(awk "BEGIN { print $left / 60 }")
-(cd "$here/recipes" && "$python" -m world.train --out "$run" --minutes "$minutes" "$@")
+(cd "$here/recipes" && "$python" -m world.train --out "$run" --until $((end - reserve)) "$@")
 status=$?
 
 small=$(mktemp -d)
 "$python" -m world.handover "$run" "$small" || exit 1
 tar c -C "$small" . | split -d -b 15m - "$out/run.tar."
-newest=$(ls "$run"/sheets/*.png 2> /dev/null | tail -n 1)
+newest=$(ls -t "$run"/sheets/*.png 2> /dev/null | head -n 1)
 [ -n "$newest" ] && cp "$newest" "$out"
 rm -rf "$small" "$site"
 exit $status

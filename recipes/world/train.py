@@ -25,20 +25,20 @@ def main(
     settings: Annotated[str, typer.Option(help="full, tiny, or a YAML file")] = "full",
     option: Annotated[list[str], typer.Option("--option", "-o", help="key.sub=value, scenes.steps=90000 say")] = [],  # noqa: B006
     minutes: Annotated[float | None, typer.Option(help="after which this slice ends; by default it goes on")] = None,
+    until: Annotated[float | None, typer.Option(help="clock time of its end, in seconds since the epoch")] = None,
     device: str = "auto",
-    precision: Annotated[
-        str, typer.Option(help="bfloat16, float32, or what is faster")
-    ] = "auto",
+    precision: Annotated[str, typer.Option(help="bfloat16, float32, or what is faster")] = "auto",
     compiled: Annotated[bool | None, typer.Option(help="torch.compile; by default on a GPU")] = None,
     graphed: Annotated[bool | None, typer.Option(help="CUDA graphs; by default on a GPU")] = None,
     threads: Annotated[int | None, typer.Option(help="of a CPU; by default all")] = None,
 ) -> None:
     """Trains, or goes on training; ends after so many minutes, or when the base is done."""
-    started = time.monotonic()
+    ends = [time.monotonic() + 60 * minutes] if minutes is not None else []
+    ends += [time.monotonic() + until - time.time()] if until is not None else []
     if threads:
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
-    deadline = float("inf") if minutes is None else started + 60 * minutes - min(_MOST_RESERVE, 6 * minutes)
+    deadline = _without_reserve(min(ends)) if ends else float("inf")
     run = Run(out, settings_file.load(settings, option), Machine.here(device, precision, compiled, graphed), deadline)
     try:
         done = run.go_on()
@@ -49,6 +49,11 @@ def main(
         typer.echo("Interrupted; the same command goes on.")
         raise typer.Exit(130) from None
     typer.echo(f"Done: {out / 'model'}" if done else "Out of time; the same command goes on.")
+
+
+def _without_reserve(end: float) -> float:
+    """When to stop training, to be done at `end` with the last checkpoint too; both of `time.monotonic`."""
+    return end - min(_MOST_RESERVE, 0.1 * (end - time.monotonic()))
 
 
 if __name__ == "__main__":
