@@ -149,19 +149,11 @@ class Loop:
         Raises:
             LLMDiffError: The disk refused it, or a weight is not finite.
         """
-        self._round()
         weights = {name: p.detach() for name, p in self._named.items()}
         if broken := first_broken(weights.items()):
             raise LLMDiffError(f"{broken} is not finite after step {self.step}: go on from the last checkpoint.")
-        moments = {
-            name: value if name.endswith(".step") else value.bfloat16()
-            for name, value in checkpoint.optimizer_tensors(self._optimizer, self._names()).items()
-        }
-        tensors = (
-            checkpoint.prefixed("module", weights)
-            | checkpoint.prefixed("apart", self._apart())
-            | moments
-        )  # fmt: skip
+        kept = checkpoint.prefixed("module", weights) | checkpoint.prefixed("apart", self._rounded_averages())
+        tensors = kept | self._rounded_moments()
         checkpoint.save(self.folder / "checkpoints", self.step, tensors, self._info())
 
     @contextmanager
@@ -197,19 +189,23 @@ class Loop:
         get_ema_multi_avg_fn(decay)(self._average, self._parameters, self.step)
         return figures
 
-    def _apart(self) -> dict[str, Tensor]:
-        """How far the averages are from the weights, in half precision: a small difference to nearly all its bits."""
-        pairs = zip(self._named.items(), self._average, strict=True)
-        return {name: (average - p).detach().bfloat16() for (name, p), average in pairs}
+    @torch.no_grad()
+    def _rounded_averages(self) -> dict[str, Tensor]:
+        """How far the averages are from the weights, in half precision: a small difference to nearly all their bits.
+
+        Both these and the moments are rounded in the run that goes on too.
+        """
+        apart = {name: (a - p).bfloat16() for (name, p), a in zip(self._named.items(), self._average, strict=True)}
+        _assign(self._average, [p + apart[name].float() for name, p in self._named.items()])
+        return apart
 
     @torch.no_grad()
-    def _round(self) -> None:
-        """Rounds averages and moments to what a checkpoint holds of them."""
-        for p, average, apart in zip(self._parameters, self._average, self._apart().values(), strict=True):
-            average.copy_(p + apart.float())
-        for slots in self._optimizer.state.values():
-            for slot in ("exp_avg", "exp_avg_sq"):
-                slots[slot].copy_(slots[slot].bfloat16())
+    def _rounded_moments(self) -> dict[str, Tensor]:
+        """AdamW's moments in half precision, and its steps."""
+        moments = checkpoint.optimizer_tensors(self._optimizer, self._names())
+        rounded = {name: v if name.endswith(".step") else v.bfloat16() for name, v in moments.items()}
+        _assign(list(moments.values()), list(rounded.values()))
+        return rounded
 
     @torch.no_grad()
     def _restore(self, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
