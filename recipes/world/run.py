@@ -70,7 +70,7 @@ class Run:
         place = self.folder / "autoencoder"
         if not (place / "model" / "config.json").exists():
             self._train_autoencoder(place)
-        vae: Any = AutoencoderKL.from_pretrained(place / "model", torch_dtype=torch.float32)
+        vae: Any = AutoencoderKL.from_pretrained(place / "model").float()
         return vae.eval().requires_grad_(False).to(self.machine.device, memory_format=torch.channels_last)
 
     def _train_autoencoder(self, place: Path) -> None:
@@ -96,7 +96,7 @@ class Run:
             objective = text.TextObjective(text_encoder, pool, self.machine)
             assign(objective.module, self._trained("text", objective, settings).averages())
             text_encoder.save_pretrained(place)
-        found: CLIPTextModel = CLIPTextModel.from_pretrained(place, dtype=torch.float32)
+        found: CLIPTextModel = CLIPTextModel.from_pretrained(place).float()
         return found
 
     def _scenes(self, vae: Any, text_encoder: CLIPTextModel) -> None:
