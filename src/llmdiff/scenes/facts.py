@@ -25,7 +25,7 @@ class Look:
         """True if `thing` looks so."""
         return (
             self.kind == thing.kind
-            and self.colour in (None, thing.colour)
+            and (self.colour is None or thing.has_colour(self.colour))
             and self.size in (None, thing.size)
         )  # fmt: skip
 

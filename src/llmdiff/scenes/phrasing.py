@@ -22,11 +22,11 @@ from llmdiff.scenes.lexicon import (
 )
 from llmdiff.scenes.scene import OPPOSITE, Scene
 
-_OPENINGS = (
+OPENINGS = (
     "{}", "{}", "{}", "A picture of {}", "An illustration showing {}", "There is {}", "I see {}", "We can see {}",
     "A drawing of {}", "A children's book page with {}", "Please draw {}", "Imagine {}", "Here you find {}", "Paint {}",
 )  # fmt: skip
-_CLOSINGS = (
+CLOSINGS = (
     "", "", "", "", ", in a simple style", ", drawn for children", ", flat colours", ", so lovely",
 )  # fmt: skip
 _CLAUSES = ("that is {}", "which is {}", "whose colour is {}", "painted {}", "in {}")
@@ -67,7 +67,7 @@ class _Writer:
             parts[:2] = [self.related(parts[0], parts[1], description)]
         body = self.joined(parts)
         where = self.word(BACKGROUND_WORDS, description.background) if description.background else ""
-        return self.finish(self.opened(body, where) + self.pick(_CLOSINGS))
+        return self.finish(self.opened(body, where) + self.pick(CLOSINGS))
 
     def noun_phrase(self, mention: Mention) -> str:
         look, many = mention.look, mention.n > 1
@@ -112,7 +112,7 @@ class _Writer:
     def opened(self, body: str, where: str) -> str:
         if where and self.chance(0.15):
             return f"{where}, {body}"
-        return self.pick(_OPENINGS).format(f"{body}{self.pick((' ', ', ', ' all '))}{where}" if where else body)
+        return self.pick(OPENINGS).format(f"{body}{self.pick((' ', ', ', ' all '))}{where}" if where else body)
 
     def finish(self, sentence: str) -> str:
         if self.chance(0.4):

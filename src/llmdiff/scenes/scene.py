@@ -31,6 +31,10 @@ class Thing:
     x: int
     y: int
 
+    def has_colour(self, colour: str) -> bool:
+        """True of its colour."""
+        return self.colour == colour
+
     @property
     def side(self) -> int:
         """Side of the thing's square frame, in pixels."""
@@ -48,13 +52,12 @@ class Seen(Protocol):
     @property
     def kind(self) -> str: ...
     @property
-    def colour(self) -> str: ...
-    @property
     def size(self) -> str: ...
     @property
     def x(self) -> int: ...
     @property
     def y(self) -> int: ...
+    def has_colour(self, colour: str) -> bool: ...
 
 
 class Shown(Protocol):

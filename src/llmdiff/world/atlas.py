@@ -60,17 +60,40 @@ def sprite(name: str, style: str, side: int, colour: str = OWN) -> np.ndarray:
     return own if colour == OWN else _tinted(own, colour)
 
 
+_ALIKE = 52  # grey levels by which a tint may differ from a thing's own colours, on the average, and be one of them
+
+
+@cache
+def own_tints(name: str) -> frozenset[str]:
+    """The tints in which a thing looks as it does in its own colours: a yellow lemon is just a lemon."""
+    own = sprite(name, STYLES[0], 40).astype(np.int64)
+    solid = own[..., 3] >= _SOLID
+    pairs = ((colour, sprite(name, STYLES[0], 40, colour).astype(np.int64)) for colour in COLOURS)
+    return frozenset(colour for colour, tinted in pairs if _distance(own[solid], tinted[solid]) <= _ALIKE)
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> int:
+    """Mean distance of pixels (N, 4), in whole grey levels."""
+    squares = ((a - b)[:, :3] ** 2).sum(1)
+    return int(np.floor(np.sqrt(squares)).astype(np.int64).sum()) // len(a)
+
+
 def _tinted(own: np.ndarray, colour: str) -> np.ndarray:
     """The sprite with its greys, stretched over the tint's ramp."""
-    grey = own[..., :3].astype(np.int64) @ _LUMA
-    low, high = _range(grey[own[..., 3] >= _SOLID])
-    share = ((grey - low) * 255 // (high - low)).clip(0, 255)[..., None]
+    share = lightness(own)[..., None]
     dark, light = np.array(COLOURS[colour])
     tinted = own.copy()
     tinted[..., :3] = (dark * (255 - share) + light * share + 127) // 255
     tinted[own[..., 3] == 0] = 0
     tinted.flags.writeable = False
     return tinted
+
+
+def lightness(own: np.ndarray) -> np.ndarray:
+    """How far up a tint's ramp each pixel of a sprite is: of RGBA (side, side, 4) to int (side, side) in 0..255."""
+    grey = own[..., :3].astype(np.int64) @ _LUMA
+    low, high = _range(grey[own[..., 3] >= _SOLID])
+    return ((grey - low) * 255 // (high - low)).clip(0, 255)
 
 
 _FLATTEST = 96 * 256

@@ -3,6 +3,8 @@
 "a small red dog left of two cups on the grass"
 """
 
+import re
+
 import numpy as np
 
 from llmdiff.scenes.captions import NUMBERS, listed
@@ -57,5 +59,10 @@ def noun_phrase(mention: Mention) -> str:
     """ "a small red dog", "two dogs"."""
     look, thing = mention.look, THING[mention.look.kind]
     noun = thing.noun if mention.n == 1 else thing.plural
-    phrase = " ".join(word for word in (NUMBERS[mention.n], look.size, look.colour, noun) if word)
-    return "an" + phrase[1:] if phrase.startswith("a ") and phrase[2] in "aeiou" else phrase
+    words = " ".join(word for word in (look.size, look.colour, noun) if word)
+    return article(words) if mention.n == 1 else f"{NUMBERS[mention.n]} {words}"
+
+
+def article(phrase: str) -> str:
+    """The phrase with "a" or "an" before it, by its sound: "an hourglass", "a unicorn"."""
+    return f"an {phrase}" if re.match(r"(?!uni|one\b|eu)([aeiou]|hour)", phrase, re.I) else f"a {phrase}"

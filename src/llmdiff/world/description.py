@@ -9,6 +9,7 @@ import numpy as np
 from llmdiff.scenes.description import Caption, Mention
 from llmdiff.scenes.facts import Backdrop, Count, Fact, Look, Related
 from llmdiff.scenes.scene import Relation, relation
+from llmdiff.world.atlas import own_tints
 from llmdiff.world.scene import Looks, Scene
 from llmdiff.world.vocabulary import OWN
 
@@ -69,6 +70,8 @@ class Detail:
     A tint is always mentioned: a thing whose colour is not stated has its own.
     """
 
+    own: float = 0.2
+    """Of the tint that a thing's own colours are like: "a yellow lemon"."""
     size: float = 0.4
     links: float = 0.5
     """Of each pair of neighbouring mentions that stand in a plain relation."""
@@ -92,7 +95,14 @@ def describe(scene: Scene, rng: np.random.Generator, detail: Detail | None = Non
 def _look(one: Looks, all_looks: list[Looks], rng: np.random.Generator, detail: Detail) -> Look:
     alike = [other for other in all_looks if other != one and other[:2] == one[:2]]
     say_size = bool(alike) or rng.random() < detail.size
-    return Look(one.kind, None if one.colour == OWN else one.colour, one.size if say_size else None)
+    return Look(one.kind, _colour(one, rng, detail), one.size if say_size else None)
+
+
+def _colour(one: Looks, rng: np.random.Generator, detail: Detail) -> str | None:
+    if one.colour != OWN:
+        return one.colour
+    tints = sorted(own_tints(one.kind))
+    return tints[0] if tints and rng.random() < detail.own else None
 
 
 def _link(scene: Scene, order: list[Looks], groups: Counter[Looks], i: int) -> Iterator[Link]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmdiff.world.atlas import STYLES
+from llmdiff.world.atlas import STYLES, own_tints
 from llmdiff.world.drawing import BACKGROUNDS
 from llmdiff.world.things import NAMES
 from llmdiff.world.vocabulary import CELL, COLOURS, IMAGE_SIZE, MAX_THINGS, OWN, SIZES
@@ -45,6 +45,10 @@ class Placed:
     def y(self) -> int:
         """Of the frame's centre."""
         return self.top + self.side // 2
+
+    def has_colour(self, colour: str) -> bool:
+        """True of its tint, and of the tints that its own colours are like."""
+        return self.colour == colour or (self.colour == OWN and colour in own_tints(self.kind))
 
     @property
     def looks(self) -> Looks:
@@ -110,9 +114,10 @@ def sample(
 
 
 def sample_looks(rng: np.random.Generator, things: Sequence[str], lot: Lot) -> Looks:
-    """Draws what one thing looks like."""
+    """Draws what one thing looks like; a tint that its own colours are like is its own."""
+    kind, size = one_of(rng, things), one_of(rng, tuple(SIZES))
     colour = OWN if rng.random() < lot.own else one_of(rng, tuple(COLOURS))
-    return Looks(one_of(rng, things), colour, one_of(rng, tuple(SIZES)))
+    return Looks(kind, OWN if colour in own_tints(kind) else colour, size)
 
 
 def one_of(rng: np.random.Generator, options: Sequence[str]) -> str:

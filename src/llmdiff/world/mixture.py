@@ -1,0 +1,83 @@
+"""Captions of all kinds, mixed: what an adapter of the world is trained on.
+
+Things that are named only (`llmdiff.world.lexicon`) go by their plain names in all of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from llmdiff.world.captions import plain_text
+from llmdiff.world.description import Caption, Description, Detail, describe
+from llmdiff.world.languages import can_say, foreign_text
+from llmdiff.world.lexicon import NAMED_ONLY, TAUGHT_LANGUAGES
+from llmdiff.world.phrasing import short_text, tags_text
+from llmdiff.world.prose import Prose, prose_text
+from llmdiff.world.scene import Scene
+from llmdiff.world.things import NAMES
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often each kind of caption comes, in proportion."""
+
+    plain: float = 0.25
+    short: float = 0.3
+    long: float = 0.15
+    tags: float = 0.05
+    implied: float = 0.12
+    foreign: float = 0.13
+
+    absent: float = 0.12
+    """Chance of a caption that also says what the picture does not show."""
+
+
+def mixed_caption(
+    scene: Scene, rng: np.random.Generator, things: Sequence[str] = NAMES, mix: Mix | None = None
+) -> Caption:
+    """A caption of `scene` of a kind drawn by lot, with the facts that it states.
+
+    Args:
+        scene: what is shown.
+        rng: decides.
+        things: names of what is said to be absent.
+        mix: the proportions.
+    """
+    mix = mix or Mix()
+    kinds = [field.name for field in fields(mix) if field.name != "absent"]
+    shares = np.array([getattr(mix, kind) for kind in kinds])
+    kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+    description = describe(scene, rng, Detail(links=0.8))
+    if kind == "foreign" and not _is_translated(description):
+        kind = "short"
+    if kind not in ("plain", "foreign") and rng.random() < mix.absent:
+        description = with_absent(description, rng, things)
+    if kind == "tags":
+        description = replace(description, links=())
+    return Caption(_text(kind, description, rng), description.facts())
+
+
+def _text(kind: str, description: Description, rng: np.random.Generator) -> str:
+    if kind == "plain":
+        return plain_text(description)
+    if kind == "short":
+        return short_text(description, rng)
+    if kind == "tags":
+        return tags_text(description, rng)
+    if kind == "foreign":
+        return foreign_text(description, TAUGHT_LANGUAGES[int(rng.integers(len(TAUGHT_LANGUAGES)))])
+    return prose_text(description, rng, Prose(implied=1.0) if kind == "implied" else Prose(implied=0.1, long=True))
+
+
+def _is_translated(description: Description) -> bool:
+    return can_say(description) and not any(mention.look.kind in NAMED_ONLY for mention in description.mentions)
+
+
+def with_absent(
+    description: Description, rng: np.random.Generator, things: Sequence[str] = NAMES, count: int = 1
+) -> Description:
+    """The same, and that some other things are not there."""
+    shown = {mention.look.kind for mention in description.mentions}
+    others = [name for name in things if name not in shown]
+    return replace(description, absent=tuple(others[i] for i in rng.choice(len(others), count, replace=False)))
