@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ from PIL import Image
 
 from llmdiff.scenes.description import Caption
 from llmdiff.training.precision import autocast
+from llmdiff.world.checker import read
+from llmdiff.world.scene import Lot
 from world.data import Stream
 from world.machine import Machine
 
@@ -42,12 +42,15 @@ def drawn(pipe: Any, captions: Sequence[str], canvas: int, steps: int, guidance:
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
-def scores(captions: Sequence[Caption], pictures: np.ndarray) -> dict[str, float]:
-    """Shares of captions that are right in everything, those of a single thing and of several, and of facts."""
-    if find_spec("llmdiff.world.checker") is None:
-        return {}
-    read = import_module("llmdiff.world.checker").read
-    seen = [read(picture).scene for picture in pictures]
+def scores(captions: Sequence[Caption], pictures: np.ndarray, things: int) -> dict[str, float]:
+    """Shares of captions that are right in everything, those of a single thing and of several, and of facts.
+
+    Args:
+        captions: N with the facts that they state.
+        pictures: of them, uint8 (N, P, P, 3).
+        things: so many of the things, the first ones, are looked for.
+    """
+    seen = [read(picture, Lot().styles, things).scene for picture in pictures]
     held = [[fact.holds(scene) for fact in caption.facts] for caption, scene in zip(captions, seen, strict=True)]
     right = np.array([all(one) for one in held])
     alone = np.array([_things(caption) == 1 for caption in captions])

@@ -80,13 +80,12 @@ def scene_pool(
         stream: of the scenes.
         count: of scenes, rounded up to whole parts.
         vae: encodes them, on the machine's device.
-        folder: of the parts, which are of use to these weights alone.
+        folder: of the parts; those of other scenes, captions or weights are told apart.
         machine: to which the pool goes.
         deadline: of `time.monotonic`.
         on_part: called with the share that is there, after each part that is made.
     """
-    key = values_hash(vae.state_dict().items())[:12]
-    place = folder / f"{stream.seed}-{stream.canvas}-{stream.things}-{key}"
+    place = folder / f"{stream.seed}-{stream.canvas}-{stream.things}-{_key(stream, vae)}"
     size = min(PART, count)
     files = [place / f"{size}-{n:05d}.safetensors" for n in range(-(-count // size))]
     missing = [n for n, file in enumerate(files) if not file.exists()]
@@ -99,6 +98,13 @@ def scene_pool(
             return None
     parts = [load_file(file) for file in files]
     return Pool(*(torch.cat([part[name] for part in parts]) for name in Pool._fields)).to(machine.device)
+
+
+def _key(stream: Stream, vae: Any) -> str:
+    """Changes with what scenes look like, how they are described, and how pictures are encoded."""
+    first = drawn(stream, 0, 4)
+    parts = ((name, torch.from_numpy(part)) for name, part in zip(first._fields, first, strict=True))
+    return values_hash((*vae.state_dict().items(), *parts))[:12]
 
 
 def _in_order(stream: Stream, numbers: list[int], size: int) -> Iterator[tuple[int, Drawn]]:

@@ -153,12 +153,11 @@ class Run:
                 self._pipe, [caption.text for caption in captions], canvas, settings.draw_steps, settings.guidance,
                 self.machine,
             )  # fmt: skip
-        found = evaluate.scores(captions, pictures)
+        found = evaluate.scores(captions, pictures, settings.things)
         pictures_seen = loop.step * loop.settings.batch_size
         row = {"stage": stage, "step": loop.step, "pictures": pictures_seen, "minutes": round(minutes, 2), **found}
         self._curve.add(row, pictures)
-        if found:
-            typer.echo(f"{stage} scores: " + ", ".join(f"{name} {value:.1%}" for name, value in found.items()))
+        typer.echo(f"{stage} scores: " + ", ".join(f"{name} {value:.1%}" for name, value in found.items()))
 
     def _tell(self, stage: str, loop: Loop, figures: dict[str, float]) -> None:
         if time.monotonic() - self._told < _LOG_SECONDS and not loop.is_done:
