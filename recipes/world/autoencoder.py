@@ -36,7 +36,11 @@ class AutoencoderObjective:
         self._precision = torch.float32 if machine.device.type == "cpu" else machine.precision
         self.vae = vae.to(machine.device, memory_format=torch.channels_last)
         self.module: nn.Module = vae
-        self._reconstruct = torch.compile(self._decoded, dynamic=False) if machine.compiled else self._decoded
+        self._reconstruct = self._decoded
+
+    def compile(self) -> None:
+        """Compiles the network at its next batch."""
+        self._reconstruct = torch.compile(self._decoded, dynamic=False)
 
     def batch(self, size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """Pictures uint8 (B, P, P, 3) and the noise of their latents (B, L, P / 8, P / 8)."""

@@ -71,7 +71,11 @@ class DenoisingObjective:
         self.unet.up_blocks[0].register_forward_hook(self._keep)
         empty = modules.token_ids(modules.tokenizer(), [""])
         self._empty = empty.to(machine.device, torch.int32)
-        self._denoise = torch.compile(self._denoised, dynamic=False) if machine.compiled else self._denoised
+        self._denoise = self._denoised
+
+    def compile(self) -> None:
+        """Compiles the U-Net and the text encoder, as one graph, at the next batch."""
+        self._denoise = torch.compile(self._denoised, dynamic=False)
 
     def batch(self, size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """Noisy latents, timesteps, token ids, velocities, and what the cells show."""

@@ -36,6 +36,10 @@ class Objective(Protocol):
     figures: tuple[str, ...]
     """Names of what `loss` returns; the first is minimised."""
 
+    def compile(self) -> None:
+        """Has torch.compile make the networks faster, from the next batch on."""
+        ...
+
     def batch(self, size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """The arguments of `loss` for a batch, on the device, in shapes that never change."""
         ...

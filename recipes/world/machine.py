@@ -15,7 +15,7 @@ class Machine:
     Attributes:
         device: where everything is, the training pictures' latents too.
         precision: of matrix products.
-        compiled: True to compile the networks by torch.compile, which takes minutes once per stage.
+        compiled: True to compile the networks of the stages that are worth it.
         graphed: True to run a step as one CUDA graph: small networks are bound by launches.
     """
 
@@ -41,7 +41,7 @@ class Machine:
             place,
             product_dtype(precision, "no", place),
             fast if compiled is None else compiled,
-            fast if graphed is None else graphed,
+            fast and graphed is not False,
         )
 
     def described(self) -> str:

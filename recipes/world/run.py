@@ -128,6 +128,8 @@ class Run:
 
     def _trained(self, stage: str, objective: Objective, settings: StageSettings) -> Loop:
         """A stage trained to its end, from its last checkpoint, or else from weights that it is to begin with."""
+        if self.machine.compiled and settings.compiled:
+            objective.compile()
         loop = Loop(objective, settings, self.folder / stage, self.machine)
         start = self.folder / stage / START
         if not loop.resume() and start.exists():

@@ -18,6 +18,7 @@ STAGES = ("autoencoder", "text", "singles", "scenes")
 class StageSettings(LoopSettings):
     """Length and speed of a stage, and of how many pictures it is made."""
 
+    compiled: bool = Field(False, description="by torch.compile, on a machine that is to; a minute, once per slice")
     pictures: int = Field(8192, ge=1, description="that are drawn, each of which comes round again and again")
 
 

@@ -109,6 +109,10 @@ class TextObjective:
         self.module: nn.Module = nn.ModuleDict({"text_encoder": self.text_encoder, "readout": self.readout})
         self._pool, self._machine = pool, machine
 
+    def compile(self) -> None:
+        """Compiles the text encoder at the next batch."""
+        self.text_encoder.compile(dynamic=False)
+
     def batch(self, size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """A part of the pool."""
         chosen = torch.randint(len(self._pool.ids), (size,), generator=rng, device=rng.device)

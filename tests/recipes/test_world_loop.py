@@ -29,8 +29,11 @@ class Squares:
         torch.manual_seed(0)
         self.module: nn.Module = nn.Linear(width, width)
 
+    def compile(self) -> None:
+        self.module.compile()
+
     def batch(self, size: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-        return (torch.randn(size, self.module.in_features, generator=rng),)
+        return (torch.randn(size, self.module.in_features, generator=rng, device=rng.device),)
 
     def loss(self, *batch: Tensor) -> Tensor:
         error = self.module(batch[0]) - batch[0]
@@ -193,3 +196,17 @@ def test_a_loss_that_is_not_finite_ends_the_slice_before_it_is_saved(tmp_path):
     again = loop(tmp_path)
     again.resume()
     assert again.objective.module.weight.isfinite().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_that_is_a_cuda_graph_is_the_same_step(tmp_path):
+    ends: list[dict[str, Tensor]] = []
+    for graphed in (False, True):
+        objective = Squares(64)
+        objective.module.cuda()
+        machine = Machine(torch.device("cuda"), torch.float32, graphed=graphed)
+        done = Loop(objective, settings(steps=40, save_every=10), tmp_path / str(graphed), machine)
+        done.run(never())
+        assert (done._step._graph is not None) == graphed
+        ends.append(state(done))
+    assert all(torch.allclose(ends[0][name], ends[1][name], atol=1e-5) for name in ends[0])
