@@ -13,7 +13,7 @@ from world.data import CELL, SINGLE, SIZE, Stream
 from world.machine import Machine
 from world.pool import as_model_input
 
-_KL = 1e-5
+_KL = 1e-4
 _EDGES = 0.5
 _SEED = 11
 
