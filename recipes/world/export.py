@@ -1,14 +1,24 @@
-"""The trained base as a folder: stock diffusers loads it, in half precision, with checksums and a card."""
+"""The trained base as a folder: stock diffusers loads it, in half precision, with checksums and a card.
+
+A run ends with it; `python -m world.export RUN` in recipes writes it of a run that is under way.
+"""
 
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from diffusers import AutoencoderKL
 
 from embedded_base.ship import copy_halved
 from llmdiff import folder_checksums
+from llmdiff.errors import LLMDiffError
+from llmdiff.training import checkpoint
+from world import modules
 from world.evaluate import rows_of
-from world.settings import STAGES, Settings
+from world.handover import averages_of
+from world.settings import STAGES, Settings, load
 
 _CARD = """\
 ---
@@ -73,10 +83,10 @@ def _card(pipe: Any, folder: Path, settings: Settings, machine: str) -> str:
 
 
 def _stage(folder: Path, name: str, settings: Settings) -> str:
-    stage = getattr(settings, name)
     rows = rows_of(folder / name / "log.jsonl")
-    minutes = sum(row.get("seconds", 0) for row in rows) / 60
-    return f"| {name} | {stage.steps:,} | {stage.steps * stage.batch_size:,} | {minutes:.0f} |"
+    steps = rows[-1]["step"] if rows else 0
+    minutes = sum(row["seconds"] for row in rows) / 60
+    return f"| {name} | {steps:,} | {steps * getattr(settings, name).batch_size:,} | {minutes:.0f} |"
 
 
 def _scores(folder: Path) -> str:
@@ -85,3 +95,36 @@ def _scores(folder: Path) -> str:
         return "It was not scored."
     figures = [f"- {name.replace('_', ' ')}: {value}" for name, value in rows[-1].items()]
     return "The last scores of its training, by the checker of `llmdiff.world`:\n\n" + "\n".join(figures)
+
+
+def underway(folder: Path, settings: Settings) -> Any:
+    """The pipeline of a run's last weights.
+
+    Raises:
+        LLMDiffError: The run has no U-Net yet.
+    """
+    found = averages_of(folder / "scenes") or averages_of(folder / "singles")
+    if found is None:
+        raise LLMDiffError(f"{folder} has no weights of a U-Net yet: train it further.")
+    vae: Any = AutoencoderKL.from_pretrained(folder / "autoencoder" / "model")
+    text_encoder = modules.text_encoder(settings.text_layers)
+    unet = modules.unet(settings.unet_channels, settings.unet_layers)
+    for name, module in (("text_encoder", text_encoder), ("unet", unet)):
+        weights = checkpoint.under(name, found[0])
+        module.load_state_dict(weights, strict=True)
+    return modules.pipeline(vae, text_encoder, unet)
+
+
+def main(
+    run: Path,
+    settings: str = "full",
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="as for world.train")] = None,
+    machine: Annotated[str, typer.Option(help="on which it was trained, for the card")] = "as `log.jsonl` says",
+) -> None:
+    """Writes RUN/model of the run's last checkpoint."""
+    chosen = load(settings, option or [])
+    typer.echo(export(underway(run, chosen), run, chosen, machine))
+
+
+if __name__ == "__main__":
+    typer.run(main)

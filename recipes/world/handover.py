@@ -87,16 +87,23 @@ def hand_over(run: Path, folder: Path, bits: int = 16) -> None:
 
 def _hand_over_stage(run: Path, folder: Path, bits: int) -> None:
     for stage in reversed(STAGES):
-        newest = checkpoint.newest(run / stage / "checkpoints")
-        if newest is not None:
-            tensors, info = checkpoint.load(newest)
-            weights, apart = (checkpoint.under(kind, tensors) for kind in ("module", "apart"))
-            averages = {name: value + apart[name].float() for name, value in weights.items()}
-            write_start(folder / stage / START, averages, info["step"], info["seconds"], bits)
+        if found := averages_of(run / stage):
+            write_start(folder / stage / START, *found, bits)
             return
-        if (run / stage / START).exists():
-            write_start(folder / stage / START, *read_start(run / stage / START), bits)
-            return
+
+
+def averages_of(stage: Path) -> tuple[dict[str, Tensor], int, float] | None:
+    """Averaged weights, step and seconds of a stage's last checkpoint, or else of what it begins with, in its folder.
+
+    Raises:
+        LLMDiffError: The file is damaged.
+    """
+    newest = checkpoint.newest(stage / "checkpoints")
+    if newest is None:
+        return read_start(stage / START) if (stage / START).exists() else None
+    tensors, info = checkpoint.load(newest)
+    weights, apart = (checkpoint.under(kind, tensors) for kind in ("module", "apart"))
+    return {name: value + apart[name].float() for name, value in weights.items()}, info["step"], info["seconds"]
 
 
 def main(

@@ -23,7 +23,9 @@ _MOST_RESERVE = 20.0  # seconds, for the last checkpoint
 def main(
     out: Path = Path("../runs/world"),
     settings: Annotated[str, typer.Option(help="full, tiny, or a YAML file")] = "full",
-    option: Annotated[list[str], typer.Option("--option", "-o", help="key.sub=value, scenes.steps=90000 say")] = [],  # noqa: B006
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="key.sub=value, scenes.steps=9 say")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="after which this slice ends; by default it goes on")] = None,
     until: Annotated[float | None, typer.Option(help="clock time of its end, in seconds since the epoch")] = None,
     device: str = "auto",
@@ -39,7 +41,9 @@ def main(
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
     deadline = _without_reserve(min(ends)) if ends else float("inf")
-    run = Run(out, settings_file.load(settings, option), Machine.here(device, precision, compiled, graphed), deadline)
+    run = Run(
+        out, settings_file.load(settings, option or []), Machine.here(device, precision, compiled, graphed), deadline
+    )
     try:
         done = run.go_on()
     except LLMDiffError as error:

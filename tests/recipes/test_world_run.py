@@ -16,7 +16,8 @@ from torch import Tensor
 from llmdiff import folder_checksums
 from llmdiff.errors import LLMDiffError
 from world import evaluate, settings
-from world.handover import START, hand_over, read_start
+from world.export import underway
+from world.handover import START, averages_of, hand_over, read_start
 from world.loop import Loop
 from world.machine import Machine
 from world.run import Run
@@ -119,6 +120,10 @@ def test_a_small_copy_of_a_run_goes_on(whole, tmp_path, monkeypatch):
     (tmp_path / "run" / "scenes" / START).write_bytes((whole / "scenes" / START).read_bytes())
     with pytest.raises(KilledError):
         run(tmp_path / "run").go_on()
+    pipe = underway(tmp_path / "run", settings.load("tiny", []))
+    found = averages_of(tmp_path / "run" / "scenes")
+    assert found is not None
+    assert torch.equal(pipe.unet.conv_in.weight, found[0]["unet.conv_in.weight"])
     hand_over(tmp_path / "run", tmp_path / "small", bits=8)
     assert read_start(tmp_path / "small" / "scenes" / START)[1] == 3
     assert not list((tmp_path / "small").rglob("step-*"))
@@ -134,6 +139,11 @@ def test_a_finished_run_is_handed_over_as_its_base(whole, tmp_path):
     assert (tmp_path / "model" / "model_index.json").is_file()
     assert not list(tmp_path.rglob(START))
     assert run(tmp_path).go_on()
+
+
+def test_a_run_without_a_u_net_cannot_be_exported(tmp_path):
+    with pytest.raises(LLMDiffError, match="no weights of a U-Net yet"):
+        underway(tmp_path, settings.load("tiny", []))
 
 
 def test_settings_that_cannot_be_are_refused():
