@@ -55,17 +55,17 @@ def unet() -> Any:
     )
 
 
-def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A CLIP text model of 3 layers for plain captions of up to 32 tokens."""
+def text_encoder(tokenizer: CLIPTokenizer, width: int = TEXT_WIDTH, layers: int = 3) -> CLIPTextModel:
+    """A CLIP text model for plain captions of as many tokens as the tokenizer takes."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=3 * TEXT_WIDTH,
-            num_hidden_layers=3,
+            hidden_size=width,
+            intermediate_size=3 * width,
+            num_hidden_layers=layers,
             num_attention_heads=4,
-            max_position_embeddings=TEXT_TOKENS,
-            projection_dim=TEXT_WIDTH,
+            max_position_embeddings=tokenizer.model_max_length,
+            projection_dim=width,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -73,8 +73,8 @@ def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
-    """A byte-pair tokenizer in CLIP's format, in which every word of `captions` is one token.
+def tokenizer(captions: Iterable[str], length: int = TEXT_TOKENS) -> CLIPTokenizer:
+    """A byte-pair tokenizer in CLIP's format, in which every word of `captions` is one token; it takes `length` tokens.
 
     The trainer finds the merges. The tokens are numbered here, because it numbers letters at a word's end by chance.
     """
@@ -89,7 +89,7 @@ def tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
         eos_token=_END,
         unk_token=_END,
         pad_token=_END,
-        model_max_length=TEXT_TOKENS,
+        model_max_length=length,
     )
 
 
@@ -99,7 +99,7 @@ def _merges(texts: Iterable[str], letters: list[str]) -> list[tuple[str, str]]:
     model.normalizer = normalizers.Lowercase()
     model.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
-        vocab_size=4096, end_of_word_suffix=_WORD_END, initial_alphabet=letters, special_tokens=[_START, _END]
+        vocab_size=2**16, end_of_word_suffix=_WORD_END, initial_alphabet=letters, special_tokens=[_START, _END]
     )
     model.train_from_iterator(texts, trainer)
     return [(left, right) for left, right in json.loads(model.to_str())["model"]["merges"]]
@@ -112,8 +112,8 @@ def plain_tokenizer() -> CLIPTokenizer:
 
 
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Token ids as Stable Diffusion's pipeline makes them: (B, 32), padded to the limit."""
-    batch = tokenizer(captions, padding="max_length", truncation=True, max_length=TEXT_TOKENS)
+    """Token ids as Stable Diffusion's pipeline makes them: (B, S), padded to the tokenizer's limit."""
+    batch = tokenizer(captions, padding="max_length", truncation=True)
     return torch.tensor(batch["input_ids"])
 
 

@@ -25,20 +25,28 @@ def ship(source: Path, name: str) -> Path:
         The folder in the package.
     """
     target = _PACKAGE / name
+    copy_halved(source, target, with_checksum=name == "adapter")
+    if name == "base":
+        folder_checksums.sign(target)
+    return target
+
+
+def copy_halved(source: Path, target: Path, with_checksum: bool = False) -> None:
+    """Copies a folder, its safetensors in float16, `with_checksum` in each or as diffusers writes them.
+
+    The configurations lose what they say of the machine; a card that is there stays.
+    """
     for path in sorted(p for p in source.rglob("*") if p.is_file()):
         place = target / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".safetensors":
             halves = {k: v.half() if v.dtype == torch.float32 else v for k, v in load_file(path).items()}
-            metadata = {"format": "pt"} if name == "base" else tensor_files.signed(halves, tensor_files.CHECKSUM)
+            metadata = tensor_files.signed(halves, tensor_files.CHECKSUM) if with_checksum else {"format": "pt"}
             save_file(halves, place, metadata=metadata)
         elif path.suffix == ".json":
             place.write_text(_without_places(path.read_text()))
         elif path.name != "README.md" or not place.exists():
             shutil.copyfile(path, place)
-    if name == "base":
-        folder_checksums.sign(target)
-    return target
 
 
 def _without_places(text: str) -> str:

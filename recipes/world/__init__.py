@@ -1,1 +1,1 @@
-"""How the data of the world of things is made."""
+"""How the data of the world of things is made, and the recipe by which its embedded base is trained."""

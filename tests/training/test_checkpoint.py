@@ -263,6 +263,31 @@ def test_the_optimizer_comes_back_to_the_bit(tmp_path):
         assert all(torch.equal(fresh.state[p][slot], value) for slot, value in optimizer.state[p].items())
 
 
+def test_the_optimizer_goes_on_where_weights_lie_channels_last(tmp_path):
+    """A fused optimizer reads its state in the order of the parameter's memory."""
+    torch.manual_seed(0)
+    whole, again = (torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last) for _ in range(2))
+    optimizer, fresh = (torch.optim.AdamW(conv.parameters(), fused=True) for conv in (whole, again))
+    x = torch.randn(2, 3, 5, 5)
+
+    def step(conv: torch.nn.Module, own: torch.optim.Optimizer) -> None:
+        own.zero_grad()
+        conv(x).square().sum().backward()
+        own.step()
+
+    step(whole, optimizer)
+    path = checkpoint.save(tmp_path, 1, checkpoint.optimizer_tensors(optimizer, named(whole)), {})
+    again.load_state_dict(whole.state_dict())
+    checkpoint.restore_optimizer(fresh, named(again), checkpoint.load(path)[0])
+    step(whole, optimizer)
+    step(again, fresh)
+    assert torch.equal(whole.weight, again.weight)
+
+
+def named(module: torch.nn.Module) -> dict[torch.Tensor, str]:
+    return {p: name for name, p in module.named_parameters()}
+
+
 def test_names_are_told_apart_by_their_prefix():
     tensors = {**checkpoint.prefixed("ema", {"a.b": TENSORS["ema.a"]}), "emanate.c": TENSORS["ema.a"]}
     assert set(checkpoint.under("ema", tensors)) == {"a.b"}

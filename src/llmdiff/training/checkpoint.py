@@ -165,13 +165,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, s
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Puts back what `optimizer_tensors` gave."""
+    """Puts back what `optimizer_tensors` gave, laid out as its parameter is, as a fused optimizer takes for granted."""
     parameters = {name: parameter for parameter, name in names.items()}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             name, slot = key.removeprefix("optimizer.").rsplit(".", 1)
             parameter = parameters[name]
-            optimizer.state[parameter][slot] = value.to(parameter.device, copy=True)
+            like = torch.empty_like(parameter if value.shape == parameter.shape else value, dtype=value.dtype)
+            optimizer.state[parameter][slot] = like.to(parameter.device).copy_(value)
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

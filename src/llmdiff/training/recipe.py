@@ -158,7 +158,7 @@ def load_recipe(source: str, options: list[str] | None = None) -> Recipe:
     """
     values = with_todays_keys(_read(source))
     for option in options or []:
-        _set(values, option)
+        set_option(values, option)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
@@ -217,7 +217,12 @@ def _read(source: str) -> dict[str, Any]:
     return values
 
 
-def _set(values: dict[str, Any], option: str) -> None:
+def set_option(values: dict[str, Any], option: str) -> None:
+    """Puts the value of a `key.sub=value` option into nested settings, in place.
+
+    Raises:
+        LLMDiffError: The option is not of this form, or its value is not YAML.
+    """
     path, equals, text = option.partition("=")
     *parents, name = OLD_KEYS.get(path, path).split(".")
     shown = _shown(option)

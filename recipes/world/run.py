@@ -1,0 +1,181 @@
+"""A run of the recipe: its stages in order, each from its last checkpoint."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel
+
+from llmdiff.world.things import NAMES
+from world import autoencoder, evaluate, modules, text
+from world.data import SINGLE, SIZE, Stream
+from world.denoising import DenoisingObjective
+from world.export import export
+from world.handover import START, write_start
+from world.loop import Loop, Objective
+from world.machine import Machine
+from world.pool import Pool, scene_pool
+from world.settings import Settings, StageSettings
+
+_FRESH = 12  # seed of scenes for measures
+CANVAS = {"singles": SINGLE, "scenes": SIZE}
+"""Sides of the pictures of the U-Net's stages, in pixels."""
+_SEEDS = {"text": 20, "singles": 21, "scenes": 22}
+_LOG_SECONDS = 15.0
+
+
+class OutOfTimeError(Exception):
+    """The deadline came before a stage was done; what it has is on disk."""
+
+
+class Run:
+    """All that a run is.
+
+    Args:
+        folder: of the run.
+        settings: of all stages.
+        machine: that runs this slice.
+        deadline: of `time.monotonic`.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, machine: Machine, deadline: float = float("inf")) -> None:
+        self.folder, self.settings, self.machine, self.deadline = folder, settings, machine, deadline
+        self._told = time.monotonic()
+        self._curve = evaluate.Curve(folder, settings.evaluate_minutes)
+        self._evaluation = 0.0  # seconds that the next one may take
+        self._pipe: Any = None
+
+    def go_on(self) -> bool:
+        """Trains until the base is done, True, or until the deadline, False.
+
+        Raises:
+            LLMDiffError: A loss is not finite, or a checkpoint cannot be written or used.
+            KeyboardInterrupt: It was asked for; a checkpoint is saved.
+        """
+        if (self.folder / "model" / "model_index.json").exists():
+            return True
+        try:
+            vae = self._autoencoder()
+            text_encoder = self._text_encoder()
+            self._scenes(vae, text_encoder)
+        except OutOfTimeError:
+            return False
+        export(self._pipe, self.folder, self.settings, self.machine.described())
+        return True
+
+    def _autoencoder(self) -> Any:
+        place = self.folder / "autoencoder"
+        if not (place / "model" / "config.json").exists():
+            self._train_autoencoder(place)
+        vae: Any = AutoencoderKL.from_pretrained(place / "model").float()
+        return vae.eval().requires_grad_(False).to(self.machine.device, memory_format=torch.channels_last)
+
+    def _train_autoencoder(self, place: Path) -> None:
+        settings, device = self.settings.autoencoder, self.machine.device
+        torch.manual_seed(settings.seed)
+        vae = modules.autoencoder(self.settings.vae_channels)
+        pictures = autoencoder.pictures(settings.pictures, self.settings.things).to(device)
+        objective = autoencoder.AutoencoderObjective(vae, pictures, self.machine)
+        loop = self._trained("autoencoder", objective, settings)
+        assign(objective.module, loop.averages())
+        few = min(128, settings.pictures)
+        fresh = torch.from_numpy(Stream(_FRESH, things=self.settings.things).pictures(range(few))).to(device)
+        vae.register_to_config(scaling_factor=autoencoder.latent_scale(vae.eval(), fresh))
+        typer.echo(f"autoencoder: {autoencoder.decibels(vae, fresh):.2f} dB on scenes that it was not trained on")
+        vae.save_pretrained(place / "model")
+
+    def _text_encoder(self) -> CLIPTextModel:
+        place, settings = self.folder / "text" / "model", self.settings.text
+        if not (place / "config.json").exists():
+            torch.manual_seed(settings.seed)
+            text_encoder = modules.text_encoder(self.settings.text_layers)
+            pool = text.captions(settings.pictures, Stream(_SEEDS["text"], SIZE, len(NAMES)))
+            pool = text.Captions(*(part.to(self.machine.device) for part in pool))
+            objective = text.TextObjective(text_encoder, pool, self.machine)
+            assign(objective.module, self._trained("text", objective, settings).averages())
+            text_encoder.save_pretrained(place)
+        found: CLIPTextModel = CLIPTextModel.from_pretrained(place).float()
+        return found
+
+    def _scenes(self, vae: Any, text_encoder: CLIPTextModel) -> None:
+        """Trains the U-Net, and the text encoder with it, through both of their stages."""
+        torch.manual_seed(self.settings.singles.seed)
+        unet = modules.unet(self.settings.unet_channels, self.settings.unet_layers)
+        objective = DenoisingObjective(unet, text_encoder, self.settings.things, self.machine)
+        self._pipe = modules.pipeline(vae, text_encoder, unet)
+        start = self.folder / "scenes" / START
+        if not start.exists():
+            objective.pool = self._pool("singles", vae, self.settings.singles)
+            loop = self._trained("singles", objective, self.settings.singles)
+            write_start(start, loop.averages(), step=0, seconds=0.0)
+        objective.pool = self._pool("scenes", vae, self.settings.scenes)
+        loop = self._trained("scenes", objective, self.settings.scenes)
+        assign(objective.module, loop.averages())
+
+    def _pool(self, stage: str, vae: Any, settings: StageSettings) -> Pool:
+        stream = Stream(_SEEDS[stage], CANVAS[stage], self.settings.things)
+
+        def tell(share: float) -> None:
+            typer.echo(f"{stage}: {share:.0%} of {settings.pictures:,} pictures are made ready")
+
+        pool = scene_pool(stream, settings.pictures, vae, self.folder / "pools", self.machine, self.deadline, tell)
+        if pool is None:
+            raise OutOfTimeError
+        return pool
+
+    def _trained(self, stage: str, objective: Objective, settings: StageSettings) -> Loop:
+        """A stage trained to its end, from its last checkpoint, or else from weights that it is to begin with."""
+        if self.machine.compiled and settings.compiled:
+            objective.compile()
+        loop = Loop(objective, settings, self.folder / stage, self.machine)
+        start = self.folder / stage / START
+        if not loop.resume() and start.exists():
+            loop.begin(start)
+        loop.run(self.deadline, lambda loop, figures: self._observe(stage, loop, figures))
+        if not loop.is_done:
+            raise OutOfTimeError
+        return loop
+
+    def _observe(self, stage: str, loop: Loop, figures: dict[str, float]) -> None:
+        self._tell(stage, loop, figures)
+        minutes = loop.seconds / 60
+        if stage in CANVAS and (loop.is_done or self._curve.is_due(stage, minutes)):
+            started = time.monotonic()
+            if started + self._evaluation < self.deadline:
+                self._evaluate(stage, loop, minutes)
+                self._evaluation = 1.5 * (time.monotonic() - started)
+
+    def _evaluate(self, stage: str, loop: Loop, minutes: float) -> None:
+        canvas, settings = CANVAS[stage], self.settings
+        captions = evaluate.prompts(settings.prompts, canvas, settings.things)
+        with loop.averaged():
+            pictures = evaluate.drawn(
+                self._pipe, [caption.text for caption in captions], canvas, settings.draw_steps, settings.guidance,
+                self.machine,
+            )  # fmt: skip
+        found = evaluate.scores(captions, pictures, settings.things)
+        pictures_seen = loop.step * loop.settings.batch_size
+        row = {"stage": stage, "step": loop.step, "pictures": pictures_seen, "minutes": round(minutes, 2), **found}
+        self._curve.add(row, pictures)
+        typer.echo(f"{stage} scores: " + ", ".join(f"{name} {value:.1%}" for name, value in found.items()))
+
+    def _tell(self, stage: str, loop: Loop, figures: dict[str, float]) -> None:
+        if time.monotonic() - self._told < _LOG_SECONDS and not loop.is_done:
+            return
+        self._told = time.monotonic()
+        told = ", ".join(f"{name} {figures[name]:.4f}" for name in loop.objective.figures)
+        speed = figures["pictures_per_s"]
+        share = loop.step / loop.settings.steps
+        left = (loop.settings.steps - loop.step) * loop.settings.batch_size / speed / 60
+        typer.echo(f"{stage} {share:.1%} (step {loop.step:,}; {left:.0f} min left): {told}; {speed:.1f} pictures/s")
+
+
+def assign(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Gives a module's parameters these values."""
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if name in weights:
+                p.copy_(weights[name])
