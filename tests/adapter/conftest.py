@@ -16,12 +16,20 @@ def sd() -> StableDiffusionPipeline:
     return build_sd()
 
 
+@pytest.fixture(scope="session")
+def settled_llm(tiny_llm: LanguageModel) -> LanguageModel:
+    """The tiny LLM as a renderer has it: its weights are looked at once, and not for each prompt."""
+    llm = LanguageModel.from_model(tiny_llm.model, tiny_llm.tokenizer, name=tiny_llm.name)
+    llm.settled = True
+    return llm
+
+
 @pytest.fixture
-def make_adapter(tiny_llm: LanguageModel) -> Callable[..., LLMDiffAdapter]:
+def make_adapter(settled_llm: LanguageModel) -> Callable[..., LLMDiffAdapter]:
     """Makes an adapter with the tiny LLM."""
 
     def make(pipe: DiffusionPipeline, **options: Any) -> LLMDiffAdapter:
-        return LLMDiffAdapter.create(pipe, tiny_llm, **options)
+        return LLMDiffAdapter.create(pipe, settled_llm, **options)
 
     return make
 

@@ -290,7 +290,7 @@ FEATURES_BESIDE = [
 
 @pytest.mark.parametrize("feature", [*FEATURES_BESIDE, pytest.param("torch.compile", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "family", ["SD 1.x", "Sana", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SDXL", "PixArt"))]
+    "family", ["SD 1.x", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Sana", "SDXL", "PixArt"))]
 )
 def test_beside_the_features_of_diffusers(family, feature, mode, make_adapter):
     """The checks of the matrix, of adapters with a LoRA."""

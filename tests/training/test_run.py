@@ -192,12 +192,10 @@ def test_a_run_is_not_overwritten_nor_continued_unasked(recipe, tmp_path, monkey
     assert "already holds a run" in complaint(recipe)
 
 
-@pytest.mark.parametrize(
-    ("option", "key"), [("loop.seed=9", "loop.seed"), ("data.captions=7", "data.captions"), ("mode=augment", "mode")]
-)
-def test_a_run_is_resumed_by_its_own_recipe_only(recipe, monkeypatch, option, key):
+def test_a_run_is_resumed_by_its_own_recipe_only(recipe, monkeypatch):
     interrupted(recipe, monkeypatch)
-    assert f"has another '{key}'" in complaint(recipe, option, resume=True)
+    for option in ("loop.seed=9", "data.captions=7", "mode=augment"):
+        assert f"has another '{option.split('=')[0]}'" in complaint(recipe, option, resume=True)
     assert train(recipe, resume=True)["steps"] == 4
 
 
