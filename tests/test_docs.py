@@ -11,10 +11,8 @@ from llmdiff.training import Recipe
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "llmdiff"
-DOCUMENTS = [
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("method", "architecture", "training", "study", "evaluation")),
-]
+NAMES = ("method", "architecture", "training", "study", "evaluation", "performance")
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 SECTIONS = ("reading", "objective", "loop", "cache")
 
 
