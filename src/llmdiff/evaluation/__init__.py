@@ -4,6 +4,7 @@ from llmdiff.evaluation.checker import evaluate_checker
 from llmdiff.evaluation.distance import evaluate_distance
 from llmdiff.evaluation.prompts import ScenePrompt, demo_prompts, scene_prompts
 from llmdiff.evaluation.scenes import check, evaluate_scenes
+from llmdiff.evaluation.world_checker import evaluate_world_checker
 
 __all__ = [
     "ScenePrompt",
@@ -12,5 +13,6 @@ __all__ = [
     "evaluate_checker",
     "evaluate_distance",
     "evaluate_scenes",
+    "evaluate_world_checker",
     "scene_prompts",
 ]
