@@ -160,6 +160,35 @@ def _named(folders: list[str]) -> dict[str, Path]:
     return named
 
 
+@evaluate_app.command("world-checker")
+def world_checker(
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Drawn scenes to read.")] = 1000,
+    noise: Annotated[
+        float, typer.Option(min=0, max=1000, callback=console.finite, help="Noise on the pictures, in grey levels.")
+    ] = 0.0,
+    blur: Annotated[
+        float, typer.Option(min=0, max=100, callback=console.finite, help="Blur of the pictures, in pixels.")
+    ] = 0.0,
+    base: Annotated[
+        str | None, typer.Option(help="Base model whose autoencoder the pictures go through.", show_default="none")
+    ] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Measure how much of newly drawn scenes of real things their checker reads right."""
+    console.quiet_hosts()
+    from llmdiff.evaluation import evaluate_world_checker
+
+    with console.progress_bar() as progress:
+        result = evaluate_world_checker(count, noise, blur, base, progress)
+    if as_json:
+        console.print_json(result)
+        return
+    table = Table("what is read right", "share", box=None)
+    for name in ("facts", "whole"):
+        table.add_row(name, f"{result[name]:.2%}")
+    console.results.print(table)
+
+
 def _figures(row: dict[str, Any]) -> tuple[str, str, str]:
     """Share, interval and share of facts; gains with their sign and in points."""
     if row["model"] != "difference":

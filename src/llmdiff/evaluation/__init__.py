@@ -5,6 +5,7 @@ from llmdiff.evaluation.distance import evaluate_distance
 from llmdiff.evaluation.pictures import evaluate_pictures
 from llmdiff.evaluation.prompts import ScenePrompt, demo_prompts, scene_prompts
 from llmdiff.evaluation.scenes import check, evaluate_scenes
+from llmdiff.evaluation.world_checker import evaluate_world_checker
 
 __all__ = [
     "ScenePrompt",
@@ -14,5 +15,6 @@ __all__ = [
     "evaluate_distance",
     "evaluate_pictures",
     "evaluate_scenes",
+    "evaluate_world_checker",
     "scene_prompts",
 ]

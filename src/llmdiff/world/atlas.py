@@ -99,10 +99,20 @@ def lightness(own: np.ndarray) -> np.ndarray:
 _FLATTEST = 96 * 256
 """Least range of greys that is stretched over a whole ramp: a thing of hardly any contrast gets a middling tone."""
 
+_MIDDLE = (115, 165)
+"""Where on the ramp, of 255, the mean grey may come to lie: most of a thing has the colour that it is named by."""
+
 
 def _range(grey: np.ndarray) -> tuple[int, int]:
     """The greys that become the ramp's ends: all but the darkest and lightest twentieths lie between."""
     ordered = np.sort(grey)
     low, high = int(ordered[len(ordered) // 20]), int(ordered[-1 - len(ordered) // 20])
     lacking = max(0, _FLATTEST - (high - low))
-    return low - 2 * lacking // 3, high + lacking - 2 * lacking // 3
+    low, high = low - 2 * lacking // 3, high + lacking - 2 * lacking // 3
+    mean = int(grey.sum()) // len(grey)
+    least, most = _MIDDLE
+    if (mean - low) * 255 < least * (high - low):
+        low = (255 * mean - least * high) // (255 - least)
+    elif (mean - low) * 255 > most * (high - low):
+        high = low + (mean - low) * 255 // most
+    return low, high

@@ -108,9 +108,16 @@ def sample(
     while len(looks) < count:
         room = count - len(looks)
         repeats = int(rng.integers(2, room + 1)) if room >= 2 and rng.random() < lot.repeats else 1
-        looks += [sample_looks(rng, things, lot)] * repeats
+        new = sample_looks(rng, things, lot)
+        if not any(_confused(new, other) for other in looks):
+            looks += [new] * repeats
     style = lot.styles[int(rng.integers(len(lot.styles)))]
     return Scene(one_of(rng, tuple(BACKGROUNDS)), place(looks, rng, canvas), style, canvas)
+
+
+def _confused(a: Looks, b: Looks) -> bool:
+    """Whether "a dog" could be either, since one has its own colours, and the other is "a red dog"."""
+    return a.kind == b.kind and a.colour != b.colour and OWN in (a.colour, b.colour)
 
 
 def sample_looks(rng: np.random.Generator, things: Sequence[str], lot: Lot) -> Looks:
