@@ -111,7 +111,7 @@ class Run:
         """Trains the U-Net, and the text encoder with it, through both of their stages."""
         torch.manual_seed(self.settings.singles.seed)
         unet = modules.unet(self.settings.unet_channels, self.settings.unet_layers)
-        objective = DenoisingObjective(unet, text_encoder, self.settings.things, self.machine)
+        objective = DenoisingObjective(unet, text_encoder, self.machine)
         self._pipe = modules.pipeline(vae, text_encoder, unet)
         start = self.folder / "scenes" / START
         if not start.exists():
