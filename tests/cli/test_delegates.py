@@ -67,9 +67,10 @@ def test_evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1] == ["plain", "base", "50", "72.0%", "60.0%", "–", "81.5%", "90.0%"]
     assert lines[2] == ["plain", "difference", "50", "-2.0", "-10.0", "–", "+6.0", "+1.0"]
-    assert main(["evaluate", "scenes", "--base", "b", "--adapter", "a", "--seeds", "1", "--plainly", "--json"]) == 0
+    options = ["--base", "b", "--adapter", "a", "--seeds", "1", "--plainly", "--prompts", "v2", "--json"]
+    assert main(["evaluate", "scenes", *options]) == 0
     assert json.loads(capsys.readouterr().out) == ROWS
-    assert calls == [("embedded", "embedded", 2, 3, 20, 4.0, False), ("b", "a", 1, None, 20, 4.0, True)]
+    assert calls == [("embedded", "embedded", 2, 3, 20, 4.0, False, None), ("b", "a", 1, None, 20, 4.0, True, 2)]
     assert main(["evaluate", "scenes", "--seeds", "0"]) == 2
 
 

@@ -1,6 +1,6 @@
 """`llmdiff evaluate`: scores of a base model and its adapter, and of the checker that gives them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -29,17 +29,23 @@ def scenes(
         float, typer.Option(min=0, max=100, callback=console.finite, help="Classifier-free guidance scale.")
     ] = 4.0,
     plainly: Annotated[bool, typer.Option("--plainly", help="Also tell the base the facts in its own words.")] = False,
+    prompts: Annotated[
+        Literal["v1", "v2"] | None,
+        typer.Option(help="v1 of shapes, v2 of real things.", show_default="by the size of the base's pictures"),
+    ] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Share of pictures that show every fact their prompt states, per group, with 95 % bootstrap intervals.
 
-    360 fixed prompts in six groups, drawn by the base model and by the adapted one from the same noise.
+    Fixed prompts in groups (v1: 360 in six, v2: 1,120 in eleven), drawn by the base model and by the adapted one from
+    the same noise.
     """
     console.quiet_hosts()
     from llmdiff.evaluation import evaluate_scenes
 
+    version = int(prompts[1:]) if prompts else None
     with console.progress_bar() as progress:
-        rows = evaluate_scenes(base, adapter, seeds, limit, steps, guidance, plainly, progress)
+        rows = evaluate_scenes(base, adapter, seeds, limit, steps, guidance, plainly, version, progress)
     if as_json:
         console.print_json(rows)
         return

@@ -1,11 +1,12 @@
-"""The scene benchmark's prompts: six groups, each prompt with the facts that its picture must show.
+"""The scene benchmark's prompts: in groups, each prompt with the facts that its picture must show.
 
-The prompts are fixed: version 1 is `scene_prompts_v1.json`, made once by
-`recipes/make_prompts.py` and never changed. A new idea gets a new version.
+The prompts are fixed: version 1 is `scene_prompts_v1.json`, made once by `recipes/make_prompts.py` and never changed;
+version 2, of the world of real things, is `scene_prompts_v2.json`, made by `recipes/world/make_prompts.py`. A new idea
+gets a new version.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -23,19 +24,26 @@ class ScenePrompt:
     group: str
     prompt: str
     facts: tuple[Fact, ...]
+    version: int = VERSION
+    """Of the prompts that it is one of."""
 
 
-def scene_prompts(limit: int | None = None) -> list[ScenePrompt]:
-    """The benchmark's prompts, or the first `limit` of each group.
+def scene_prompts(limit: int | None = None, version: int = VERSION) -> list[ScenePrompt]:
+    """The benchmark's prompts of a version, or the first `limit` of each group.
 
     Example:
         >>> prompts = scene_prompts(limit=2)
         >>> len(prompts), prompts[0].group
         (12, 'plain')
     """
-    text = (files("llmdiff.evaluation") / f"scene_prompts_v{VERSION}.json").read_text()
-    prompts = [ScenePrompt(row["group"], row["prompt"], _facts(row["facts"])) for row in json.loads(text)]
-    return [p for group in GROUPS for p in [q for q in prompts if q.group == group][:limit]]
+    text = (files("llmdiff.evaluation") / f"scene_prompts_v{version}.json").read_text("utf-8")
+    prompts = [ScenePrompt(row["group"], row["prompt"], _facts(row["facts"]), version) for row in json.loads(text)]
+    return [p for group in groups(prompts) for p in [q for q in prompts if q.group == group][:limit]]
+
+
+def groups(prompts: Sequence[ScenePrompt]) -> list[str]:
+    """The groups of prompts, in their order."""
+    return list(dict.fromkeys(prompt.group for prompt in prompts))
 
 
 def demo_prompts(per_group: int = 4) -> list[ScenePrompt]:

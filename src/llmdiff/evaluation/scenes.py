@@ -1,7 +1,7 @@
 """The scene benchmark: the share of pictures that show every fact that their prompt states.
 
 "two red balls left of a cup at night" is right when the picture shows exactly two red balls and one cup, a red ball
-left of the cup, and the night: read off the picture by `llmdiff.scenes.checker`, which knows nothing of the prompt.
+left of the cup, and the night: read off the picture by the checker of its domain, which knows nothing of the prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,12 @@ import torch
 from PIL import Image
 
 from llmdiff.evaluation.bootstrap import interval
-from llmdiff.evaluation.prompts import GROUPS, ScenePrompt, scene_prompts
+from llmdiff.evaluation.domains import DOMAINS, version_for
+from llmdiff.evaluation.prompts import ScenePrompt, groups, scene_prompts
 from llmdiff.generation import Models, Renderer
 from llmdiff.generation.watch import Watch
 from llmdiff.progress import Progress, silent
-from llmdiff.scenes.captions import plain_text
 from llmdiff.scenes.checker import read
-from llmdiff.scenes.description import Description
 from llmdiff.scenes.facts import Fact, all_hold
 
 STEPS = 20
@@ -57,6 +56,7 @@ def evaluate_scenes(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
     plainly: bool = False,
+    version: int | None = None,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Draws every prompt with the base model and with the adapted one, from the same noise, and checks the pictures.
@@ -70,6 +70,7 @@ def evaluate_scenes(
         guidance: Classifier-free guidance scale.
         plainly: Also draws with the base model under the same facts in its own plain words: the most that it could
             draw if it understood the prompts.
+        version: Of the prompts; if not given, the one whose pictures are as large as the base's.
         progress: Shows how far it is.
 
     Returns:
@@ -85,8 +86,8 @@ def evaluate_scenes(
         >>> [row["model"] for row in rows if row["group"] == "all"]
         ['base']
     """
-    prompts = scene_prompts(limit)
     renderer = Renderer.load(Models(base=base, adapter=None if adapter == "none" else adapter))
+    prompts = scene_prompts(limit, version or version_for(renderer.default_size()[0]))
     outcomes: dict[str, list[Outcome]] = {}
 
     def draw(model: str, wording: _Wording = _own_words) -> None:
@@ -99,7 +100,7 @@ def evaluate_scenes(
             draw("told plainly", _plain_words)
     if renderer.adapter is not None:
         draw("adapted")
-    return [row for group in (*GROUPS, "all") for row in _rows(group, outcomes)]
+    return [row for group in (*groups(prompts), "all") for row in _rows(group, outcomes)]
 
 
 def _stage(progress: Progress, name: str) -> Callable[[float], None]:
@@ -111,7 +112,7 @@ def _own_words(prompt: ScenePrompt) -> str:
 
 
 def _plain_words(prompt: ScenePrompt) -> str:
-    return plain_text(Description.of(prompt.facts))
+    return DOMAINS[prompt.version].plainly(prompt.facts)
 
 
 def _outcomes(
@@ -142,7 +143,7 @@ def _outcomes(
 
 
 def _outcome(prompt: ScenePrompt, image: Image.Image) -> Outcome:
-    scene = read(image).scene
+    scene = DOMAINS[prompt.version].read(image)
     held = [fact.holds(scene) for fact in prompt.facts]
     return Outcome(prompt, all(held), sum(held) / len(held))
 

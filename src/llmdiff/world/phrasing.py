@@ -84,7 +84,7 @@ class Writer:
             else:
                 parts.append(name)
         for link in (linked[i] for i in linked if i - 1 in linked):
-            parts[-1] = f"{parts[-1]}, {self.told_again(description, link)}"
+            parts[-1] = f"{parts[-1]}, {self.related_again(description, link)}"
         body = listed(parts) if self.chance(0.5) else self.pick(_LINKS).join(parts)
         where = self.place(description.background) if description.background else ""
         text = self.opened(body, where) + "".join(
@@ -121,7 +121,7 @@ class Writer:
             f"{a} that is {forwards} {b}",
         ))  # fmt: skip
 
-    def told_again(self, description: Description, link: Link) -> str:
+    def related_again(self, description: Description, link: Link) -> str:
         """A relation between things that are mentioned already."""
         a, b = (noun_phrase(description.mentions[i]).split(" ", 1)[1] for i in (link.a, link.b))
         return f"the {a} {self.relation(link.relation)} the {b}"

@@ -81,7 +81,7 @@ class _Teller(Writer):
         self.prose = prose
 
     def sentences(self, description: Description) -> list[str]:
-        told: list[str] = []
+        body: list[str] = []
         linked = {link.b: link for link in description.links if link.b == link.a + 1}
         for i, mention in enumerate(description.mentions):
             if i in linked:
@@ -89,13 +89,13 @@ class _Teller(Writer):
                 patterns = tuple(p.format(where[0].upper() + where[1:], "{}") for p in _LINKED)
             else:
                 patterns = _NEXT if i else _FIRST
-            told += self.mentioned(mention, patterns)
+            body += self.mentioned(mention, patterns)
         ends = [self.pick(_ABSENT).format(THING[kind].noun) for kind in description.absent]
         if description.background:
             place = self.pick(_PLACES).format(self.place(description.background))
             # A place told between two things would part "it" from what it stands for.
-            ends.append(place) if self.chance(0.5) else told.insert(0, place)
-        return told + ends
+            ends.append(place) if self.chance(0.5) else body.insert(0, place)
+        return body + ends
 
     def mentioned(self, mention: Mention, patterns: tuple[str, ...]) -> list[str]:
         """A thing in one sentence or more."""
