@@ -14,6 +14,7 @@ from transformers import CLIPTextModel
 from llmdiff.training.noise import draw_timesteps, target
 from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.randomness import Streams
+from llmdiff.world.things import NAMES
 from world import modules
 from world.machine import Machine
 from world.pool import Pool
@@ -48,7 +49,6 @@ class DenoisingObjective:
 
     Args:
         unet, text_encoder: to train.
-        things: that there are, for the readout.
         machine: that trains.
 
     Attributes:
@@ -57,11 +57,11 @@ class DenoisingObjective:
 
     figures: tuple[str, ...] = ("loss", "velocity", "thing", "place")
 
-    def __init__(self, unet: Any, text_encoder: CLIPTextModel, things: int, machine: Machine) -> None:
+    def __init__(self, unet: Any, text_encoder: CLIPTextModel, machine: Machine) -> None:
         self.machine = machine
         self.unet = unet.to(machine.device, memory_format=torch.channels_last)
         self.text_encoder = text_encoder.to(machine.device)  # type: ignore[arg-type]
-        self.readout = ThingReadout(self.unet.config.block_out_channels[-1], things).to(machine.device)
+        self.readout = ThingReadout(self.unet.config.block_out_channels[-1], len(NAMES)).to(machine.device)
         self.module: nn.Module = nn.ModuleDict(
             {"unet": self.unet, "text_encoder": self.text_encoder, "readout": self.readout}
         )

@@ -1,6 +1,6 @@
 """The trained base as a folder: stock diffusers loads it, in half precision, with checksums and a card.
 
-A run ends with it; `python -m world.export RUN` in recipes writes it of a run that is under way.
+A run ends with it; `python -m world.export RUN` in recipes writes that of one that is under way.
 """
 
 import shutil
@@ -53,24 +53,25 @@ thing is in which cell of the latents; that readout is not a part of the model.
 """
 
 
-def export(pipe: Any, folder: Path, settings: Settings, machine: str) -> Path:
-    """Writes a trained pipeline to `folder`/model, which appears once it is whole.
+def export(pipe: Any, folder: Path, settings: Settings, machine: str, name: str = "model") -> Path:
+    """Writes a trained pipeline to the folder `name` of a run, which appears once it is whole.
 
     Args:
         pipe: stock, of trained parts.
         folder: of the run, whose logs and scores the card tells.
         settings: of the run.
         machine: that trained, in words.
+        name: "model" is the end of a run.
     """
     with tempfile.TemporaryDirectory(dir=folder) as draft:
-        whole, halves = Path(draft) / "whole", Path(draft) / "model"
+        whole, halves = Path(draft) / "whole", Path(draft) / "halves"
         pipe.save_pretrained(whole)
         copy_halved(whole, halves)
         (halves / "README.md").write_text(_card(pipe, folder, settings, machine), encoding="utf-8")
         folder_checksums.sign(halves)
-        shutil.rmtree(folder / "model", ignore_errors=True)
-        halves.rename(folder / "model")
-    return folder / "model"
+        shutil.rmtree(folder / name, ignore_errors=True)
+        halves.rename(folder / name)
+    return folder / name
 
 
 def _card(pipe: Any, folder: Path, settings: Settings, machine: str) -> str:
@@ -121,9 +122,9 @@ def main(
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="as for world.train")] = None,
     machine: Annotated[str, typer.Option(help="on which it was trained, for the card")] = "as `log.jsonl` says",
 ) -> None:
-    """Writes RUN/model of the run's last checkpoint."""
+    """Writes RUN/snapshot of the run's last checkpoint."""
     chosen = load(settings, option or [])
-    typer.echo(export(underway(run, chosen), run, chosen, machine))
+    typer.echo(export(underway(run, chosen), run, chosen, machine, "snapshot"))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from world import data, modules
 from world.data import Stream
 from world.machine import Machine
 
-PART = 1024
+PART = 512
 """Scenes in a file at most."""
 CAPTIONS = 4
 """Plain captions of each scene."""

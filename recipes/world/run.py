@@ -9,6 +9,7 @@ import typer
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
+from llmdiff.training import checkpoint
 from llmdiff.world.things import NAMES
 from world import autoencoder, evaluate, modules, text
 from world.data import SINGLE, SIZE, Stream
@@ -55,7 +56,7 @@ class Run:
             LLMDiffError: A loss is not finite, or a checkpoint cannot be written or used.
             KeyboardInterrupt: It was asked for; a checkpoint is saved.
         """
-        if (self.folder / "model" / "model_index.json").exists():
+        if self._is_done():
             return True
         try:
             vae = self._autoencoder()
@@ -65,6 +66,12 @@ class Run:
             return False
         export(self._pipe, self.folder, self.settings, self.machine.described())
         return True
+
+    def _is_done(self) -> bool:
+        """True if there is a base, and no more steps are wanted than it has seen."""
+        newest = checkpoint.newest(self.folder / "scenes" / "checkpoints")
+        steps = int(newest.stem.removeprefix("step-")) if newest else self.settings.scenes.steps
+        return (self.folder / "model").exists() and steps >= self.settings.scenes.steps
 
     def _autoencoder(self) -> Any:
         place = self.folder / "autoencoder"
@@ -104,7 +111,7 @@ class Run:
         """Trains the U-Net, and the text encoder with it, through both of their stages."""
         torch.manual_seed(self.settings.singles.seed)
         unet = modules.unet(self.settings.unet_channels, self.settings.unet_layers)
-        objective = DenoisingObjective(unet, text_encoder, self.settings.things, self.machine)
+        objective = DenoisingObjective(unet, text_encoder, self.machine)
         self._pipe = modules.pipeline(vae, text_encoder, unet)
         start = self.folder / "scenes" / START
         if not start.exists():

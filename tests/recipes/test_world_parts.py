@@ -194,7 +194,7 @@ def test_the_text_encoder_learns() -> None:
 @pytest.fixture
 def denoiser() -> denoising.DenoisingObjective:
     torch.manual_seed(0)
-    objective = denoising.DenoisingObjective(modules.unet((16, 32), 1), modules.text_encoder(1), 5, HERE)
+    objective = denoising.DenoisingObjective(modules.unet((16, 32), 1), modules.text_encoder(1), HERE)
     names = torch.randint(0, 6, (3, 8, 8)).short()
     ids = torch.randint(0, 50, (3, 2, modules.TEXT_TOKENS)).int()
     objective.pool = pool.Pool(torch.randn(3, 16, 8, 8).half(), ids, names, torch.randint(0, 8, (3, 2, 8, 8)).byte())

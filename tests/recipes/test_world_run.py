@@ -1,6 +1,7 @@
 """The recipe of the world, whole, in a tiny setting: it starts, is killed, goes on and ends."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,12 @@ def test_a_finished_run_is_handed_over_as_its_base(whole, tmp_path):
     assert (tmp_path / "model" / "model_index.json").is_file()
     assert not list(tmp_path.rglob(START))
     assert run(tmp_path).go_on()
+
+
+def test_a_run_that_is_done_goes_on_if_more_steps_are_wanted(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    assert run(tmp_path / "run", "scenes.steps=8").go_on()
+    assert "| scenes | 8 | 16 |" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 
 def test_a_run_without_a_u_net_cannot_be_exported(tmp_path):
