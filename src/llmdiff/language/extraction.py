@@ -90,10 +90,12 @@ def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, we
 
 
 def _parts(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) -> Iterator[Tokens]:
-    """The prompts that are read at once: as many as a processor's caches can hold, all of them elsewhere."""
+    """The prompts that are read at once, on the LLM's device: as many as a processor's caches can hold, or all."""
+    device = llm.device  # once: an LLM looks for it in all its parts, which takes longer than some blocks
+    tokens = replace(tokens, ids=tokens.ids.to(device), mask=tokens.mask.to(device))
     count, length = tokens.ids.shape
     states = 2 * length if config.extraction == "llmdiff" else length
-    rows = max(1, _AT_ONCE // states) if llm.device.type == "cpu" else count
+    rows = max(1, _AT_ONCE // states) if device.type == "cpu" else count
     for begin in range(0, count, rows):
         yield replace(tokens, ids=tokens.ids[begin : begin + rows], mask=tokens.mask[begin : begin + rows])
 
@@ -249,7 +251,6 @@ def _extract(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, make:
     """
     llm.check_extraction(config)
     with _ONE_PASS:
-        tokens = replace(tokens, ids=tokens.ids.to(llm.device), mask=tokens.mask.to(llm.device))
         single = len(tokens.ids) == 1
         known = llm.paired.get(single) if config.extraction == "llmdiff" else False
         if known is not False:
@@ -333,7 +334,7 @@ class _Extraction:
             self.needed = [one or after for one, after in pairwise([*self.needed, False])]
         self.last = max((index for index, needed in enumerate(self.needed) if needed), default=0)
         self.terms: Terms = Scores(tokens, config, continued) if self.llmdiff else States(tokens, config)
-        self.start = torch.zeros(*tokens.kept.shape, llm.width, device=llm.device)
+        self.start = torch.zeros(*tokens.kept.shape, llm.width, device=tokens.ids.device)
 
     def block(self, index: int, call: BlockCall) -> None:
         """Takes the term of a block that has just run; the first one's input is the token embedding."""
