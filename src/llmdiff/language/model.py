@@ -15,7 +15,7 @@ from llmdiff.hashing import is_divided, weights_hash
 from llmdiff.language.blocks import Architecture, find_architecture, find_blocks, find_stack
 from llmdiff.language.cache import EncodingCache
 from llmdiff.language.config import ExtractionConfig
-from llmdiff.language.loading import Loading, Placement, move
+from llmdiff.language.loading import Loading, Placement, move, readable_errors
 from llmdiff.language.transformers_internals import input_device
 from llmdiff.models import EMBEDDED
 
@@ -115,7 +115,9 @@ class LanguageModel:
             quantization=quantization,
             trust_remote_code=trust_remote_code,
         )
-        return cls(loading.model(), loading.tokenizer(), name, loading.revision, loading)
+        model, tokenizer = loading.model(), loading.tokenizer()
+        with readable_errors(loading, "model"):  # it is run, to see whether it is causal
+            return cls(model, tokenizer, name, loading.revision, loading)
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> Self:
