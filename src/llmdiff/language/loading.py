@@ -109,7 +109,7 @@ class Loading:
         Raises:
             LLMDiffError: if it cannot be read.
         """
-        with _readable_errors(self, "model"):
+        with readable_errors(self, "model"):
             return AutoConfig.from_pretrained(self.source, **self._options)
 
     def model(self) -> PreTrainedModel:
@@ -118,7 +118,7 @@ class Loading:
         Raises:
             LLMDiffError: if it cannot be read.
         """
-        with _readable_errors(self, "model"):
+        with readable_errors(self, "model"):
             loaded, missing = self._load_gguf(self.gguf) if self.gguf else self._load()
         _check_complete(self.source, loaded, missing)
         if not self.fixed:
@@ -132,7 +132,7 @@ class Loading:
             LLMDiffError: if it cannot be read.
         """
         what = f"The tokenizer of {self.source}"
-        with _readable_errors(self, "tokenizer"):
+        with readable_errors(self, "tokenizer"):
             is_here = self.gguf is not None or Path(self.source).is_dir()
             loaded = within_seconds(what, self._load_tokenizer, LOADING if is_here else _FETCHING)
         check_growth(loaded, what)
@@ -230,7 +230,7 @@ def _check_complete(source: str, model: PreTrainedModel, missing: Iterable[str])
 
 
 @contextmanager
-def _readable_errors(loading: Loading, part: str) -> Iterator[None]:
+def readable_errors(loading: Loading, part: str) -> Iterator[None]:
     """Within this context, what transformers raises at loading the model or the tokenizer becomes one sentence."""
     try:
         yield

@@ -16,7 +16,7 @@ from llmdiff.language.blocks import Architecture, find_architecture, find_blocks
 from llmdiff.language.cache import EncodingCache
 from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.facts import Facts
-from llmdiff.language.loading import Loading, Placement, move
+from llmdiff.language.loading import Loading, Placement, move, readable_errors
 from llmdiff.language.transformers_internals import (
     attention_implementation,
     input_device,
@@ -139,9 +139,11 @@ class LanguageModel:
         key = loading.key if late else None
         facts = Facts.read(key) if key else None
         model = loading.config() if facts else loading.model()
-        llm = cls(model, loading.tokenizer(), name, loading.revision, loading, facts)
-        if key and not facts and llm.architecture == "decoder-only":
-            llm._facts().keep(key)
+        tokenizer = loading.tokenizer()
+        with readable_errors(loading, "model"):  # it is run, to see whether it is causal
+            llm = cls(model, tokenizer, name, loading.revision, loading, facts)
+            if key and not facts and llm.architecture == "decoder-only":
+                llm._facts().keep(key)
         return llm
 
     @classmethod
