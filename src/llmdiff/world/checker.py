@@ -23,7 +23,7 @@ MAX_FOUND = 8
 """The search ends at this many things, more than any scene has."""
 
 MIN_EXPLAINED = 0.5
-"""A sprite is a thing when it explains at least this share of what differs from the background in its frame, and of
+"""A sprite is a thing when it explains at least this share of what differs from the background in its place, and of
 what it would itself make differ."""
 
 MIN_DETAIL = 0.2
@@ -147,8 +147,8 @@ class _Candidates:
 
 
 def _wanted(found: Match) -> Tensor:
-    """The larger of what differs from the background in a sprite's frame, and of what it would make differ: (P, K, L)."""
-    return torch.maximum(found.there[:, None, None], found.energy)
+    """The larger of what differs from the background where a sprite is, and of what it would make differ: (P, K, L)."""
+    return torch.maximum(found.there[..., None], found.energy)
 
 
 def _clutter(changed: Tensor, things: list[Placed]) -> float:
