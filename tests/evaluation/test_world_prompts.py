@@ -1,4 +1,4 @@
-"""Version 2 of the benchmark's prompts: eleven groups, each testing what it is named for, of facts that can be drawn."""
+"""Version 2 of the benchmark's prompts: eleven groups, each testing what it is named for, of facts to be drawn."""
 
 import json
 import re
