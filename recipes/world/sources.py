@@ -1,4 +1,4 @@
-"""The packages that the world is made from, fetched by their own clients and checked against known contents."""
+"""The packages that the world is made from, fetched with npm and checked against known contents."""
 
 import hashlib
 import subprocess
@@ -27,30 +27,21 @@ SHADED = Source(
     "iconify-json-fluent-emoji-1.2.7.tgz",
     "8044210dbf11e016d4de85f15d01a243423bd832457e7e2491df1b751c0e272b",
 )
-NAMES = Source(
-    "emojibase-data@17.0.0",
-    "emojibase-data-17.0.0.tgz",
-    "d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
-)
-WORDNET = Source(
-    "wordnet-base=1:3.0-37",
-    "wordnet-base_1%3a3.0-37_all.deb",
-    "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
-)
 
 
 def fetch(source: Source, folder: Path) -> Path:
-    """The package's archive in `folder`, fetched with npm or apt if it is not there.
+    """The package's archive in `folder`, fetched with npm if it is not there.
 
     Raises:
-        SystemExit: The client fails, or the archive is not the one that the world was made from.
+        SystemExit: npm fails, or the archive is not the one that the world was made from.
     """
     path = folder / source.archive
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        client = ["apt-get", "download"] if source is WORDNET else ["npm", "pack", "--silent"]
-        if subprocess.run([*client, source.package], cwd=folder, stdout=subprocess.DEVNULL).returncode:
-            raise SystemExit(f"{client[0]} does not get {source.package}; put {source.archive} into {folder}.")
+        if subprocess.run(
+            ["npm", "pack", "--silent", source.package], cwd=folder, stdout=subprocess.DEVNULL
+        ).returncode:
+            raise SystemExit(f"npm does not get {source.package}; put {source.archive} into {folder}.")
     if hashlib.sha256(path.read_bytes()).hexdigest() != source.sha256:
         raise SystemExit(f"{path} is not the archive that the world was made from; remove it.")
     return path

@@ -1,26 +1,28 @@
 """The checker reads scenes that were drawn, also spoiled ones, and no things where there are none."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from PIL import Image, ImageFilter
-from world_scenes import SCENES
+from world_scenes import SEEDS
 
-from llmdiff.world.atlas import sprite
+from llmdiff.world.atlas import STYLES, sprite
 from llmdiff.world.checker import read
 from llmdiff.world.drawing import BACKGROUNDS, background, draw, pixels
-from llmdiff.world.scene import Placed, Scene, sample
+from llmdiff.world.scene import Lot, Placed, Scene, sample
 from llmdiff.world.things import FIRST, NAMES
 from llmdiff.world.vocabulary import COLOURS
 
 
-@given(SCENES)
-@settings(max_examples=12, deadline=None)
-def test_what_was_drawn_is_read(scene):
-    found = read(draw(scene))
+@given(SEEDS)
+@settings(max_examples=15, deadline=None)
+def test_what_was_drawn_is_read(seed):
+    scene = sample(np.random.default_rng(seed), NAMES[:FIRST], canvas=64 if seed % 5 == 0 else 128)
+    found = read(draw(scene), STYLES[:1], FIRST)
     assert set(found.scene.things) == set(scene.things)
     assert (found.scene.background, found.scene.canvas) == (scene.background, scene.canvas)
     assert found.clutter == 0
@@ -51,11 +53,19 @@ def test_what_was_drawn_is_read_when_spoiled(spoil):
     right = total = 0
     for seed in range(12):
         scene = sample(np.random.default_rng((7, seed)), NAMES[:FIRST])
-        found = read(SPOILS[spoil](draw(scene)), count=FIRST).scene
+        found = read(SPOILS[spoil](draw(scene)), STYLES[:1], FIRST).scene
         right += len(set(found.things) & set(scene.things)) - len(set(found.things) - set(scene.things))
         total += len(scene.things)
         assert found.background == scene.background
     assert right >= total - 1
+
+
+def test_all_things_and_styles_are_read():
+    for seed in range(3):
+        scene = sample(np.random.default_rng(seed), NAMES, lot=Lot(styles=STYLES))
+        scene = replace(scene, background="day")
+        found = read(draw(scene)).scene
+        assert (set(found.things), found.style) == (set(scene.things), scene.style)
 
 
 @pytest.mark.parametrize("name", BACKGROUNDS)

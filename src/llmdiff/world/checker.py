@@ -23,14 +23,14 @@ MAX_FOUND = 8
 """The search ends at this many things, more than any scene has."""
 
 MIN_EXPLAINED = 0.5
-"""A sprite is a thing when it explains at least this share of what differs from the background in its frame, and of
+"""A sprite is a thing when it explains at least this share of what differs from the background in its place, and of
 what it would itself make differ."""
 
 MIN_DETAIL = 0.2
-"""A sprite is a thing, and not a smear of its shape, when the picture has at least this share of its inner detail."""
+"""A sprite is a thing, and not a smear of its shape, when the picture has at least this share of its detail."""
 
 MIN_LIKENESS = 0.5
-"""Least correlation of the picture's inner detail with that of the sprite."""
+"""Least correlation of the picture with a sprite, in its frame and in its inner part."""
 
 _PLAIN = 12  # a sprite that varies less than this many grey levels has no inner detail
 _NEAR = 40  # distance in grey levels beyond which a block agrees with no background
@@ -133,22 +133,30 @@ class _Candidates:
         self.most[(down[:, None] & across).flatten()] = 0
 
     def is_smear(self, thing: Placed, style: str) -> bool:
-        """Whether the picture has too little of the thing's inner detail, or too much of other detail in its place."""
+        """Whether the picture lacks the thing's outline, or its inner detail, or has too much else in its place."""
         sprite = self.styles.index(style) * self.count + NAMES.index(thing.kind)
         wanted = (difference(self.sprites, LOOKS.index(thing.colour), sprite) / OPAQUE).round().unflatten(0, (3, -1))
         seen = self.frames[thing.top // CELL * self.across + thing.left // CELL].unflatten(0, (3, -1))
         inside = self.sprites.opacity[sprite] >= _INSIDE * OPAQUE * BLOCK**2
-        n = int(inside.sum())
-        wanted, seen = (n * x[:, inside] - x[:, inside].sum(1, keepdim=True) for x in (wanted, seen))
-        detail, common = wanted.square().sum(), (wanted * seen).sum()
-        if detail < (_PLAIN * BLOCK**2 * n) ** 2 * n:
-            return False
-        return bool(common < MIN_DETAIL * detail or common**2 < MIN_LIKENESS**2 * detail * seen.square().sum())
+        return _lacks(seen, wanted) or _lacks(seen[:, inside], wanted[:, inside])
+
+
+def _lacks(seen: Tensor, wanted: Tensor) -> bool:
+    """Whether what a picture has of variation is too little of, or too unlike, what is wanted: (3, N) both.
+
+    Where hardly any is wanted, none is missed.
+    """
+    n = wanted.shape[1]
+    wanted, seen = (n * x - x.sum(1, keepdim=True) for x in (wanted, seen))
+    detail, common = wanted.square().sum(), (wanted * seen).sum()
+    if detail < (_PLAIN * BLOCK**2 * n) ** 2 * n:
+        return False
+    return bool(common < MIN_DETAIL * detail or common**2 < MIN_LIKENESS**2 * detail * seen.square().sum())
 
 
 def _wanted(found: Match) -> Tensor:
-    """The larger of what differs from the background in a sprite's frame, and of what it would make differ: (P, K, L)."""
-    return torch.maximum(found.there[:, None, None], found.energy)
+    """The larger of what differs from the background where a sprite is, and of what it would make differ: (P, K, L)."""
+    return torch.maximum(found.there[..., None], found.energy)
 
 
 def _clutter(changed: Tensor, things: list[Placed]) -> float:

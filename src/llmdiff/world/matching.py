@@ -49,6 +49,7 @@ class Sprites:
     own: Tensor  # (K, 3F): in the thing's own colours
     hidden: Tensor  # (K, 3F): the background that is hidden
     energy: Tensor  # (K, 1 + C): of the difference that each look makes to the background
+    footprint: Tensor  # (K, F): 1 where there is any of the sprite
 
 
 @cache
@@ -66,12 +67,14 @@ def sprites(name: str, side: int, styles: tuple[str, ...], count: int) -> Sprite
 def _plain(side: int, styles: tuple[str, ...], count: int) -> Sprites:
     """The sprites over black, without the energy: what is the same over all backgrounds."""
     parts = _parts(side, styles, count)
+    opacity = blocks(parts[:, 3]).flatten(1)
     return Sprites(
-        opacity=blocks(parts[:, 3]).flatten(1),
+        opacity,
         lightness=blocks(parts[:, 4]).flatten(1),
         own=blocks(parts[:, :3]).flatten(1),
         hidden=torch.zeros(()),
         energy=torch.zeros(()),
+        footprint=(opacity > 0).double(),
     )
 
 
@@ -114,7 +117,7 @@ class Match:
     """What sprites explain of a picture, in squares of `OPAQUE`-ths of grey levels summed over blocks and channels."""
 
     gain: Tensor  # (P, K, 1 + C): squared difference from the picture that the sprite takes away
-    there: Tensor  # (P,): squared difference of the picture from the background, in the sprite's frame
+    there: Tensor  # (P, K): squared difference of the picture from the background, where the sprite is
     energy: Tensor  # (K, 1 + C): squared difference that the sprite itself makes to the background
 
 
@@ -127,4 +130,5 @@ def match(changed: Tensor, name: str, side: int, styles: tuple[str, ...], count:
     dark, light = _RAMPS[:, 0], _RAMPS[:, 1]
     tinted = torch.einsum("ca,pak->pkc", dark, opacity) + torch.einsum("ca,pak->pkc", light - dark, lightness)
     common = torch.cat(((frames @ s.own.T)[..., None], tinted), -1) - (frames @ s.hidden.T)[..., None]
-    return Match(2 * OPAQUE * common - s.energy, OPAQUE**2 * frames.square().sum(1), s.energy)
+    there = channels.square().sum(1) @ s.footprint.T
+    return Match(2 * OPAQUE * common - s.energy, OPAQUE**2 * there, s.energy)
