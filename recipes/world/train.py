@@ -40,6 +40,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True  # shapes are always the same
     deadline = _without_reserve(min(ends)) if ends else float("inf")
     run = Run(
         out, settings_file.load(settings, option or []), Machine.here(device, precision, compiled, graphed), deadline
