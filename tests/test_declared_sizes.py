@@ -148,7 +148,7 @@ def test_a_gguf_file_is_no_larger_than_its_weights(tmp_path: Path, name: str, si
 
 @pytest.mark.slow
 @pytest.mark.fault("hostile sizes")
-@pytest.mark.parametrize("family", [*FAMILIES, *ALIBI, *RECURRENT])
+@pytest.mark.parametrize("family", FAMILIES | ALIBI | RECURRENT)
 def test_any_value_is_an_llm_of_any_family_or_a_sentence(family: str, tmp_path: Path) -> None:
     build(family, (FAMILIES | ALIBI | RECURRENT)[family], torch.float32).save_pretrained(tmp_path)
     build_tokenizer().save_pretrained(tmp_path)
