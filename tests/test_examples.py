@@ -25,7 +25,6 @@ from pydantic import ValidationError
 import llmdiff
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding
-from llmdiff.scenes import captions, drawing, facts, scene
 from llmdiff.study import StudyConfig, new_study
 from study.pictures import picture_folder
 from tiny_base import Places, build_base
@@ -92,8 +91,12 @@ def names_for(module: str) -> dict[str, Any]:
     """What an example of a module may use without importing it."""
     known: dict[str, Any] = {"torch": torch, "np": np, "Image": Image, "Path": Path, "ValidationError": ValidationError}
     known["StableDiffusionImg2ImgPipeline"] = StableDiffusionImg2ImgPipeline
-    for part in (captions, drawing, facts, scene):
-        known |= {name: value for name, value in vars(part).items() if not name.startswith("_")}
+    parts = [f"llmdiff.scenes.{part}" for part in ("captions", "drawing", "facts", "scene")]
+    if module.startswith("llmdiff.world"):
+        parts += [f"llmdiff.world.{part}" for part in ("captions", "drawing", "scene")]
+    for part in parts:
+        found = vars(importlib.import_module(part))
+        known |= {name: value for name, value in found.items() if not name.startswith("_")}
     return known | public_names() | vars(importlib.import_module(module))
 
 
