@@ -29,7 +29,10 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=[(1280, 800), (390, 844)], ids=["desktop", "phone"])
+DESKTOP, PHONE = (1280, 800), (390, 844)
+
+
+@pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     width, height = request.param
     context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
@@ -77,6 +80,7 @@ def answer_all(page: Page, key: str | None = None) -> int:
     return seen
 
 
+@pytest.mark.parametrize("page", [DESKTOP], indirect=True)
 def test_votes_by_keyboard_survive_a_reload(study: Study, page: Page, address: str) -> None:
     page.goto(address)
     page.click("#start")
@@ -96,6 +100,7 @@ def test_votes_by_keyboard_survive_a_reload(study: Study, page: Page, address: s
     assert {(vote.question, vote.answer) for vote in found[2:]} == {("follows", "neither"), ("better", "equal")}
 
 
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_the_second_click_of_a_double_click_is_no_vote_on_the_next_pair(study: Study, page: Page, address: str) -> None:
     page.goto(address)
     page.click("#start")
@@ -110,6 +115,7 @@ def test_the_second_click_of_a_double_click_is_no_vote_on_the_next_pair(study: S
     votes.close()
 
 
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_an_answer_can_be_changed(study: Study, page: Page, address: str) -> None:
     page.goto(address)
     page.click("#start")
@@ -128,6 +134,7 @@ def test_an_answer_can_be_changed(study: Study, page: Page, address: str) -> Non
     assert first == {"follows": "right", "better": "left"}
 
 
+@pytest.mark.parametrize("page", [DESKTOP, PHONE], indirect=True)
 def test_everything_is_in_sight_without_scrolling(page: Page, address: str) -> None:
     page.goto(address)
     page.click("#start")
@@ -141,6 +148,7 @@ def test_everything_is_in_sight_without_scrolling(page: Page, address: str) -> N
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.parametrize("page", [DESKTOP], indirect=True)
 def test_a_page_of_its_own_gives_a_file_of_answers(study: Study, page: Page, tmp_path: Path) -> None:
     export_page(study, tmp_path / "page.html")
     page.goto((tmp_path / "page.html").as_uri())
