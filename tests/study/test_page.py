@@ -46,7 +46,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return make_study(tmp_path, "red", "blue", count=4, trials=4)
+    return make_study(tmp_path, "red", "blue", count=2, trials=2, checks=0.0)
 
 
 @pytest.fixture
@@ -149,7 +149,8 @@ def test_everything_is_in_sight_without_scrolling(page: Page, address: str) -> N
 
 
 @pytest.mark.parametrize("page", [DESKTOP], indirect=True)
-def test_a_page_of_its_own_gives_a_file_of_answers(study: Study, page: Page, tmp_path: Path) -> None:
+def test_a_page_of_its_own_gives_a_file_of_answers(page: Page, tmp_path: Path) -> None:
+    study = make_study(tmp_path, "red", "blue", count=2, trials=2)
     export_page(study, tmp_path / "page.html")
     page.goto((tmp_path / "page.html").as_uri())
     page.click("#start")
@@ -159,7 +160,7 @@ def test_a_page_of_its_own_gives_a_file_of_answers(study: Study, page: Page, tmp
     file = tmp_path / "answers.json"
     download.value.save_as(file)
     content = json.loads(file.read_text())
-    assert len(content["trials"]) == seen == 4 + 1 + 5
+    assert len(content["trials"]) == seen == 2 + 1 + 5
     assert {trial["flipped"] for trial in content["trials"]} == {True, False}
     assert collect_answers(study, [file]) == 1
     assert len(study_report(study).raters) == 1
