@@ -91,3 +91,20 @@ def test_evaluate_distance(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out) == rows
     assert calls == [("embedded", "embedded", 64), ("b", "a", 5)]
     assert main(["evaluate", "distance", "--count", "0"]) == 2
+
+
+def test_evaluate_world_checker(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def evaluate(*options: Any) -> dict[str, Any]:
+        *options, progress = options
+        calls.append(tuple(options))
+        progress("reading scenes", 0.5)
+        return {"scenes": 3, "facts": 0.987, "whole": 0.9}
+
+    monkeypatch.setattr(llmdiff.evaluation, "evaluate_world_checker", evaluate)
+    assert main(["evaluate", "world-checker", "--count", "3", "--noise", "5", "--blur", "1.5", "--base", "b"]) == 0
+    assert "98.70%" in capsys.readouterr().out
+    assert main(["evaluate", "world-checker", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["whole"] == 0.9
+    assert calls == [(3, 5.0, 1.5, "b"), (1000, 0.0, 0.0, None)]

@@ -59,6 +59,13 @@ def test_the_base_can_be_evaluated_alone(places):
     assert {row["model"] for row in rows} == {"base"}
 
 
+def test_prompts_of_the_world_can_be_asked_for(places, drawn):
+    rows = run(places, adapter="none", version=2)
+    assert len(rows) == 12
+    assert len(drawn) == rows[-1]["prompts"] == 11
+    assert {row["group"] for row in rows} >= {"implied", "unseen languages"}
+
+
 def test_the_base_can_be_told_the_facts_in_plain_words(places, drawn):
     rows = run(places, plainly=True, adapter="none")
     assert [row["model"] for row in rows[:2]] == ["base", "told plainly"]

@@ -20,6 +20,7 @@ from llmdiff.world.mixture import mixed_caption
 from llmdiff.world.scene import sample
 from llmdiff.world.staging import scene_with
 from llmdiff.world.things import FIRST, NAMES, THING
+from world import make_prompts
 
 PROMPTS = scene_prompts(version=2)
 FILE = files("llmdiff.evaluation") / "scene_prompts_v2.json"
@@ -49,6 +50,11 @@ def test_the_facts_are_those_of_the_file():
     for row, prompt in zip(json.loads(FILE.read_text("utf-8")), PROMPTS, strict=True):
         facts = [{"fact": type(fact).__name__.lower(), **asdict(fact)} for fact in prompt.facts]
         assert json.loads(json.dumps(facts)) == row["facts"]
+
+
+def test_the_recipe_makes_the_committed_prompts():
+    made = make_prompts.make(2002)
+    assert [(p.group, p.prompt, p.facts) for p in made] == [(p.group, p.prompt, p.facts) for p in PROMPTS]
 
 
 def test_prompts_are_of_the_first_things_and_plain_ones_of_each():

@@ -85,7 +85,7 @@ def test_most_smears_are_nothing_and_none_is_many_things():
         picture = empty * (1 - alpha) + alpha * rng.integers(0, 256, 3)
         counts.append(len(read(picture.astype(np.uint8), count=FIRST).scene.things))
     assert max(counts) <= 1
-    assert sum(counts) <= 10
+    assert sum(counts) < len(counts) / 2
 
 
 def test_a_silhouette_is_not_the_thing():

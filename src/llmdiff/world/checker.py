@@ -17,7 +17,7 @@ from llmdiff.world.drawing import BACKGROUNDS
 from llmdiff.world.matching import BLOCK, OPAQUE, Match, blocks, difference, empty, match, sprites, windows
 from llmdiff.world.scene import Placed, Scene
 from llmdiff.world.things import NAMES
-from llmdiff.world.vocabulary import CELL, IMAGE_SIZE, LOOKS, SIZES
+from llmdiff.world.vocabulary import CELL, IMAGE_SIZE, LOOKS, OWN, SIZES
 
 MAX_FOUND = 8
 """The search ends at this many things, more than any scene has."""
@@ -70,10 +70,10 @@ def read(image: Image.Image | np.ndarray, styles: tuple[str, ...] = STYLES, coun
         best = max(candidates, key=lambda one: one.best)
         if best.best <= 0:
             break
-        thing, style = best.take()
-        if not best.is_smear(thing, style):
+        thing, sprite = best.take()
+        if not best.is_smear(thing, sprite):
             things.append(thing)
-            found_styles.append(style)
+            found_styles.append(styles[sprite // count % len(styles)])
         for one in candidates:
             one.without(thing)
     style = max(found_styles, key=found_styles.count, default=styles[0])
@@ -100,7 +100,7 @@ class _Candidates:
     """All sprites of one size at all places, and which of them are still open."""
 
     def __init__(self, changed: Tensor, name: str, size: str, styles: tuple[str, ...], count: int) -> None:
-        self.size, self.side, self.styles, self.count = size, SIZES[size], styles, count
+        self.size, self.side, self.count = size, SIZES[size], count
         self.sprites = sprites(name, self.side, styles, count)
         self.frames = windows(changed, self.side)
         self.across = (changed.shape[-1] * BLOCK - self.side) // CELL + 1
@@ -115,15 +115,14 @@ class _Candidates:
         """What the best open candidate explains; 0 where there is none."""
         return float(self.most.max())
 
-    def take(self) -> tuple[Placed, str]:
-        """The best open candidate, the first of those that explain equally much, and its style."""
+    def take(self) -> tuple[Placed, int]:
+        """The best open candidate, the first of those that explain equally much, and the number of its sprite."""
         place = int(self.most.argmax())
         sprite, look = divmod(int(self.which[place]), len(LOOKS))
         top, left = divmod(place, self.across)
-        style, kind = divmod(sprite, self.count)
-        look = 0 if LOOKS[look] in own_tints(NAMES[kind]) else look
-        thing = Placed(NAMES[kind], LOOKS[look], self.size, left * CELL, top * CELL)
-        return thing, self.styles[style % len(self.styles)]
+        kind = NAMES[sprite % self.count]
+        colour = OWN if LOOKS[look] in own_tints(kind) else LOOKS[look]
+        return Placed(kind, colour, self.size, left * CELL, top * CELL), sprite
 
     def without(self, thing: Placed) -> None:
         """Closes all places whose frames overlap the thing's."""
@@ -132,9 +131,8 @@ class _Candidates:
         across = (corners < thing.left + thing.side) & (corners + self.side > thing.left)
         self.most[(down[:, None] & across).flatten()] = 0
 
-    def is_smear(self, thing: Placed, style: str) -> bool:
+    def is_smear(self, thing: Placed, sprite: int) -> bool:
         """Whether the picture lacks the thing's outline, or its inner detail, or has too much else in its place."""
-        sprite = self.styles.index(style) * self.count + NAMES.index(thing.kind)
         wanted = (difference(self.sprites, LOOKS.index(thing.colour), sprite) / OPAQUE).round().unflatten(0, (3, -1))
         seen = self.frames[thing.top // CELL * self.across + thing.left // CELL].unflatten(0, (3, -1))
         inside = self.sprites.opacity[sprite] >= _INSIDE * OPAQUE * BLOCK**2
