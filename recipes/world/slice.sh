@@ -28,7 +28,11 @@ if [ -n "${WHEELS:-}" ]; then
 fi
 export PYTHONPATH=$here/src:$here/recipes:$site${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
-export TORCHINDUCTOR_CACHE_DIR=$run/compiled # a second slice on the same machine compiles nothing
+
+# A second slice on the same machine compiles nothing anew; what a kill may have left half compiled is not used.
+export TORCHINDUCTOR_CACHE_DIR=$run/compiled
+[ -e "$run/compiled/whole" ] || rm -rf "$run/compiled"
+rm -f "$run/compiled/whole"
 
 if [ -n "${FROM:-}" ] && [ -z "$(ls -A "$run")" ]; then
     if ls "$FROM"/run.tar.* > /dev/null 2>&1; then
@@ -40,9 +44,11 @@ fi
 
 (cd "$here/recipes" && "$python" -m world.train --out "$run" --until $((end - reserve)) "$@")
 status=$?
+[ $status -eq 0 ] && mkdir -p "$run/compiled" && touch "$run/compiled/whole"
 
 small=$(mktemp -d)
 "$python" -m world.handover "$run" "$small" || exit 1
+rm -f "$out"/run.tar.*
 tar c -C "$small" . | split -d -b 15m - "$out/run.tar."
 newest=$(ls -t "$run"/sheets/*.png 2> /dev/null | head -n 1)
 [ -n "$newest" ] && cp "$newest" "$out"
