@@ -21,14 +21,8 @@ from llmdiff.scenes.lexicon import (
     Words,
 )
 from llmdiff.scenes.scene import OPPOSITE, Scene
+from llmdiff.scenes.writing import CLOSINGS, LINKS, Chooser
 
-OPENINGS = (
-    "{}", "{}", "{}", "A picture of {}", "An illustration showing {}", "There is {}", "I see {}", "We can see {}",
-    "A drawing of {}", "A children's book page with {}", "Please draw {}", "Imagine {}", "Here you find {}", "Paint {}",
-)  # fmt: skip
-CLOSINGS = (
-    "", "", "", "", ", in a simple style", ", drawn for children", ", flat colours", ", so lovely",
-)  # fmt: skip
 _CLAUSES = ("that is {}", "which is {}", "whose colour is {}", "painted {}", "in {}")
 
 
@@ -57,9 +51,10 @@ def natural_text(description: Description, rng: np.random.Generator, style: Styl
     return _Writer(rng, style or Style()).text(description)
 
 
-class _Writer:
+class _Writer(Chooser):
     def __init__(self, rng: np.random.Generator, style: Style) -> None:
-        self.rng, self.style = rng, style
+        super().__init__(rng, style)
+        self.style = style
 
     def text(self, description: Description) -> str:
         parts = [self.noun_phrase(mention) for mention in description.mentions]
@@ -86,52 +81,22 @@ class _Writer:
         return f"{phrase} {clause}".strip()
 
     def number(self, n: int) -> str:
-        return self.pick_from(NUMBER_WORDS[n], NUMBER_WORDS[n].taught[0])
+        return self.choose(NUMBER_WORDS[n], NUMBER_WORDS[n].taught[0])
 
     def related(self, a: str, b: str, description: Description) -> str:
         """`a` in its relation to `b`, said from either side."""
         assert description.relation
         forwards = self.word(RELATION_WORDS, description.relation)
         backwards = self.word(RELATION_WORDS, OPPOSITE[description.relation])
-        patterns = (
-            f"{a} {forwards} {b}",
-            f"{a} {forwards} {b}",
-            f"{b} with {a} {forwards} it",
-            f"{b} {backwards} {a}",
-            f"{a}, and {backwards} it {b}",
-            f"{a} that is {forwards} {b}",
-        )
-        return self.pick(patterns)
+        return self.in_relation(a, b, forwards, backwards)
 
     def joined(self, parts: list[str]) -> str:
         if len(parts) == 1:
             return parts[0]
-        links = (" and ", " and also ", ", together with ", ", along with ", " as well as ", " plus ")
-        return listed(parts) if self.chance(0.5) else self.pick(links).join(parts)
-
-    def opened(self, body: str, where: str) -> str:
-        if where and self.chance(0.15):
-            return f"{where}, {body}"
-        return self.pick(OPENINGS).format(f"{body}{self.pick((' ', ', ', ' all '))}{where}" if where else body)
-
-    def finish(self, sentence: str) -> str:
-        if self.chance(0.4):
-            sentence = sentence[0].upper() + sentence[1:]
-        return sentence + self.pick(("", ".", ""))
+        return listed(parts) if self.chance(0.5) else self.pick(LINKS).join(parts)
 
     def word(self, words: dict[str, Words], name: str) -> str:
-        return self.pick_from(words[name], name if words is not BACKGROUND_WORDS else words[name].taught[0])
-
-    def pick_from(self, words: Words, plain: str) -> str:
-        if self.chance(self.style.held_out):
-            return self.pick(words.held_out)
-        return plain if self.chance(self.style.plain) else self.pick(words.taught)
-
-    def pick(self, options: tuple[str, ...]) -> str:
-        return options[int(self.rng.integers(len(options)))]
-
-    def chance(self, p: float) -> bool:
-        return bool(self.rng.random() < p)
+        return self.choose(words[name], name if words is not BACKGROUND_WORDS else words[name].taught[0])
 
 
 def plural_phrase(noun: str, kind: str) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmdiff.scenes.captions import listed
-from llmdiff.scenes.lexicon import Words
-from llmdiff.scenes.phrasing import CLOSINGS, OPENINGS, plural_phrase
+from llmdiff.scenes.phrasing import plural_phrase
 from llmdiff.scenes.scene import OPPOSITE, Relation
+from llmdiff.scenes.writing import CLOSINGS, LINKS, Chooser
 from llmdiff.world.captions import article, noun_phrase
 from llmdiff.world.description import Description, Link, Mention
 from llmdiff.world.lexicon import (
@@ -24,7 +24,6 @@ from llmdiff.world.lexicon import (
 )
 from llmdiff.world.things import THING
 
-_LINKS = (" and ", " and also ", ", together with ", ", along with ", " as well as ", " plus ")
 _WITHOUT = (
     " without {}",
     ", but no {}",
@@ -67,11 +66,12 @@ def tags_text(description: Description, rng: np.random.Generator, style: Style |
     return ", ".join(tags[i] for i in rng.permutation(len(tags)))
 
 
-class Writer:
-    """Chooses words."""
+class Writer(Chooser):
+    """Words one description in one sentence."""
 
     def __init__(self, rng: np.random.Generator, style: Style) -> None:
-        self.rng, self.style = rng, style
+        super().__init__(rng, style)
+        self.style = style
 
     def sentence(self, description: Description) -> str:
         names = [self.phrase(mention) for mention in description.mentions]
@@ -85,7 +85,7 @@ class Writer:
                 parts.append(name)
         for link in (linked[i] for i in linked if i - 1 in linked):
             parts[-1] = f"{parts[-1]}, {self.related_again(description, link)}"
-        body = listed(parts) if self.chance(0.5) else self.pick(_LINKS).join(parts)
+        body = listed(parts) if self.chance(0.5) else self.pick(LINKS).join(parts)
         where = self.place(description.background) if description.background else ""
         text = self.opened(body, where) + "".join(
             self.pick(_WITHOUT).format(THING[kind].noun) for kind in description.absent
@@ -96,12 +96,12 @@ class Writer:
         """One mention: "a wee crimson bunny"."""
         look, n = mention.look, mention.n
         noun = self.noun(look.kind)
-        size = self.word(SIZE_WORDS[look.size], look.size) if look.size else ""
-        colour = self.word(COLOUR_WORDS[look.colour], look.colour) if look.colour else ""
+        size = self.choose(SIZE_WORDS[look.size], look.size) if look.size else ""
+        colour = self.choose(COLOUR_WORDS[look.colour], look.colour) if look.colour else ""
         if n > 1:
             noun = THING[look.kind].plural if noun == THING[look.kind].noun else plural_phrase(noun, "")
         head = " ".join(filter(None, (size, colour, noun)))
-        return f"{self.word(NUMBER_WORDS[n], NUMBER_WORDS[n].taught[0])} {head}" if n > 1 else article(head)
+        return f"{self.choose(NUMBER_WORDS[n], NUMBER_WORDS[n].taught[0])} {head}" if n > 1 else article(head)
 
     def noun(self, kind: str) -> str:
         """What a thing is called."""
@@ -112,14 +112,7 @@ class Writer:
     def related(self, a: str, b: str, relation: Relation) -> str:
         """`a` in its relation to `b`, said from either side."""
         forwards, backwards = self.relation(relation), self.relation(OPPOSITE[relation])
-        return self.pick((
-            f"{a} {forwards} {b}",
-            f"{a} {forwards} {b}",
-            f"{b} with {a} {forwards} it",
-            f"{b} {backwards} {a}",
-            f"{a}, and {backwards} it {b}",
-            f"{a} that is {forwards} {b}",
-        ))  # fmt: skip
+        return self.in_relation(a, b, forwards, backwards)
 
     def related_again(self, description: Description, link: Link) -> str:
         """A relation between things that are mentioned already."""
@@ -127,29 +120,8 @@ class Writer:
         return f"the {a} {self.relation(link.relation)} the {b}"
 
     def relation(self, relation: Relation) -> str:
-        return self.word(RELATION_WORDS[relation], relation)
+        return self.choose(RELATION_WORDS[relation], relation)
 
     def place(self, background: str) -> str:
         words = BACKGROUND_WORDS[background]
-        return self.word(words, words.taught[0])
-
-    def opened(self, body: str, where: str) -> str:
-        if where and self.chance(0.15):
-            return f"{where}, {body}"
-        return self.pick(OPENINGS).format(f"{body}{self.pick((' ', ', ', ' all '))}{where}" if where else body)
-
-    def finish(self, sentence: str) -> str:
-        if self.chance(0.4):
-            sentence = sentence[0].upper() + sentence[1:]
-        return sentence + self.pick(("", ".", ""))
-
-    def word(self, words: Words, plain: str) -> str:
-        if self.chance(self.style.held_out):
-            return self.pick(words.held_out)
-        return plain if self.chance(self.style.plain) else self.pick(words.taught)
-
-    def pick(self, options: tuple[str, ...]) -> str:
-        return options[int(self.rng.integers(len(options)))]
-
-    def chance(self, p: float) -> bool:
-        return bool(self.rng.random() < p)
+        return self.choose(words, words.taught[0])

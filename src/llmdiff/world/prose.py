@@ -121,9 +121,9 @@ class _Teller(Writer):
         look, many = mention.look, mention.n > 1
         words = []
         if look.size:
-            words.append(self.word(SIZE_WORDS[look.size], look.size))
+            words.append(self.choose(SIZE_WORDS[look.size], look.size))
         if look.colour:
-            words.append(self.word(COLOUR_WORDS[look.colour], look.colour))
+            words.append(self.choose(COLOUR_WORDS[look.colour], look.colour))
         subject = f"All {NUMBERS[mention.n]} are" if many else "It is"
         if len(words) == 2 and self.chance(0.5):
             return [f"{subject} {words[0]} and {words[1]}."]
