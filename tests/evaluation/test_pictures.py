@@ -78,6 +78,10 @@ def test_other_pixels_have_other_scores(folders: dict[str, Path], siglip: str, c
     ("spoil", "sentence"),
     [
         (lambda folder: (folder / "3.png").unlink(), "has a picture '3'"),
+        (
+            lambda folder: (folder / "2.txt").write_text("a dog"),
+            "'2' of 'base' has another prompt",
+        ),
         (lambda folder: (folder / "2.txt").unlink(), r"put its prompt beside it, into a file 2\.txt"),
         (lambda folder: (folder / "2.png").write_bytes(b"x"), "not a picture"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], "has no pictures"),

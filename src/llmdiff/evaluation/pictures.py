@@ -43,8 +43,8 @@ def evaluate_pictures(
         over prompts).
 
     Raises:
-        LLMDiffError: A model cannot be loaded, a folder or picture cannot be read, a picture has no prompt or no
-            companion of its name in another folder.
+        LLMDiffError: A model cannot be loaded, a folder or picture cannot be read, a picture has no prompt, or no
+            companion of its name and prompt in another folder.
 
     Example:
         >>> rows = evaluate_pictures({"base": Path("a"), "adapted": Path("b")}, siglip="my-siglip")
@@ -83,17 +83,27 @@ def _rows(
     files: Mapping[str, Mapping[str, Path]], score: Score, label: str, progress: Progress
 ) -> list[dict[str, Any]]:
     values: dict[str, np.ndarray] = {}
+    prompts: dict[str, list[str]] = {}
     rows = []
     for system, pictures in files.items():
         paths = [pictures[name] for name in sorted(pictures)]
-        values[system], prompts, in_pieces = _scored(
+        values[system], prompts[system], in_pieces = _scored(
             paths,
             score,
             lambda share, system=system: progress(f"{label} of {system}", share),  # type: ignore[misc]
         )
-        rows.append(_row(system, values[system], prompts, in_pieces))
+        rows.append(_row(system, values[system], prompts[system], in_pieces))
     first, *others = values
-    return rows + [_row(f"{other} - {first}", values[other] - values[first], prompts, in_pieces) for other in others]
+    for other in others:
+        _check_same_prompts(sorted(files[first]), (first, prompts[first]), (other, prompts[other]))
+        rows.append(_row(f"{other} - {first}", values[other] - values[first], prompts[first], in_pieces))
+    return rows
+
+
+def _check_same_prompts(names: Sequence[str], first: tuple[str, list[str]], other: tuple[str, list[str]]) -> None:
+    for name, one, another in zip(names, first[1], other[1], strict=True):
+        if one != another:
+            raise LLMDiffError(f"The picture {name!r} of {first[0]!r} has another prompt than that of {other[0]!r}.")
 
 
 def _scored(paths: Sequence[Path], score: Score, tell: Callable[[float], None]) -> tuple[np.ndarray, list[str], int]:

@@ -49,6 +49,8 @@ class ImageTextModel:
         self._model, self._tokenizer, self._images = model, tokenizer, images
         self.name, self.revision = name, revision
         self._is_clip = model.config.model_type == "clip"
+        # SigLIP reads padding too, as it was trained.
+        self._names = ["input_ids", "attention_mask"] if self._is_clip else ["input_ids"]
         most = model.config.text_config.max_position_embeddings
         self._length = most if self._is_clip else min(most, _WORDS)
 
@@ -110,7 +112,7 @@ class ImageTextModel:
                 max_length=self._length,
                 return_tensors="pt",
             )
-            known = {name: inputs[name].to(self._model.device) for name in self._inputs(inputs)}
+            known = {name: inputs[name].to(self._model.device) for name in self._names}
             found.append(_pooled(self._model.get_text_features(**known)))
         return normalize(torch.cat(found), dim=-1)
 
@@ -164,10 +166,6 @@ class ImageTextModel:
         if len(text) > _LONGEST_TOKEN * self._length:
             return False
         return len(text) < 2 or len(self._tokenizer(text)["input_ids"]) <= self._length
-
-    def _inputs(self, inputs: Any) -> list[str]:
-        """SigLIP reads padding too, as it was trained, unless its tokenizer says otherwise."""
-        return ["input_ids", "attention_mask"] if self._is_clip else ["input_ids"]
 
 
 def _pooled(output: Any) -> Tensor:
