@@ -58,10 +58,12 @@ def _pair(index: int, noise: float) -> tuple[Scene, Scene]:
     """A drawn scene and what the checker reads of its picture."""
     rng = np.random.default_rng((_SEED, index))
     scene = sample_scene(rng)
-    picture = draw(scene)
-    if noise:
-        picture = (picture + rng.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8)
-    return scene, read(picture).scene
+    return scene, read(noisy(draw(scene), noise, rng)).scene
+
+
+def noisy(picture: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """A picture under Gaussian noise of that standard deviation, in grey levels; itself if that is 0."""
+    return (picture + rng.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8) if noise else picture
 
 
 def _at(thing: Thing, scene: Scene) -> Thing | None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from llmdiff.base.loading import load_pipeline
+from llmdiff.evaluation.checker import noisy
 from llmdiff.progress import Progress, silent
 from llmdiff.world.checker import read
 from llmdiff.world.description import Detail, describe
@@ -68,9 +69,7 @@ def evaluate_world_checker(
 def _spoiled(picture: np.ndarray, noise: float, blur: float, rng: np.random.Generator) -> np.ndarray:
     if blur:
         picture = np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(blur)))
-    if noise:
-        picture = (picture + rng.normal(0, noise, picture.shape)).clip(0, 255).astype(np.uint8)
-    return picture
+    return noisy(picture, noise, rng)
 
 
 def through_autoencoder(base: str) -> Spoil:
