@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel
 
+from llmdiff.language.loading import move
 from llmdiff.training.noise import draw_timesteps, target
 from llmdiff.training.precision import attention_kernels, autocast
 from llmdiff.training.randomness import Streams
@@ -60,7 +61,8 @@ class DenoisingObjective:
     def __init__(self, unet: Any, text_encoder: CLIPTextModel, machine: Machine) -> None:
         self.machine = machine
         self.unet = unet.to(machine.device, memory_format=torch.channels_last)
-        self.text_encoder = text_encoder.to(machine.device)  # type: ignore[arg-type]
+        self.text_encoder = text_encoder
+        move(text_encoder, machine.device)
         self.readout = ThingReadout(self.unet.config.block_out_channels[-1], len(NAMES)).to(machine.device)
         self.module: nn.Module = nn.ModuleDict(
             {"unet": self.unet, "text_encoder": self.text_encoder, "readout": self.readout}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel
 
+from llmdiff.language.loading import move
 from llmdiff.scenes.description import Caption
 from llmdiff.scenes.facts import Backdrop, Count, Related
 from llmdiff.scenes.scene import RELATIONS
@@ -104,7 +105,8 @@ class TextObjective:
     figures: tuple[str, ...] = ("loss", "count", "marks", "place")
 
     def __init__(self, text_encoder: CLIPTextModel, pool: Captions, machine: Machine) -> None:
-        self.text_encoder = text_encoder.to(machine.device)  # type: ignore[arg-type]
+        self.text_encoder = text_encoder
+        move(text_encoder, machine.device)
         self.readout = FactReadout(text_encoder.config.hidden_size).to(machine.device)
         self.module: nn.Module = nn.ModuleDict({"text_encoder": self.text_encoder, "readout": self.readout})
         self._pool, self._machine = pool, machine

@@ -39,7 +39,7 @@ def keep_index(host: ModuleType) -> None:
             _write(key, index)
         return index
 
-    host.define_import_structure = kept  # type: ignore[attr-defined]
+    vars(host)["define_import_structure"] = kept
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int, int]]:

@@ -145,7 +145,7 @@ def _decorators(allowed: list[Any]) -> dict[str, Any]:
         return function
 
     def assume_constant_result(function: Function) -> Function:
-        function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+        vars(function)["_dynamo_marked_constant"] = True
         return function
 
     def disable(function: Any = None, recursive: bool = True, **_: Any) -> Any:
