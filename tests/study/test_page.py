@@ -3,15 +3,13 @@
 import json
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from llmdiff.study import Study, collect_answers, export_page, study_app, study_report
+from llmdiff.study import Study, collect_answers, export_page, study_report
 from llmdiff.study.votes import Votes
 from study.pictures import make_study
 
@@ -49,16 +47,11 @@ def study(tmp_path: Path) -> Study:
     return make_study(tmp_path, "red", "blue", count=2, trials=2, checks=0.0)
 
 
-@pytest.fixture
-def address(study: Study) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(study_app(study), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    server.should_exit = True
-    thread.join()
+def begin(page: Page, address: str) -> None:
+    """Opens a study and waits for its first pair."""
+    page.goto(address)
+    page.click("#start")
+    page.wait_for_selector("#questions button:enabled")
 
 
 def answer_all(page: Page, key: str | None = None) -> int:
@@ -82,9 +75,7 @@ def answer_all(page: Page, key: str | None = None) -> int:
 
 @pytest.mark.parametrize("page", [DESKTOP], indirect=True)
 def test_votes_by_keyboard_survive_a_reload(study: Study, page: Page, address: str) -> None:
-    page.goto(address)
-    page.click("#start")
-    page.wait_for_selector("#questions button:enabled")
+    begin(page, address)
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowRight")
     expect(page.locator("#number")).to_have_text(re.compile("^2 "))
@@ -102,9 +93,7 @@ def test_votes_by_keyboard_survive_a_reload(study: Study, page: Page, address: s
 
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_the_second_click_of_a_double_click_is_no_vote_on_the_next_pair(study: Study, page: Page, address: str) -> None:
-    page.goto(address)
-    page.click("#start")
-    page.wait_for_selector("#questions button:enabled")
+    begin(page, address)
     page.dblclick('[data-question="follows"][data-answer="left"]')
     page.dblclick('[data-question="better"][data-answer="left"]')
     expect(page.locator("#number")).to_have_text(re.compile("^2 "))
@@ -117,9 +106,7 @@ def test_the_second_click_of_a_double_click_is_no_vote_on_the_next_pair(study: S
 
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_an_answer_can_be_changed(study: Study, page: Page, address: str) -> None:
-    page.goto(address)
-    page.click("#start")
-    page.wait_for_selector("#questions button:enabled")
+    begin(page, address)
     page.keyboard.press("1")
     page.keyboard.press("1")
     expect(page.locator("#number")).to_have_text(re.compile("^2 "))
@@ -136,9 +123,7 @@ def test_an_answer_can_be_changed(study: Study, page: Page, address: str) -> Non
 
 @pytest.mark.parametrize("page", [DESKTOP, PHONE], indirect=True)
 def test_everything_is_in_sight_without_scrolling(page: Page, address: str) -> None:
-    page.goto(address)
-    page.click("#start")
-    page.wait_for_selector("#questions button:enabled")
+    begin(page, address)
     height = page.viewport_size["height"]
     for part in ("#left", "#right", '[data-question="better"][data-answer="neither"]'):
         box = page.locator(part).bounding_box()

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from llmdiff.study import Study, study_app
@@ -15,19 +14,6 @@ from study.pictures import make_study
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     return make_study(tmp_path, "red", "blue", trials=10)
-
-
-@pytest.fixture
-def address(study: Study) -> object:
-    """A real server on a free port of loopback."""
-    server = uvicorn.Server(uvicorn.Config(study_app(study), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 def test_twenty_raters_at_once_lose_no_vote(study: Study, address: str) -> None:
