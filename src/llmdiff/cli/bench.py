@@ -30,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 @bench_app.command()
 def encode(
     llm: Annotated[list[str], _several(["embedded"], "embedded, 1b or 8b (random), or an LLM")],
-    prompts: Annotated[list[int], _several([1, 8, 64], "In one batch", min=1)],
+    prompts: Annotated[list[int], _several([1, 8], "In one batch", min=1)],
     tokens: Annotated[list[int], _several([20, 200], "Of each prompt", min=2)],
     rounds: Rounds = 5,
     as_json: Json = False,
