@@ -23,18 +23,23 @@ TWO_STEPS: dict[str, Any] = {"prompt": "a red ball", "num_inference_steps": 2, "
 
 @dataclass(frozen=True)
 class Running:
-    """A server that runs, and the thread of it that draws."""
+    """A server that runs, the thread of it that draws, and a client that opens a connection for each request."""
 
     address: str
     worker: Worker
+    http: httpx.Client
 
     def post(self, **body: Any) -> httpx.Response:
         """The answer to a request for pictures."""
-        return httpx.post(self.address + PATH, json=body, timeout=60)
+        return self.http.post(PATH, json=body)
+
+    def get(self, path: str) -> httpx.Response:
+        """The answer to any other."""
+        return self.http.get(path)
 
     def metric(self, line: str) -> float:
         """The value of a counter, by what stands before it."""
-        text = httpx.get(f"{self.address}/metrics").text
+        text = self.get("/metrics").text
         return float(next(one for one in text.splitlines() if one.startswith(line + " ")).rpartition(" ")[2])
 
 
@@ -55,7 +60,9 @@ def running(renderer: Renderer, config: ServerConfig) -> Iterator[Running]:
         while not server.started:
             assert thread.is_alive()
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield Running(f"http://127.0.0.1:{port}", worker)
+        address = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=address, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client:
+            yield Running(address, worker, client)
     finally:
         server.should_exit = True
         thread.join()

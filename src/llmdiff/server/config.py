@@ -22,7 +22,7 @@ class ServerConfig(BaseModel):
         api_key: What clients send as ``Authorization: Bearer ...``; None lets everybody in.
         steps, guidance, scale: Of pictures whose request does not say.
         max_n: Pictures of one request.
-        max_steps: Denoising steps of a picture.
+        max_steps: Denoising steps of a picture; with 1000, some schedulers of 1000 steps leave their own table.
         max_pixels: Width times height; None takes four times those that the base model was trained for.
         max_prompt: Characters of a prompt, and of a negative prompt.
         max_body: Bytes of a request.
@@ -45,11 +45,11 @@ class ServerConfig(BaseModel):
     device: str | None = None
     model_name: str = Field(default="llmdiff", min_length=1, max_length=200)
     api_key: SecretStr | None = Field(default=None, min_length=1)
-    steps: int = Field(default=30, ge=1, le=1000)
+    steps: int = Field(default=30, ge=1, le=999)
     guidance: float = Field(default=5.0, ge=0, le=100, allow_inf_nan=False)
     scale: float = Field(default=1.0, ge=-10, le=10, allow_inf_nan=False)
     max_n: int = Field(default=10, ge=1, le=1000)
-    max_steps: int = Field(default=100, ge=1, le=1000)
+    max_steps: int = Field(default=100, ge=1, le=999)
     max_pixels: int | None = Field(default=None, ge=64, le=8192**2)
     max_prompt: int = Field(default=32_000, ge=1, le=1_000_000)
     max_body: int = Field(default=2**20, ge=1024, le=2**26)
