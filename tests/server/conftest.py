@@ -16,5 +16,5 @@ def renderer(places: Places) -> Renderer:
 @pytest.fixture(scope="module")
 def server(renderer: Renderer, places: Places) -> Iterator[Running]:
     """A real server of tiny models, which draws one picture at a time."""
-    with running(renderer, config_for(places, steps=4, client_timeout=2)) as one:
+    with running(renderer, config_for(places, steps=4, client_timeout=1)) as one:
         yield one

@@ -66,6 +66,7 @@ class Worker:
         self._drawing: list[Order] = []
         self._faults = 0
         self._seconds = 1.0  # of a picture, lately
+        self.metrics.waiting.set_function(self._count_waiting)
         self._thread = threading.Thread(target=self._work, name="llmdiff-worker", daemon=True)
         self._thread.start()
 
@@ -94,7 +95,6 @@ class Worker:
                     headers={"Retry-After": str(wait)},
                 )
             self._waiting.extend((time.monotonic(), order) for order in orders)
-            self.metrics.waiting.set(len(self._waiting))
             self._changed.notify()
 
     def close(self) -> None:
@@ -130,9 +130,12 @@ class Worker:
             for since, order in same:
                 self._waiting.remove((since, order))
                 self.metrics.wait_seconds.observe(time.monotonic() - since)
-            self.metrics.waiting.set(len(self._waiting))
             self._drawing = [order for _, order in same]
             return self._drawing
+
+    def _count_waiting(self) -> int:
+        with self._changed:
+            return sum(not order.cancelled for _, order in self._waiting)
 
     def _drop_cancelled(self) -> None:
         """Forgets pictures that nobody waits for."""
@@ -140,7 +143,6 @@ class Worker:
         for one in gone:
             self._waiting.remove(one)
         self.metrics.pictures.labels("cancelled").inc(len(gone))
-        self.metrics.waiting.set(len(self._waiting))
 
     def _count(self, orders: Sequence[Order], seconds: float, fine: bool) -> None:
         self._faults = 0 if fine else self._faults + 1
