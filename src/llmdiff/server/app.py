@@ -3,7 +3,8 @@
 import time
 
 from fastapi import FastAPI, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 
 from llmdiff import __version__
 from llmdiff.server.config import ServerConfig
@@ -93,7 +94,7 @@ def _add_watching(app: FastAPI, drawer: Drawer, metrics: Metrics | None) -> None
     if metrics is None:
         return
 
-    @app.get("/metrics", tags=["operation"])
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
     def counters() -> Response:
         """Give the counters to Prometheus."""
-        return Response(metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
+        return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_1_0_0)

@@ -41,7 +41,7 @@ class ImageRequest(BaseModel):
     prompt: str = Field(min_length=1, pattern=r"\S")
     model: str | None = Field(default=None, max_length=200)
     n: int | None = Field(default=None, ge=1, le=1000)
-    size: str | None = Field(default=None, max_length=20)
+    size: str | None = Field(default=None, max_length=20, json_schema_extra={"pattern": "^(auto|[0-9]+x[0-9]+)$"})
     quality: Quality | None = None
     output_format: Format | None = None
     output_compression: int | None = Field(default=None, ge=0, le=100)
