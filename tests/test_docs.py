@@ -11,7 +11,7 @@ from llmdiff.training import Recipe
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "llmdiff"
-NAMES = ("method", "architecture", "training", "study", "evaluation", "performance")
+NAMES = ("method", "architecture", "training", "study", "server", "evaluation", "performance")
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 SECTIONS = ("reading", "objective", "loop", "cache")
 
