@@ -24,7 +24,7 @@ def evaluate_proxy(
         list[str] | None, typer.Option(help="Of prompts; several may be given.", show_default="implied, unseen words")
     ] = None,
     base: Annotated[str, typer.Option(help="Base model that draws picture-book scenes.")] = "embedded",
-    adapter: Annotated[str, typer.Option(help="'embedded', a folder or a Hub id.")] = "embedded",
+    adapter: Annotated[str, typer.Option(help="'embedded', a folder, a Hub id, or 'none'.")] = "embedded",
     seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Pictures per prompt.")] = 2,
     limit: Annotated[
         int | None, typer.Option(min=1, max=10_000, help="Only that many prompts of each group.", show_default="all")

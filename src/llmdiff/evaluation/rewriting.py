@@ -40,7 +40,7 @@ def evaluate_proxy(
         proxy: The endpoint, and whether several of its answers are averaged.
         prompts: With the facts that their pictures must show.
         base: Base model.
-        adapter: Adapter on it.
+        adapter: Adapter on it; "none" evaluates the base alone.
         seeds: Pictures per prompt.
         steps: Denoising steps.
         guidance: Classifier-free guidance scale.
@@ -56,16 +56,17 @@ def evaluate_proxy(
 
     Example:
         >>> proxy = ProxyConfig(url="http://localhost:9/v1", model="nobody")
-        >>> rows = evaluate_proxy(proxy, implied_prompts(1), seeds=1, steps=2)
+        >>> prompts = scene_prompts(1)[:1]
+        >>> rows = evaluate_proxy(proxy, prompts, adapter="none", seeds=1, steps=2)
         UserWarning: The proxy 'nobody' cannot be reached: the prompt is drawn as it is.
-        >>> [(row["model"], row["wording"], row["rewritten"]) for row in rows[2:4]]
-        [('base', 'gain', 0), ('adapted', 'as it is', 0)]
+        >>> [(row["model"], row["wording"], row["rewritten"]) for row in rows]
+        [('base', 'as it is', 0), ('base', 'rewritten', 0), ('base', 'gain', 0)]
     """
     progress("Asking the proxy", 0.0)
     rewritings = Rewriter(proxy).rewrite(prompt.prompt for prompt in prompts)
-    renderer = Renderer.load(Models(base=base, adapter=adapter))
+    renderer = Renderer.load(Models(base=base, adapter=None if adapter == "none" else adapter))
     scores: dict[tuple[str, str], _Scores] = {}
-    for model in ("base", "adapted"):
+    for model in ("base", "adapted") if renderer.adapter else ("base",):
         for wording, texts in (("as it is", {}), ("rewritten", rewritings)):
             settings = _settings(renderer, proxy, prompts, texts, seeds, steps, guidance)
             with renderer.base_alone() if model == "base" else nullcontext():

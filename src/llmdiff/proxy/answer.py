@@ -21,7 +21,7 @@ _REFUSAL = re.compile(
 )
 
 
-class ProxyError(Exception):
+class NoAnswerError(Exception):
     """Why there is no rewriting, as the second half of a sentence.
 
     Attributes:
@@ -37,20 +37,20 @@ def text_of(body: bytes) -> str:
     """The rewriting in the body of an answer of a chat endpoint.
 
     Raises:
-        ProxyError: there is none, it was refused or cut, or it is not usable.
+        NoAnswerError: there is none, it was refused or cut, or it is not usable.
     """
     try:
         content = parse_json(body.decode("utf-8"), "The answer")
     except (UnicodeError, LLMDiffError):
-        raise ProxyError("gave an answer that is not JSON") from None
+        raise NoAnswerError("gave an answer that is not JSON") from None
     choice = _first(content.get("choices") if isinstance(content, dict) else None)
     message = choice.get("message")
     if not isinstance(message, dict):
-        raise ProxyError("gave an answer that is not of a chat endpoint")
+        raise NoAnswerError("gave an answer that is not of a chat endpoint")
     if message.get("refusal") or choice.get("finish_reason") == "content_filter":
-        raise ProxyError("refused")
+        raise NoAnswerError("refused")
     if choice.get("finish_reason") == "length":
-        raise ProxyError("gave an answer that was cut for its length")
+        raise NoAnswerError("gave an answer that was cut for its length")
     return checked(message.get("content"))
 
 
@@ -58,17 +58,17 @@ def checked(content: Any) -> str:
     """A text as it is drawn from: one line, without a reasoning model's thoughts, quotation marks or a label.
 
     Raises:
-        ProxyError: it is empty, a refusal, longer than `LONGEST`, or no text.
+        NoAnswerError: it is empty, a refusal, longer than `LONGEST`, or no text.
 
     Example:
         >>> checked('<think>France: blue, white, red.</think>\\n"A dog in blue, white and red stripes."')
         'A dog in blue, white and red stripes.'
     """
     if content is not None and not isinstance(content, str):
-        raise ProxyError("gave an answer that is not of a chat endpoint")
+        raise NoAnswerError("gave an answer that is not of a chat endpoint")
     text = _THOUGHTS.sub("", content or "").strip()
     if _OPEN_THOUGHT.search(text):
-        raise ProxyError("gave an answer that was cut for its length")
+        raise NoAnswerError("gave an answer that was cut for its length")
     if fenced := _FENCE.match(text):
         text = fenced[1].strip()
     text = _LABEL.sub("", text)
@@ -76,15 +76,15 @@ def checked(content: Any) -> str:
         text = text[1:-1]
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if not text:
-        raise ProxyError("gave an empty answer")
+        raise NoAnswerError("gave an empty answer")
     if len(text) > LONGEST:
-        raise ProxyError(f"gave an answer of {len(text):,} characters, more than {LONGEST:,}")
+        raise NoAnswerError(f"gave an answer of {len(text):,} characters, more than {LONGEST:,}")
     if _REFUSAL.match(text):
-        raise ProxyError("refused")
+        raise NoAnswerError("refused")
     return text
 
 
 def _first(choices: Any) -> dict[str, Any]:
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise ProxyError("gave an answer that is not of a chat endpoint")
+        raise NoAnswerError("gave an answer that is not of a chat endpoint")
     return choices[0]

@@ -1,14 +1,15 @@
 """Asking a chat endpoint: bounded in time and size, and with a key that goes to the endpoint alone."""
 
 import asyncio
+import ssl
 from collections.abc import Generator
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 from pydantic import SecretStr
 
 from llmdiff.files import readable
-from llmdiff.proxy.answer import ProxyError, text_of
+from llmdiff.proxy.answer import NoAnswerError, text_of
 from llmdiff.proxy.config import ProxyConfig
 
 LARGEST = 2**20
@@ -49,6 +50,7 @@ class Endpoint:
             follow_redirects=False,
             headers={"Accept-Encoding": "identity"},
             timeout=config.timeout,
+            verify=True if config.url.startswith("https:") else _no_peers(),
         )
 
     async def __aenter__(self) -> "Endpoint":
@@ -65,7 +67,7 @@ class Endpoint:
         again in the plainest form that there is.
 
         Raises:
-            ProxyError: there is no usable answer.
+            NoAnswerError: there is no usable answer.
         """
         try:
             async with asyncio.timeout(self._config.timeout):
@@ -73,16 +75,16 @@ class Endpoint:
                 if status in _NOT_KNOWN:
                     status, body = await self._post(self._plain_question(prompt))
         except (TimeoutError, httpx.TimeoutException):
-            raise ProxyError(f"gave no answer within {self._config.timeout:g} s") from None
+            raise NoAnswerError(f"gave no answer within {self._config.timeout:g} s") from None
         except httpx.ConnectError:
-            raise ProxyError("cannot be reached", lasting=True) from None
+            raise NoAnswerError("cannot be reached", lasting=True) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-            raise ProxyError(f"broke off ({type(error).__name__})") from None
+            raise NoAnswerError(f"broke off ({type(error).__name__})") from None
         if status != 200:
-            raise ProxyError(_about(status), lasting=status in _LASTING)
+            raise NoAnswerError(_about(status), lasting=status in _LASTING)
         text = text_of(body)
         if self._key and self._key.get_secret_value() in text:
-            raise ProxyError("gave an answer with the key in it")
+            raise NoAnswerError("gave an answer with the key in it")
         return text
 
     async def _post(self, question: dict[str, Any]) -> tuple[int, bytes]:
@@ -90,12 +92,12 @@ class Endpoint:
             if response.status_code != 200:
                 return response.status_code, b""
             if response.headers.get("Content-Encoding", "identity") != "identity":
-                raise ProxyError("gave a compressed answer, which was not asked for")
+                raise NoAnswerError("gave a compressed answer, which was not asked for")
             body = bytearray()
             async for part in response.aiter_raw():
                 body += part
                 if len(body) > LARGEST:
-                    raise ProxyError(f"gave an answer of more than {readable(LARGEST)}")
+                    raise NoAnswerError(f"gave an answer of more than {readable(LARGEST)}")
         return 200, bytes(body)
 
     def _question(self, prompt: str, number: int) -> dict[str, Any]:
@@ -111,6 +113,11 @@ class Endpoint:
     def _plain_question(self, prompt: str) -> dict[str, Any]:
         content = f"{self._config.instruction}\n\nThe user's prompt:\n{prompt}"
         return {"model": self._config.model, "messages": [{"role": "user", "content": content}]}
+
+
+def _no_peers() -> ssl.SSLContext:
+    """Trusts nobody, for URLs without TLS: reading the system's certificates takes a tenth of a second."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _about(status: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from llmdiff.proxy.answer import ProxyError
+from llmdiff.proxy.answer import NoAnswerError
 from llmdiff.proxy.config import ProxyConfig
 from llmdiff.proxy.endpoint import Endpoint
 from llmdiff.proxy.rewriting import Rewriting
@@ -40,7 +40,7 @@ class Rewriter:
         config.key()
         self.config = config
         self._store = store or default_store()
-        self._lost: ProxyError | None = None
+        self._lost: NoAnswerError | None = None
 
     def rewrite(self, prompts: Iterable[str]) -> dict[str, Rewriting]:
         """The rewritings of those prompts that have some, by prompt. May be called where an event loop runs, too."""
@@ -51,11 +51,11 @@ class Rewriter:
         jobs = [(prompt, n) for prompt in dict.fromkeys(prompts) for n in range(self.config.rewritings)]
         found = {job: self._kept(*job) for job in jobs}
         missing = [job for job in jobs if found[job] is None]
-        faults: dict[tuple[str, int], ProxyError] = {}
+        faults: dict[tuple[str, int], NoAnswerError] = {}
         if missing:
             answers = await self._ask_all(missing)
             for job, answer in zip(missing, answers, strict=True):
-                if isinstance(answer, ProxyError):
+                if isinstance(answer, NoAnswerError):
                     faults[job] = answer
                 else:
                     found[job] = answer
@@ -69,17 +69,17 @@ class Rewriter:
     def _rewriting(self, texts: list[str]) -> Rewriting:
         return Rewriting(model=self.config.model, instruction=self.config.instruction, texts=tuple(texts))
 
-    async def _ask_all(self, jobs: list[tuple[str, int]]) -> list[str | ProxyError]:
+    async def _ask_all(self, jobs: list[tuple[str, int]]) -> list[str | NoAnswerError]:
         gate = asyncio.Semaphore(_AT_ONCE)
         async with Endpoint(self.config) as endpoint:
 
-            async def ask(prompt: str, number: int) -> str | ProxyError:
+            async def ask(prompt: str, number: int) -> str | NoAnswerError:
                 async with gate:
                     if self._lost is not None:
                         return self._lost
                     try:
                         return await endpoint.ask(prompt, number)
-                    except ProxyError as fault:
+                    except NoAnswerError as fault:
                         if fault.lasting:
                             self._lost = fault
                         return fault
@@ -93,7 +93,7 @@ class Rewriter:
         if self._store:
             self._store.put(key_of(self.config, prompt, number), text)
 
-    def _warn(self, texts: Mapping[str, list[str]], faults: Mapping[tuple[str, int], ProxyError]) -> None:
+    def _warn(self, texts: Mapping[str, list[str]], faults: Mapping[tuple[str, int], NoAnswerError]) -> None:
         if not faults:
             return
         as_they_are = sum(not found for found in texts.values())

@@ -9,7 +9,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.files import drop_oldest, open_regular, read_text, written_whole
 from llmdiff.hashing import json_hash
 from llmdiff.home import home
-from llmdiff.proxy.answer import LONGEST, ProxyError, checked
+from llmdiff.proxy.answer import LONGEST, NoAnswerError, checked
 from llmdiff.proxy.config import ProxyConfig
 from llmdiff.structured_text import parse_json
 
@@ -37,7 +37,7 @@ class RewritingStore:
             text = checked(content.get("text") if isinstance(content, dict) else None)
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeError, LLMDiffError, ProxyError):
+        except (OSError, UnicodeError, LLMDiffError, NoAnswerError):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
