@@ -38,7 +38,7 @@ def answers_of(name: str) -> Answer:
 
     @torch.inference_mode()
     def answer(question: dict[str, Any]) -> str:
-        ids = tokenizer.apply_chat_template(
+        ids: Any = tokenizer.apply_chat_template(
             question["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
         temperature = float(question.get("temperature") or 0)
