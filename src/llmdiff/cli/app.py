@@ -15,6 +15,7 @@ from llmdiff.cli.evaluate import evaluate_app
 from llmdiff.cli.generate import generate
 from llmdiff.cli.models import models_app
 from llmdiff.cli.regenerate import regenerate
+from llmdiff.cli.serve import serve
 from llmdiff.cli.study import study_app
 from llmdiff.cli.train import train
 
@@ -37,6 +38,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff train embedded -o loop.steps=2000
     llmdiff data check ./pictures
     llmdiff study new study --pictures base=./base --pictures mine=./mine
+    llmdiff serve --port 8000
     llmdiff models pull embedded
 
 **Output**
@@ -48,6 +50,7 @@ error, 2 for a mistake on the command line, 130 when interrupted.
 
 - LLMDIFF_HOME: where fetched models and encodings of prompts are kept (default: ~/.cache/llmdiff)
 - LLMDIFF_ENCODINGS_MB: how much disk encodings of prompts may take (default: 512; 0: none are kept)
+- LLMDIFF_API_KEY: the key that clients of `llmdiff serve` must send
 - LLMDIFF_TRACEBACK: 1 shows developers where an error comes from
 - HF_HOME: where models from the Hugging Face Hub are kept (default: ~/.cache/huggingface)
 """
@@ -65,6 +68,7 @@ app.command()(train)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
+app.command()(serve)
 app.command()(demo)
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")

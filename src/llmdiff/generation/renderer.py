@@ -15,7 +15,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.generation.call import call_arguments, default_size, warn_if_cut
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
-from llmdiff.generation.watch import StepProgress, Watch
+from llmdiff.generation.watch import LatentsProgress, StepProgress, Watch
 from llmdiff.hashing import values_hash
 from llmdiff.language import emphasis
 from llmdiff.models import EMBEDDED, shipped_adapter
@@ -110,10 +110,20 @@ class Renderer:
         """
         return self.draw_batch([settings], on_step)[0]
 
-    def draw_batch(self, pictures: Sequence[PictureSettings], on_step: StepProgress | None = None) -> list[Image.Image]:
+    def draw_batch(
+        self,
+        pictures: Sequence[PictureSettings],
+        on_step: StepProgress | None = None,
+        on_latents: LatentsProgress | None = None,
+    ) -> list[Image.Image]:
         """Draw several pictures of one kind (`llmdiff.generation.call.kind`) in one call of the pipeline.
 
         Their last bits may differ from those of pictures that are drawn alone.
+
+        Args:
+            pictures: their settings.
+            on_step: called after every step.
+            on_latents: called after every step with the latents, of which `llmdiff.generation.preview` makes pictures.
 
         Raises:
             LLMDiffError: as for `draw`.
@@ -124,7 +134,7 @@ class Renderer:
         else:
             for one in pictures:
                 warn_if_cut(self.pipe, one.prompt)
-        watch = Watch(on_step)
+        watch = Watch(on_step, on_latents)
         try:
             output = self._call(pictures, watch)
         except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
