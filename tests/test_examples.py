@@ -31,7 +31,7 @@ from tiny_base import Places, build_base
 from tiny_similarity import save_similarity
 
 ROOT = Path(llmdiff.__file__).parent
-PUBLIC = ("", "adapter", "base", "language", "generation", "evaluation", "training", "study")
+PUBLIC = ("", "adapter", "base", "language", "generation", "evaluation", "proxy", "training", "study")
 NOT_MADE_BY_USERS = {
     "BaseDescription", "Document", "Interrupted", "LayerShape", "LLMDiffError", "Models", "Picture", "Provenance",
     "Record", "Redrawn", "Report", "ScenePrompt", "SheetEntry", "Tokens",

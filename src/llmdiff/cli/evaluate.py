@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from llmdiff.cli import console
+from llmdiff.cli.evaluate_proxy import evaluate_proxy
 from llmdiff.cli.fidelity import fidelity
 from llmdiff.home import home
 
@@ -16,6 +17,7 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.
 
 
 evaluate_app.command("fidelity")(fidelity)
+evaluate_app.command("proxy")(evaluate_proxy)
 
 
 @evaluate_app.command("scenes")
