@@ -1,8 +1,8 @@
 """Families of scenes that differ in one thing each, with captions, and which caption is true of which scene.
 
-Scenes by lot differ in nearly everything, so whoever tells them apart need not look at what belongs to what. Beside each
-scene stand some that have one thing changed: a colour, a kind, a size, a place, the background, the number of things.
-What is true of a pair is not guessed from who belongs to whom: it is whether every fact of the caption holds.
+Scenes by lot differ in nearly everything, so whoever tells them apart need not look at what belongs to what. Beside
+each scene stand some that have one thing changed: a colour, a kind, a size, a place, the background, the number of
+things. What is true of a pair is not guessed from who belongs to whom: it is whether every fact of the caption holds.
 """
 
 from collections.abc import Callable, Sequence

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from llmdiff.cli import console
 from llmdiff.cli.fidelity import fidelity
+from llmdiff.cli.suite import suite_app
 from llmdiff.home import home
 
 evaluate_app = typer.Typer(help="Measure how well pictures show what their prompts say.", no_args_is_help=True)
@@ -16,6 +17,7 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.
 
 
 evaluate_app.command("fidelity")(fidelity)
+evaluate_app.add_typer(suite_app, name="suite")
 
 
 @evaluate_app.command("scenes")
