@@ -74,7 +74,7 @@ def pair_loss(logits: Tensor, truth: Tensor) -> Tensor:
     return -F.logsigmoid(signs * logits).sum() / len(logits)
 
 
-def main(out: Path = Path("runs/siglip"), steps: int = 2400, families: int = 16, seed: int = 0) -> None:
+def main(out: Path = Path("runs/siglip"), steps: int = 1600, families: int = 16, seed: int = 0) -> None:
     """Trains (or goes on training) the model and saves it to OUT/model, in half precision."""
     torch.manual_seed(seed)
     objective = SiglipObjective(caption_tokenizer())
@@ -83,7 +83,7 @@ def main(out: Path = Path("runs/siglip"), steps: int = 2400, families: int = 16,
         batch_size=families,
         learning_rate=1e-3,
         warmup=100,
-        decay=0.6,
+        decay=0.4,
         ema=0.998,
         save_every=200,
         seed=seed,

@@ -6,7 +6,6 @@ from llmdiff.evaluation.distance import evaluate_distance
 from llmdiff.evaluation.pictures import evaluate_pictures
 from llmdiff.evaluation.prompts import ScenePrompt, demo_prompts, scene_prompts
 from llmdiff.evaluation.scenes import SceneReport, SceneSettings, check, evaluate_scenes, scene_report
-from llmdiff.evaluation.world_checker import evaluate_world_checker
 
 __all__ = [
     "ScenePrompt",
@@ -19,7 +18,6 @@ __all__ = [
     "evaluate_distance",
     "evaluate_pictures",
     "evaluate_scenes",
-    "evaluate_world_checker",
     "scene_prompts",
     "scene_report",
 ]

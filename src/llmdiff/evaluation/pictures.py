@@ -23,7 +23,8 @@ from llmdiff.generation.found import check_same_names, no_prompt
 from llmdiff.progress import Progress, silent
 
 _AT_ONCE = 64  # pictures in memory
-_FEWEST = 20  # pictures of which a distance has an interval
+FEWEST = 20
+"""Pictures of which a distance of sets has an interval."""
 _DISTANCES: dict[str, Distance] = {"fd": frechet, "cmmd": cmmd}
 
 
@@ -46,9 +47,9 @@ def evaluate_pictures(
     scenes: bool = False,
     features: str | None = None,
     reference: Path | None = None,
-    beside: str | None = None,
+    differences: Sequence[tuple[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Scores the pictures of folders, and the difference of each to one of them, picture by picture.
+    """Scores the pictures of folders, and differences of folders, picture by picture.
 
     Args:
         folders: By the name of their system. Pictures of several have the same names in all of them.
@@ -59,7 +60,7 @@ def evaluate_pictures(
         scenes: Whether pictures of prompts of the scene benchmark are read by its checker.
         features: Model of the features for the distances to `reference`: "embedded", a folder or Hub id.
         reference: Pictures of any names that the distances are taken to.
-        beside: The system that differences are taken to; the first if None.
+        differences: Systems and those that they are compared with; each with the first if None.
 
     Returns:
         Rows of score ("siglip", "clip-iqa", "scene", "facts", "fd" or "cmmd"), model, revision, system (or "b - a" for
@@ -81,8 +82,6 @@ def evaluate_pictures(
         raise LLMDiffError("A distance needs two things: --features with a model, and --reference with pictures.")
     if siglip is clip is features is None and not scenes:
         raise LLMDiffError("There is no score to compute: ask for --siglip, --clip-iqa, --scenes or --features.")
-    if beside is not None and beside not in folders:
-        raise LLMDiffError(f"There is no folder named {beside!r} to compare with.")
     files = {system: pictures_in(folder) for system, folder in folders.items()}
     check_same_names(files)
     scores: list[PictureScore] = []
@@ -99,15 +98,15 @@ def evaluate_pictures(
         )
         for system, pictures in files.items()
     }
-    first = beside or next(iter(folders))
-    others = [system for system in folders if system != first]
-    for other in others:
-        _check_same_prompts(sorted(files[first]), (first, read[first].prompts), (other, read[other].prompts))
-    rows = [row for score in scores for row in _rows(score, read, first, others)]
+    first, *others = folders
+    pairs = [(other, first) for other in others] if differences is None else differences
+    for one, other in pairs:
+        _check_same_prompts(sorted(files[one]), (other, read[other].prompts), (one, read[one].prompts))
+    rows = [row for score in scores for row in _rows(score, read, pairs)]
     if of_set is None or reference is None:
         return rows
     pixels = _read("the reference", [*pictures_in(reference).values()], [of_set], progress, with_prompts=False)
-    return rows + _distance_rows(of_set, read, pixels, first, others)
+    return rows + _distance_rows(of_set, read, pixels, pairs)
 
 
 def _read(
@@ -151,15 +150,15 @@ def _check_same_prompts(names: Sequence[str], first: tuple[str, list[str]], othe
             raise LLMDiffError(f"The picture {name!r} of {first[0]!r} has another prompt than that of {other[0]!r}.")
 
 
-def _rows(score: PictureScore, read: Mapping[str, _Read], first: str, others: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(score: PictureScore, read: Mapping[str, _Read], pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     rows = []
     for label in score.names:
         about = {"score": label, "model": score.model, "revision": score.revision}
-        values = {system: one.values[label] for system, one in read.items()}
-        values |= {f"{other} - {first}": values[other] - values[first] for other in others}
-        for system, own in values.items():
-            one = read.get(system, read[first])
-            rows.append(about | _row(system, own, one.prompts, one.in_pieces[label]))
+        for system, one in read.items():
+            rows.append(about | _row(system, one.values[label], one.prompts, one.in_pieces[label]))
+        for system, other in pairs:
+            one, gain = read[system], read[system].values[label] - read[other].values[label]
+            rows.append(about | _row(f"{system} - {other}", gain, one.prompts, one.in_pieces[label]))
     return rows
 
 
@@ -181,20 +180,20 @@ def _row(system: str, values: np.ndarray, prompts: Sequence[str], in_pieces: int
 
 
 def _distance_rows(
-    score: Features, read: Mapping[str, _Read], reference: _Read, first: str, others: Sequence[str]
+    score: Features, read: Mapping[str, _Read], reference: _Read, pairs: Sequence[tuple[str, str]]
 ) -> list[dict[str, Any]]:
     sets = {system: torch.from_numpy(one.values["features"]) for system, one in read.items()}
     to = torch.from_numpy(reference.values["features"])
-    if min(map(len, (*sets.values(), to))) < _FEWEST:
-        raise LLMDiffError(f"A distance of sets needs {_FEWEST} pictures in each at least.")
+    if min(map(len, (*sets.values(), to))) < FEWEST:
+        raise LLMDiffError(f"A distance of sets needs {FEWEST} pictures in each at least.")
     rows = []
     for label, distance in _DISTANCES.items():
         about = {"score": label, "model": score.model, "revision": score.revision}
-        found = {system: estimated(distance, own, to) for system, own in sets.items()}
-        found |= {
-            f"{other} - {first}": estimated_difference(distance, sets[other], sets[first], to) for other in others
-        }
-        rows += [about | _distance_row(system, one, read.get(system, read[first])) for system, one in found.items()]
+        for system, own in sets.items():
+            rows.append(about | _distance_row(system, estimated(distance, own, to), read[system]))
+        for system, other in pairs:
+            gain = estimated_difference(distance, sets[system], sets[other], to)
+            rows.append(about | _distance_row(f"{system} - {other}", gain, read[system]))
     return rows
 
 
