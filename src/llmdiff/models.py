@@ -24,7 +24,7 @@ class Model:
     """One thing that llmdiff brings: `locate` gives its folder, whether or not it is there yet."""
 
     name: str
-    kind: Literal["llm", "base", "adapter"]
+    kind: Literal["llm", "base", "adapter", "siglip"]
     description: str
     licence: str
     locate: Callable[[], Path]
@@ -87,6 +87,13 @@ _MODELS = (
     ),
     Model(
         "adapter", "adapter", "LLMDiff adapter that joins the two (shipped)", "Apache-2.0", lambda: _SHIPPED / "adapter"
+    ),
+    Model(
+        "siglip",
+        "siglip",
+        "miniature SigLIP that scores picture-book scenes (shipped)",
+        "Apache-2.0",
+        lambda: _SHIPPED / "siglip",
     ),
 )
 
