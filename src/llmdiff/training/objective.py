@@ -1,7 +1,7 @@
 """The objective of an adapter: a frozen denoiser that is right about captioned pictures (docs/method.md section 4)."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -24,6 +24,8 @@ from llmdiff.training.processes import local_shard
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 from llmdiff.training.transfer import to_device
+
+_SHUFFLE = 6  # sets the order of shuffled captions apart from what else is drawn with a seed
 
 
 class AdapterObjective:
@@ -61,6 +63,7 @@ class AdapterObjective:
         self.explains = self.device.type == "cpu"
         loop, captions = recipe.loop, recipe.objective
         self.batches = Batches(data, loop.batch_size, loop.seed, captions.caption_dropout, captions.longest_captions)
+        self._captions = shuffled(data.captions, loop.seed) if captions.shuffle_captions else data.captions
         self._parameters = dict(adapter.trainable_parameters())
         self.module: nn.Module = adapter
         if recipe.gradient_checkpointing:
@@ -114,7 +117,7 @@ class AdapterObjective:
         """
         samples = [self.batches.sample(int(n)) for n in indices]
         pictures = [sample.picture for sample in samples]
-        captions = [sample.text(self.data.captions) for sample in samples]
+        captions = [sample.text(self._captions) for sample in samples]
         sizes = [self.data.size_conditioning(i) for i in pictures] if self.base.uses_size_conditioning else None
         if self.prefetcher:
             self.prefetcher.go_to(step)
@@ -203,5 +206,24 @@ def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted.float() - target.float()).square().flatten(1).mean(1)
 
 
+def shuffled(captions: Sequence[tuple[str, ...]], seed: int) -> list[tuple[str, ...]]:
+    """The captions of each picture, those of another one: as many as its own, one of them more than once if need be.
+
+    Args:
+        captions: of each picture.
+        seed: of the run.
+
+    Example:
+        >>> shuffled([("a cup",), ("a fox", "a red fox")], seed=0)
+        [('a fox',), ('a cup', 'a cup')]
+    """
+    order = np.random.default_rng((seed, _SHUFFLE)).permutation(len(captions))
+    found: list[tuple[str, ...]] = [()] * len(captions)
+    for picture, other in zip(order, np.roll(order, 1), strict=True):
+        texts = captions[other]
+        found[picture] = tuple(texts[i % len(texts)] for i in range(len(captions[picture])))
+    return found
+
+
 def _is_scalar(name: str) -> bool:
-    return ".gate." in name or name.split(".")[-1] in ("g", "raw_h", "logits")
+    return ".gate." in name or name.split(".")[-1] in ("g", "raw_h", "logits", "mix")

@@ -53,6 +53,9 @@ class ObjectiveSettings(BaseModel):
         description="share of samples with the longest caption of their picture, where it has several; by default each "
         "of them is as likely",
     )
+    shuffle_captions: bool = Field(
+        False, description="each picture has the captions of another: what an adapter reaches without the text"
+    )
     timesteps: Timesteps = "uniform"
     high_noise_share: float = Field(
         0.0, ge=0, le=1, description="of timesteps drawn from the noisiest fifth, where layout is decided"
