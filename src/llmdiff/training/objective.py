@@ -15,7 +15,7 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
 from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, explained_worker_deaths
 from llmdiff.language import Encoding
-from llmdiff.precompute import Latents, LiveLatents, Terms, check_latents
+from llmdiff.precompute import Answers, Latents, LiveLatents, Terms, check_latents
 from llmdiff.training.finiteness import explain
 from llmdiff.training.layer_distillation import layer_errors
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
@@ -39,6 +39,7 @@ class AdapterObjective:
         terms: The LLM's block terms of all captions and of the empty one.
         recipe: Dropout of captions, timesteps, learning rate of the scalars, seed.
         precision: in which matrix products run.
+        answers: the base model's predictions of other runs, if they are kept.
 
     Attributes:
         explains: whether each loss is looked at, to name what is not finite, for which a GPU has to be waited for: on
@@ -54,7 +55,9 @@ class AdapterObjective:
         terms: Terms,
         recipe: Recipe,
         precision: torch.dtype,
+        answers: Answers | None = None,
     ) -> None:
+        self.answers = answers
         self.adapter, self.base, self.latents, self.data, self.terms = adapter, base, latents, data, terms
         self.recipe, self.settings, self.precision = recipe, recipe.objective, precision
         self.prefetcher: Prefetcher | None = None
@@ -182,6 +185,13 @@ class AdapterObjective:
         self, noisy: Tensor, t: Tensor, captions: list[str], sizes: list[SizeConditioning] | None = None
     ) -> Tensor:
         """The base model's own prediction: a target without the noise of single pictures."""
+        if self.answers is not None and sizes is None:
+            return self.answers.get(noisy, t, captions, lambda: self._base_prediction(noisy, t, captions))
+        return self._base_prediction(noisy, t, captions, sizes)
+
+    def _base_prediction(
+        self, noisy: Tensor, t: Tensor, captions: list[str], sizes: list[SizeConditioning] | None = None
+    ) -> Tensor:
         with self._precision(noisy), self.adapter.disable_adapter():
             return self.base.predict(noisy, t, self.base.encode(captions), sizes)
 
