@@ -191,8 +191,8 @@ def test_shares_are_of_pictures_right_in_every_fact(monkeypatch):
     prompts = scene_prompts(4)
     names = [prompt.prompt for prompt in prompts]
     painter = Painter(wrong={names[0], names[5]}, half={names[1]})
-    outcomes = scenes._outcomes(painter, prompts, 2, 1, 1.0, lambda share: None)
-    better = scenes._outcomes(Painter(set(), set()), prompts, 2, 1, 1.0, lambda share: None)
+    outcomes = scenes.draw_and_check(painter, prompts, 2, 1, 1.0, lambda share: None)
+    better = scenes.draw_and_check(Painter(set(), set()), prompts, 2, 1, 1.0, lambda share: None)
     rows = {
         (row["group"], row["model"]): row
         for group in (*GROUPS, "all")

@@ -102,7 +102,7 @@ def evaluate_scenes(
     def draw(model: str, wording: _Wording = _own_words) -> None:
         scores = _Scores(kept, model)
         tell = _stage(progress, model)
-        outcomes[model] = _outcomes(renderer.pipe, prompts, seeds, steps, guidance, tell, wording, scores)
+        outcomes[model] = draw_and_check(renderer.pipe, prompts, seeds, steps, guidance, tell, wording, scores)
 
     with renderer.base_alone():
         draw("base")
@@ -160,16 +160,31 @@ def _plain_words(prompt: ScenePrompt) -> str:
     return DOMAINS[prompt.version].plainly(prompt.facts)
 
 
-def _outcomes(
+def draw_and_check(
     pipe: Any,
     prompts: Sequence[ScenePrompt],
     seeds: int,
     steps: int,
     guidance: float,
-    tell: Callable[[float], None],
+    tell: Callable[[float], None] = lambda share: None,
     wording: _Wording = _own_words,
     scores: _Scores | None = None,
 ) -> list[Outcome]:
+    """Draws every prompt, from the noise of each seed, and checks the pictures.
+
+    Args:
+        pipe: the pipeline, with an adapter attached or without.
+        prompts: of the benchmark.
+        seeds: pictures of each prompt.
+        steps: denoising steps.
+        guidance: classifier-free guidance scale.
+        tell: called with the share that is done.
+        wording: from a prompt to the words that are drawn.
+        scores: those that are kept; None keeps none.
+
+    Returns:
+        Outcomes of the pictures, those of a prompt one after the other.
+    """
     jobs = [(prompt, seed) for prompt in prompts for seed in range(seeds)]
     outcomes = scores.before(jobs) if scores else []
     for first in range(len(outcomes), len(jobs), _BATCH):
