@@ -9,17 +9,17 @@ from llmdiff import lazy
 
 if TYPE_CHECKING:
     from llmdiff.comparison.config import ComparisonConfig
-    from llmdiff.comparison.findings import Findings, findings
+    from llmdiff.comparison.findings import Findings, read_findings
     from llmdiff.comparison.report import write_report
     from llmdiff.comparison.run import compare
 
-__all__ = ["ComparisonConfig", "Findings", "compare", "findings", "write_report"]
+__all__ = ["ComparisonConfig", "Findings", "compare", "read_findings", "write_report"]
 
 __getattr__ = lazy.names(
     __name__,
     {
         "config": ("ComparisonConfig",),
-        "findings": ("Findings", "findings"),
+        "findings": ("Findings", "read_findings"),
         "report": ("write_report",),
         "run": ("compare",),
     },
