@@ -8,6 +8,7 @@ import typer
 from llmdiff import __version__
 from llmdiff.cli import console
 from llmdiff.cli.bench import bench_app
+from llmdiff.cli.compare import compare
 from llmdiff.cli.data import data_app
 from llmdiff.cli.demo import demo
 from llmdiff.cli.entry import INTERRUPTED, main
@@ -69,6 +70,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
 app.command()(serve)
+app.command()(compare)
 app.command()(demo)
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
