@@ -12,6 +12,7 @@ from llmdiff.cli.data import data_app
 from llmdiff.cli.demo import demo
 from llmdiff.cli.entry import INTERRUPTED, main
 from llmdiff.cli.evaluate import evaluate_app
+from llmdiff.cli.explain import explain
 from llmdiff.cli.generate import generate
 from llmdiff.cli.models import models_app
 from llmdiff.cli.regenerate import regenerate
@@ -34,6 +35,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff generate "a cat" --base ./sd15 --adapter you/adapter
     llmdiff generate --prompts prompts.jsonl --out pictures
     llmdiff regenerate out/a-scarlet-boat-s7.png
+    llmdiff explain "a scarlet boat" --exchange scarlet=blue
     llmdiff train embedded -o loop.steps=2000
     llmdiff data check ./pictures
     llmdiff study new study --pictures base=./base --pictures mine=./mine
@@ -61,6 +63,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(regenerate)
+app.command()(explain)
 app.command()(train)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
