@@ -18,6 +18,7 @@ from llmdiff.cli.models import models_app
 from llmdiff.cli.regenerate import regenerate
 from llmdiff.cli.study import study_app
 from llmdiff.cli.train import train
+from llmdiff.cli.ui import ui
 
 __all__ = ["app", "main", "run"]
 
@@ -39,6 +40,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff train embedded -o loop.steps=2000
     llmdiff data check ./pictures
     llmdiff study new study --pictures base=./base --pictures mine=./mine
+    llmdiff ui --adapter embedded --runs runs
     llmdiff models pull embedded
 
 **Output**
@@ -50,6 +52,7 @@ error, 2 for a mistake on the command line, 130 when interrupted.
 
 - LLMDIFF_HOME: where fetched models and encodings of prompts are kept (default: ~/.cache/llmdiff)
 - LLMDIFF_ENCODINGS_MB: how much disk encodings of prompts may take (default: 512; 0: none are kept)
+- LLMDIFF_UI_PASSWORD: the password that `llmdiff ui --auth` asks for
 - LLMDIFF_TRACEBACK: 1 shows developers where an error comes from
 - HF_HOME: where models from the Hugging Face Hub are kept (default: ~/.cache/huggingface)
 """
@@ -69,6 +72,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
 app.command()(demo)
+app.command()(ui)
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
 
