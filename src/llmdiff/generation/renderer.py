@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmdiff.adapter import LLMDiffAdapter
 
 _SHOWN = 60  # characters of a prompt in an error
+_SAME_LLM = ("fingerprint", "quantization", "dtype")
 _BASE_ALONE = {"adapter": None, "llm": None, "quantization": None}
 # In what hosts say of a size that does not fit.
 _ABOUT_SIZES = re.compile(r"\b(sizes?|shapes?|dimensions?|divisible|division by zero)\b")
@@ -55,9 +56,7 @@ class Renderer:
         self._base_hash = base_hash(pipe)
         self._adapter_hash = values_hash(adapter.state_dict().items()) if adapter else None
         self._attached = False
-        if adapter is not None:
-            adapter.attach(pipe)
-            self._attached = True
+        self.attach()
 
     @classmethod
     def load(cls, models: Models, *, device: str | None = None, dtype: torch.dtype | None = None) -> Self:
@@ -84,6 +83,38 @@ class Renderer:
             adapter.llm.settled = True  # it was loaded here, and is nobody else's
         return cls(pipe, adapter, models)
 
+    def sibling(self, adapter: str) -> "Renderer":
+        """A renderer of the same pipeline with another adapter, attached in this one's place.
+
+        One of both draws at a time: `detach` the one before `attach` of the other. An LLM of both is loaded once.
+
+        Args:
+            adapter: a folder, a Hub id, or "embedded".
+
+        Raises:
+            LLMDiffError: it cannot be loaded, or does not fit; then this renderer is attached again.
+        """
+        self.detach()
+        try:
+            models = self.models.model_copy(update={"adapter": adapter, "quantization": None})
+            loaded = _load_adapter(models, str(self.pipe.device), self.adapter)
+            return type(self)(self.pipe, loaded, models)
+        except LLMDiffError:
+            self.attach()
+            raise
+
+    def attach(self) -> None:
+        """Has the adapter draw; does nothing without one, and if it does already."""
+        if self.adapter is not None and not self._attached:
+            self.adapter.attach(self.pipe)
+            self._attached = True
+
+    def detach(self) -> None:
+        """Leaves the pipeline to others, without the adapter, until `attach`."""
+        if self.adapter is not None and self._attached:
+            self.adapter.detach()
+            self._attached = False
+
     @contextmanager
     def base_alone(self) -> Iterator[None]:
         """Within this context the base model draws without the adapter.
@@ -95,13 +126,11 @@ class Renderer:
             yield
             return
         check_text_encoders(self.pipe, self.models.base)
-        self.adapter.detach()
-        self._attached = False
+        self.detach()
         try:
             yield
         finally:
-            self.adapter.attach(self.pipe)
-            self._attached = True
+            self.attach()
 
     def draw(self, settings: PictureSettings, on_step: StepProgress | None = None) -> Image.Image:
         """Draw one picture; warns if the base model's safety checker blacks it out or its text encoder cuts it.
@@ -194,6 +223,11 @@ class Renderer:
             threads=torch.get_num_threads(),
         )
 
+    @property
+    def adapter_hash(self) -> str | None:
+        """The hash of the adapter's weights, as records have it; None without one."""
+        return self._adapter_hash
+
     def default_size(self) -> tuple[int, int]:
         """Width and height in pixels that the base model was trained for."""
         return default_size(self.pipe)
@@ -237,10 +271,16 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _load_adapter(models: Models, device: str) -> "LLMDiffAdapter | None":
+def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" = None) -> "LLMDiffAdapter | None":
+    """The adapter of some models; with the LLM of another one beside it, if it was trained with the same."""
     if models.adapter is None:
         return None
-    from llmdiff.adapter import LLMDiffAdapter
+    from llmdiff.adapter import LLMDiffAdapter, storage
 
     name = str(shipped_adapter()) if models.adapter == EMBEDDED else models.adapter
-    return LLMDiffAdapter.from_pretrained(name, llm=models.llm, quantization=models.quantization, device=device)
+    llm: Any = models.llm
+    if beside is not None:
+        recorded = storage.read_config(storage.locate(name)).llm
+        same = all(recorded.get(key) == value for key, value in beside.llm.identity().items() if key in _SAME_LLM)
+        llm = beside.llm if same else llm
+    return LLMDiffAdapter.from_pretrained(name, llm=llm, quantization=models.quantization, device=device)

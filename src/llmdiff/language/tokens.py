@@ -59,7 +59,7 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfi
     """
     texts = as_texts(prompts)
     frame = make_frame(llm.tokenizer, config.template)
-    limit = _limit(llm, frame, config)
+    limit = token_limit(llm, frame, config)
     parsed = [emphasis.parse(text) for text in texts] if weighted else []
     plain = [text for text, _ in parsed] or texts
     prompt_ids = [_plain(llm.tokenizer, frame.spaces + text) for text in plain]
@@ -171,7 +171,7 @@ def _ids_of(tokenizer: PreTrainedTokenizerBase, *names: str) -> list[int]:
     return [i for i in ids if i is not None]
 
 
-def _limit(llm: LanguageModel, frame: Frame, config: ExtractionConfig) -> int:
+def token_limit(llm: LanguageModel, frame: Frame, config: ExtractionConfig) -> int:
     """The number of tokens of a prompt that are kept."""
     positions = getattr(llm.config, "max_position_embeddings", None) or float("inf")
     if llm.architecture != "decoder-only":  # RoBERTa counts its positions from 2, T5 has no number of its own
@@ -216,18 +216,28 @@ def _weights(
 
 
 def _token_weights(llm: LanguageModel, text: str, of_characters: list[float]) -> list[float]:
-    """The weight of every token of a text: that of its last character.
+    """The weight of every token of a text: that of its last character."""
+    return [of_characters[max(begin, end - 1)] for begin, end in character_spans(llm, text)]
+
+
+def character_spans(llm: LanguageModel, text: str) -> list[tuple[int, int]]:
+    """Returns where each token of a user's text stands in it: its first character, and the one after its last.
 
     Raises:
         LLMDiffError: if the tokenizer does not know where its tokens are.
+
+    Example:
+        >>> character_spans(llm, "a cat")[0]
+        (0, 1)
     """
     if not llm.tokenizer.is_fast:
         raise LLMDiffError(
-            f"The tokenizer of {llm.name} cannot tell where its tokens are in a text; leave out weights."
+            f"The tokenizer of {llm.name} cannot tell where its tokens are in a text, which weights of words and "
+            "explanations need: leave them out."
         )
     options = dict.fromkeys(("split_special_tokens", "return_offsets_mapping"), True)
     coded = _coded(llm.tokenizer, text, add_special_tokens=False, verbose=False, **options)
-    return [of_characters[max(begin, end - 1)] for begin, end in coded["offset_mapping"]]
+    return [(begin, end) for begin, end in coded["offset_mapping"]]
 
 
 def _warn_of_cuts(llm: LanguageModel, prompts: list[list[int]], limit: int, *, is_chosen: bool) -> None:
