@@ -42,6 +42,7 @@ class LoadedLLM:
 
     def __init__(self, llm: LanguageModel, managed: bool) -> None:
         self.llm = llm
+        llm.settled = True  # ComfyUI moves weights, and nobody changes them
         self.patcher: Any = None
         if managed:
             device, home = management.text_encoder_device(), management.text_encoder_offload_device()
@@ -74,9 +75,9 @@ class LoadedAdapter:
         dtype = model.model.manual_cast_dtype or model.model.get_dtype()
         if dtype not in self._parts:
             with torch.inference_mode(False):
-                branches = copy.deepcopy(self.adapter.branches).to(dtype)
+                part = Part(copy.deepcopy(self.adapter.branches).to(dtype))
             device, home = model.load_device, management.unet_offload_device()
-            self._parts[dtype] = ModelPatcher(Part(branches), load_device=device, offload_device=home)
+            self._parts[dtype] = ModelPatcher(part, load_device=device, offload_device=home)
         patcher = self._parts[dtype]
         modules = patcher.model.module.named_modules()
         branches = {path: module for path, module in modules if isinstance(module, Branch)}
@@ -108,7 +109,7 @@ def load_adapter(name: str, llm: LoadedLLM | None) -> LoadedAdapter:
         raise LLMDiffError("Name an adapter: a folder in models/llmdiff, any other folder, or a Hub id.")
     inside = [Path(root) / name for root in folder_paths.get_folder_paths(FOLDER)]
     place = next((str(path) for path in inside if path.is_dir()), name)
-    adapter = LLMDiffAdapter.from_pretrained(place, llm=llm and llm.llm)
+    adapter = LLMDiffAdapter.from_pretrained(place, llm=None if llm is None else llm.llm)
     return LoadedAdapter(adapter, llm or LoadedLLM(adapter.llm, managed=adapter.llm.quantization is None))
 
 

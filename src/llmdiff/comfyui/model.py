@@ -8,7 +8,7 @@ from torch import Tensor
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.lora import LoRA
 from llmdiff.comfyui.layers import block_of, find_layers, original_path
-from llmdiff.comfyui.patches import Joined, add_branch, attend_branch, attend_text
+from llmdiff.comfyui.patches import ATTENTION_REPLACED, Joined, add_branch, attend_branch, attend_text
 from llmdiff.comfyui.wrappers import Conditioned, Joint
 from llmdiff.errors import LLMDiffError
 
@@ -40,6 +40,7 @@ def join_model(model: Any, joint: Joint, scale: float = 1.0, lora_patch: LoRAPat
     found = find_layers(unet, config.base)
     if config.mode == "replace":
         _check_pooled(model.model, config)
+        _check_attention(model)
     paths = {path: original_path(path, unet.num_res_blocks) for path in found}
     layers = {block_of(paths[path]): Joined(layer, joint.branches[path]) for path, layer in found.items()}
     loras = _lora_patches(unet, joint.loras, lora_patch) if lora_patch is not None else {}
@@ -105,6 +106,12 @@ def _lora_patches(unet: Any, loras: Mapping[str, LoRA], lora_patch: LoRAPatch) -
             )
         patches[f"diffusion_model.{name}"] = lora_patch(lora.up.data, lora.down.data)
     return patches
+
+
+def _check_attention(model: Any) -> None:
+    """Raises LLMDiffError if another node has replaced the cross-attention of a model."""
+    if model.model_options["transformer_options"].get("patches_replace", {}).get("attn2"):
+        raise LLMDiffError(ATTENTION_REPLACED)
 
 
 def _check_pooled(model: Any, config: AdapterConfig) -> None:

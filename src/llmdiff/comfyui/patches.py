@@ -24,6 +24,10 @@ from llmdiff.errors import LLMDiffError
 CALL = "llmdiff"
 """The key of the `Call` in a model's ``transformer_options``."""
 ATTENDED = "llmdiff_attended"
+ATTENTION_REPLACED = (
+    "Another node has put its own attention in the place of the model's (an IP-Adapter does), which an adapter in "
+    "replace mode does too: use one of them, or an adapter in augment mode."
+)
 Options = dict[str, Any]
 
 
@@ -132,10 +136,7 @@ def add_branch(output: Tensor, options: Options) -> Tensor:
         return output
     call: Call = options[CALL]
     if call.mode == "replace":
-        raise LLMDiffError(
-            "Another node has put its own attention in the place of the model's (an IP-Adapter does), which an adapter "
-            "in replace mode does too: use one of them, or an adapter in augment mode."
-        )
+        raise LLMDiffError(ATTENTION_REPLACED)
     projected = joined_layer(call, options).layer.to_out(F.pad(attended, (0, 0, 0, 1)))
     return output + (projected[:, :-1] - projected[:, -1:])
 

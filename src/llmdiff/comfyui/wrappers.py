@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from llmdiff.adapter.branch import Branch
-from llmdiff.adapter.conditioning import Prepared, Rows, mask_of, split
+from llmdiff.adapter.conditioning import Prepared, Rows, mask_of, may_remember, split
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.lora import LoRA
 from llmdiff.comfyui.conditioning import MADE_BY
@@ -50,6 +50,8 @@ class KeptRows(Rows):
 
     def recall(self, branch: Any, version: Callable[[], object], compute: Callable[[Tensor], Prepared]) -> Prepared:
         """As `Rows.recall`, of one scale."""
+        if not may_remember():
+            return compute(self.embeds)
         form = (branch.key.weight.device, branch.key.weight.dtype)
         known = self._kept.get(branch)
         if known is None or known[0] != form:
