@@ -160,10 +160,8 @@ class LLMDiffScale(io.ComfyNode):
 class LLMDiffExtension(ComfyExtension):
     """The node pack."""
 
-    async def on_load(self) -> None:
-        register_folder()
-
     async def get_node_list(self) -> list[Any]:
+        register_folder()  # not in on_load, which ComfyUI 0.9 does not call
         return [LLMDiffLoadLLM, LLMDiffLoadAdapter, LLMDiffEncode, LLMDiffApply, LLMDiffScale]
 
 
