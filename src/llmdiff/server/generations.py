@@ -118,7 +118,7 @@ class Generations:
                     async for one in self._events_of(body, order):
                         yield one
         except Exception as error:
-            answer = self._too_slow() if isinstance(error, TimeoutError) else _told(error)
+            answer = self._too_slow() if isinstance(error, TimeoutError) else _api_error(error)
             yield _sent("error", answer.body().model_dump())
         finally:
             _give_up(orders)
@@ -159,11 +159,11 @@ async def _last(order: Order) -> Drawn:
         while not isinstance(one := await order.next(), Drawn):
             pass
     except Exception as error:
-        raise _told(error) from error
+        raise _api_error(error) from error
     return one
 
 
-def _told(error: Exception) -> ApiError:
+def _api_error(error: Exception) -> ApiError:
     """What the client gets to know of an error."""
     if isinstance(error, ApiError):
         return error
