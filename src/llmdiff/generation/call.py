@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -72,21 +73,54 @@ def kind(settings: PictureSettings) -> tuple[Any, ...]:
     return (*common.values(), bool(settings.negative), len(settings.texts))
 
 
-def warn_if_cut(pipe: Any, prompt: str) -> None:
-    """Warns if a base model's own text encoder cuts a prompt, which it does without a word."""
-    tokenizer = getattr(pipe, "tokenizer", None)
-    lengths = [getattr(tokenizer, "model_max_length", _ENDLESS)]
+@dataclass(frozen=True)
+class BaseReading:
+    """How much of a prompt a base model's own text encoder reads.
+
+    Attributes:
+        count: tokens of the prompt, with those around it.
+        limit: how many are read.
+        lost: the first words that are not read; empty if all are.
+    """
+
+    count: int
+    limit: int
+    lost: str = ""
+
+
+def base_reading(tokenizer: Any, limit: int | None, prompt: str) -> BaseReading | None:
+    """How much of a prompt a base model's own text encoder reads; None of one that has no limit.
+
+    Args:
+        tokenizer: that of the pipeline.
+        limit: as `text_limit` gives it.
+        prompt: the prompt.
+    """
+    if tokenizer is None or limit is None:
+        return None
+    ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+    if len(ids) <= limit:
+        return BaseReading(len(ids), limit)
+    lost = tokenizer.decode(ids[limit - 1 : limit + 11], skip_special_tokens=True)
+    return BaseReading(len(ids), limit, " ".join(lost.split()))
+
+
+def text_limit(pipe: Any) -> int | None:
+    """How many tokens a base model's own text encoder reads; None if there is no limit."""
+    lengths = [getattr(getattr(pipe, "tokenizer", None), "model_max_length", _ENDLESS)]
     if (longest := _parameters(pipe).get("max_sequence_length")) is not None:
         lengths += [longest.default] if isinstance(longest.default, int) else []
     limit = min(lengths)
-    if tokenizer is None or limit >= _ENDLESS:
-        return
-    ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
-    if len(ids) > limit:
-        lost = tokenizer.decode(ids[limit - 1 : limit + 11], skip_special_tokens=True)
+    return None if limit >= _ENDLESS else limit
+
+
+def warn_if_cut(pipe: Any, prompt: str) -> None:
+    """Warns if a base model's own text encoder cuts a prompt, which it does without a word."""
+    found = base_reading(getattr(pipe, "tokenizer", None), text_limit(pipe), prompt)
+    if found is not None and found.count > found.limit:
         warnings.warn(
-            f"The base model reads {limit} tokens of a prompt and this one has {len(ids)}: "
-            f"it was cut from {' '.join(lost.split())!r} on.",
+            f"The base model reads {found.limit} tokens of a prompt and this one has {found.count}: "
+            f"it was cut from {found.lost!r} on.",
             stacklevel=3,
         )
 

@@ -17,7 +17,7 @@ from llmdiff.generation.averaging import averaged
 from llmdiff.generation.call import call_arguments, default_size, warn_if_cut
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
-from llmdiff.generation.watch import StepProgress, Watch
+from llmdiff.generation.watch import LatentsProgress, StepProgress, Watch
 from llmdiff.hashing import values_hash
 from llmdiff.language import emphasis
 from llmdiff.models import EMBEDDED, shipped_adapter
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmdiff.adapter import LLMDiffAdapter
 
 _SHOWN = 60  # characters of a prompt in an error
+_SAME_LLM = ("fingerprint", "quantization", "dtype")
 _BASE_ALONE = {"adapter": None, "llm": None, "quantization": None}
 # In what hosts say of a size that does not fit.
 _ABOUT_SIZES = re.compile(r"\b(sizes?|shapes?|dimensions?|divisible|division by zero)\b")
@@ -55,9 +56,7 @@ class Renderer:
         self._base_hash = base_hash(pipe)
         self._adapter_hash = values_hash(adapter.state_dict().items()) if adapter else None
         self._attached = False
-        if adapter is not None:
-            adapter.attach(pipe)
-            self._attached = True
+        self.attach()
 
     @classmethod
     def load(cls, models: Models, *, device: str | None = None, dtype: torch.dtype | None = None) -> Self:
@@ -84,6 +83,38 @@ class Renderer:
             adapter.llm.settled = True  # it was loaded here, and is nobody else's
         return cls(pipe, adapter, models)
 
+    def sibling(self, adapter: str) -> "Renderer":
+        """A renderer of the same pipeline with another adapter, attached in this one's place.
+
+        One of both draws at a time: `detach` the one before `attach` of the other. An LLM of both is loaded once.
+
+        Args:
+            adapter: a folder, a Hub id, or "embedded".
+
+        Raises:
+            LLMDiffError: it cannot be loaded, or does not fit; then this renderer is attached again.
+        """
+        self.detach()
+        try:
+            models = self.models.model_copy(update={"adapter": adapter, "quantization": None})
+            loaded = _load_adapter(models, str(self.pipe.device), self.adapter)
+            return type(self)(self.pipe, loaded, models)
+        except LLMDiffError:
+            self.attach()
+            raise
+
+    def attach(self) -> None:
+        """Has the adapter draw; does nothing without one, and if it does already."""
+        if self.adapter is not None and not self._attached:
+            self.adapter.attach(self.pipe)
+            self._attached = True
+
+    def detach(self) -> None:
+        """Leaves the pipeline to others, without the adapter, until `attach`."""
+        if self.adapter is not None and self._attached:
+            self.adapter.detach()
+            self._attached = False
+
     @contextmanager
     def base_alone(self) -> Iterator[None]:
         """Within this context the base model draws without the adapter.
@@ -95,13 +126,11 @@ class Renderer:
             yield
             return
         check_text_encoders(self.pipe, self.models.base)
-        self.adapter.detach()
-        self._attached = False
+        self.detach()
         try:
             yield
         finally:
-            self.adapter.attach(self.pipe)
-            self._attached = True
+            self.attach()
 
     def draw(self, settings: PictureSettings, on_step: StepProgress | None = None) -> Image.Image:
         """Draw one picture; warns if the base model's safety checker blacks it out or its text encoder cuts it.
@@ -112,10 +141,20 @@ class Renderer:
         """
         return self.draw_batch([settings], on_step)[0]
 
-    def draw_batch(self, pictures: Sequence[PictureSettings], on_step: StepProgress | None = None) -> list[Image.Image]:
+    def draw_batch(
+        self,
+        pictures: Sequence[PictureSettings],
+        on_step: StepProgress | None = None,
+        on_latents: LatentsProgress | None = None,
+    ) -> list[Image.Image]:
         """Draw several pictures of one kind (`llmdiff.generation.call.kind`) in one call of the pipeline.
 
         Their last bits may differ from those of pictures that are drawn alone.
+
+        Args:
+            pictures: their settings.
+            on_step: called after every step.
+            on_latents: called after every step with the latents, of which `llmdiff.generation.preview` makes pictures.
 
         Raises:
             LLMDiffError: as for `draw`.
@@ -126,7 +165,7 @@ class Renderer:
         else:
             for text in (text for one in pictures for text in one.texts):
                 warn_if_cut(self.pipe, text)
-        watch = Watch(on_step)
+        watch = Watch(on_step, on_latents)
         try:
             output = self._call(pictures, watch)
         except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
@@ -184,6 +223,11 @@ class Renderer:
             threads=torch.get_num_threads(),
         )
 
+    @property
+    def adapter_hash(self) -> str | None:
+        """The hash of the adapter's weights, as records have it; None without one."""
+        return self._adapter_hash
+
     def default_size(self) -> tuple[int, int]:
         """Width and height in pixels that the base model was trained for."""
         return default_size(self.pipe)
@@ -227,10 +271,16 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _load_adapter(models: Models, device: str) -> "LLMDiffAdapter | None":
+def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" = None) -> "LLMDiffAdapter | None":
+    """The adapter of some models; with the LLM of another one beside it, if it was trained with the same."""
     if models.adapter is None:
         return None
-    from llmdiff.adapter import LLMDiffAdapter
+    from llmdiff.adapter import LLMDiffAdapter, storage
 
     name = str(shipped_adapter()) if models.adapter == EMBEDDED else models.adapter
-    return LLMDiffAdapter.from_pretrained(name, llm=models.llm, quantization=models.quantization, device=device)
+    llm: Any = models.llm
+    if beside is not None:
+        recorded = storage.read_config(storage.locate(name)).llm
+        same = all(recorded.get(key) == value for key, value in beside.llm.identity().items() if key in _SAME_LLM)
+        llm = beside.llm if same else llm
+    return LLMDiffAdapter.from_pretrained(name, llm=llm, quantization=models.quantization, device=device)
