@@ -78,6 +78,13 @@ def _from_index(model: IndexModel) -> Model:
 _MODELS = (
     *map(_from_index, INDEX_MODELS),
     Model(
+        "base-text",
+        "llm",
+        "the base model's own text encoder, encoder-only, of 3 blocks (shipped)",
+        "Apache-2.0",
+        lambda: _SHIPPED / "base" / "text_encoder",
+    ),
+    Model(
         "base",
         "base",
         "miniature Stable Diffusion for picture-book scenes at 64x64 (shipped)",

@@ -28,16 +28,16 @@ def test_an_adapter_that_changes_nothing_is_where_its_words_are_the_bases_own(pl
 @pytest.mark.fault("lost work")
 def test_an_interrupted_one_goes_on(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models, count, expected = (str(places.base), str(places.adapter)), [0], None
-    measured = distance._measured
+    measured = distance.scene_distances
 
-    def interrupted(*arguments: Any) -> Iterator[list[float]]:
-        for one in measured(*arguments):
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[list[distance.Distances]]:
+        for one in measured(*arguments, **options):
             count[0] += 1
             if count[0] == 4 and expected is None:
                 raise KeyboardInterrupt
             yield one
 
-    monkeypatch.setattr(distance, "_measured", interrupted)
+    monkeypatch.setattr(distance, "scene_distances", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate_distance(*models, 1, (700, 500), keep_in=tmp_path)
     rows = evaluate_distance(*models, 1, (700, 500), keep_in=tmp_path)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from llmdiff.cli import console
 from llmdiff.cli.evaluate_pictures import all_scores, pictures
+from llmdiff.cli.evaluate_proxy import evaluate_proxy
 from llmdiff.cli.fidelity import fidelity
 from llmdiff.cli.suite import suite_app
 from llmdiff.home import home
@@ -36,6 +37,7 @@ def without_command(context: typer.Context, as_json: _AsJson = False) -> None:
 evaluate_app.command("all")(all_scores)
 evaluate_app.command("pictures")(pictures)
 evaluate_app.command("fidelity")(fidelity)
+evaluate_app.command("proxy")(evaluate_proxy)
 evaluate_app.add_typer(suite_app, name="suite")
 
 
