@@ -31,15 +31,18 @@ from tiny_base import Places, build_base
 from tiny_similarity import save_similarity
 
 ROOT = Path(llmdiff.__file__).parent
-PUBLIC = ("", "adapter", "base", "language", "generation", "evaluation", "training", "study")
+PUBLIC = (
+    "", "adapter", "base", "language", "generation", "evaluation", "explanation", "proxy", "training", "study",
+)  # fmt: skip
 NOT_MADE_BY_USERS = {
-    "BaseDescription", "Document", "Interrupted", "LayerShape", "LLMDiffError", "Models", "Picture", "Provenance",
-    "Record", "Redrawn", "Report", "ScenePrompt", "SheetEntry", "Tokens",
+    "BaseDescription", "BlockWeights", "Document", "Exchanges", "Explanation", "Interrupted", "LayerShape",
+    "LLMDiffError", "Models", "Nearest", "Picture", "Provenance", "Record", "Redrawn", "Report", "ScenePrompt",
+    "SheetEntry", "Tokens", "Word", "WordAttention",
 }  # fmt: skip
 """What a user is given, or names within the example of something else."""
 SHORT = {
-    "demo_prompts", "listed", "prompt_of", "read_picture", "read_png", "save_png", "sentence", "share_of_process",
-    "write_report",
+    "demo_prompts", "figure", "listed", "prompt_of", "read_picture", "read_png", "save_png", "sentence",
+    "share_of_process", "write_figure", "write_report",
 }  # fmt: skip
 """What the example of its neighbour shows."""
 OF_OTHER_MODELS = {"LanguageModel", "encode"}

@@ -8,16 +8,19 @@ import typer
 from llmdiff import __version__
 from llmdiff.cli import console
 from llmdiff.cli.bench import bench_app
+from llmdiff.cli.compare import compare
 from llmdiff.cli.data import data_app
 from llmdiff.cli.demo import demo
 from llmdiff.cli.entry import INTERRUPTED, main
 from llmdiff.cli.evaluate import evaluate_app
+from llmdiff.cli.explain import explain
 from llmdiff.cli.generate import generate
 from llmdiff.cli.models import models_app
 from llmdiff.cli.regenerate import regenerate
 from llmdiff.cli.serve import serve
 from llmdiff.cli.study import study_app
 from llmdiff.cli.train import train
+from llmdiff.cli.ui import ui
 
 __all__ = ["app", "main", "run"]
 
@@ -35,10 +38,12 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff generate "a cat" --base ./sd15 --adapter you/adapter
     llmdiff generate --prompts prompts.jsonl --out pictures
     llmdiff regenerate out/a-scarlet-boat-s7.png
+    llmdiff explain "a scarlet boat" --exchange scarlet=blue
     llmdiff train embedded -o loop.steps=2000
     llmdiff data check ./pictures
     llmdiff study new study --pictures base=./base --pictures mine=./mine
     llmdiff serve --port 8000
+    llmdiff ui --adapter embedded --runs runs
     llmdiff models pull embedded
 
 **Output**
@@ -51,6 +56,7 @@ error, 2 for a mistake on the command line, 130 when interrupted.
 - LLMDIFF_HOME: where fetched models and encodings of prompts are kept (default: ~/.cache/llmdiff)
 - LLMDIFF_ENCODINGS_MB: how much disk encodings of prompts may take (default: 512; 0: none are kept)
 - LLMDIFF_API_KEY: the key that clients of `llmdiff serve` must send
+- LLMDIFF_UI_PASSWORD: the password that `llmdiff ui --auth` asks for
 - LLMDIFF_TRACEBACK: 1 shows developers where an error comes from
 - HF_HOME: where models from the Hugging Face Hub are kept (default: ~/.cache/huggingface)
 """
@@ -64,12 +70,15 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(regenerate)
+app.command()(explain)
 app.command()(train)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
 app.command()(serve)
+app.command()(compare)
 app.command()(demo)
+app.command()(ui)
 app.add_typer(bench_app, name="bench")
 app.add_typer(models_app, name="models")
 

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ def default_size(pipe: Any) -> tuple[int, int]:
 def call_arguments(pipe: Any, pictures: Sequence[PictureSettings], watch: Watch) -> dict[str, Any]:
     """The arguments of a pipeline's call, of those that it has; its pictures will be arrays of numbers from 0 to 1.
 
+    A picture of several texts is a row for each, with the same noise.
+
     Of several pictures all settings but prompts and seeds are the same, see `kind`.
 
     PixArt and Sana draw at the nearest size that they were trained on and cut and scale the picture to the size asked
@@ -46,16 +49,16 @@ def call_arguments(pipe: Any, pictures: Sequence[PictureSettings], watch: Watch)
     if any(one.negative for one in pictures) and "negative_prompt" not in known:
         raise LLMDiffError(f"{type(pipe).__name__} takes no negative prompt: leave --negative out.")
     arguments: dict[str, Any] = {
-        "prompt": _one_or_all([one.prompt for one in pictures]),
+        "prompt": _one_or_all([text for one in pictures for text in one.texts]),
         "num_inference_steps": settings.steps,
         "guidance_scale": settings.guidance,
         "width": settings.width,
         "height": settings.height,
-        "generator": _one_or_all([torch.Generator("cpu").manual_seed(one.seed) for one in pictures]),
+        "generator": _one_or_all([torch.Generator("cpu").manual_seed(one.seed) for one in pictures for _ in one.texts]),
         "output_type": "np",  # pictures of diffusers' own show black where a number is not finite
     }
     if settings.negative:  # the default of the call is None in some families and empty in others, which take no None
-        arguments["negative_prompt"] = _one_or_all([one.negative for one in pictures])
+        arguments["negative_prompt"] = _one_or_all([one.negative for one in pictures for _ in one.texts])
     if not _has_bins(pipe):
         arguments["use_resolution_binning"] = False
     if settings.steps != 2:
@@ -66,25 +69,58 @@ def call_arguments(pipe: Any, pictures: Sequence[PictureSettings], watch: Watch)
 
 def kind(settings: PictureSettings) -> tuple[Any, ...]:
     """What pictures must have in common to be drawn in one call."""
-    common = settings.model_dump(exclude={"prompt", "negative", "seed"})
-    return (*common.values(), bool(settings.negative))
+    common = settings.model_dump(exclude={"prompt", "negative", "seed", "rewriting"})
+    return (*common.values(), bool(settings.negative), len(settings.texts))
+
+
+@dataclass(frozen=True)
+class BaseReading:
+    """How much of a prompt a base model's own text encoder reads.
+
+    Attributes:
+        count: tokens of the prompt, with those around it.
+        limit: how many are read.
+        lost: the first words that are not read; empty if all are.
+    """
+
+    count: int
+    limit: int
+    lost: str = ""
+
+
+def base_reading(tokenizer: Any, limit: int | None, prompt: str) -> BaseReading | None:
+    """How much of a prompt a base model's own text encoder reads; None of one that has no limit.
+
+    Args:
+        tokenizer: that of the pipeline.
+        limit: as `text_limit` gives it.
+        prompt: the prompt.
+    """
+    if tokenizer is None or limit is None:
+        return None
+    ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+    if len(ids) <= limit:
+        return BaseReading(len(ids), limit)
+    lost = tokenizer.decode(ids[limit - 1 : limit + 11], skip_special_tokens=True)
+    return BaseReading(len(ids), limit, " ".join(lost.split()))
+
+
+def text_limit(pipe: Any) -> int | None:
+    """How many tokens a base model's own text encoder reads; None if there is no limit."""
+    lengths = [getattr(getattr(pipe, "tokenizer", None), "model_max_length", _ENDLESS)]
+    if (longest := _parameters(pipe).get("max_sequence_length")) is not None:
+        lengths += [longest.default] if isinstance(longest.default, int) else []
+    limit = min(lengths)
+    return None if limit >= _ENDLESS else limit
 
 
 def warn_if_cut(pipe: Any, prompt: str) -> None:
     """Warns if a base model's own text encoder cuts a prompt, which it does without a word."""
-    tokenizer = getattr(pipe, "tokenizer", None)
-    lengths = [getattr(tokenizer, "model_max_length", _ENDLESS)]
-    if (longest := _parameters(pipe).get("max_sequence_length")) is not None:
-        lengths += [longest.default] if isinstance(longest.default, int) else []
-    limit = min(lengths)
-    if tokenizer is None or limit >= _ENDLESS:
-        return
-    ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
-    if len(ids) > limit:
-        lost = tokenizer.decode(ids[limit - 1 : limit + 11], skip_special_tokens=True)
+    found = base_reading(getattr(pipe, "tokenizer", None), text_limit(pipe), prompt)
+    if found is not None and found.count > found.limit:
         warnings.warn(
-            f"The base model reads {limit} tokens of a prompt and this one has {len(ids)}: "
-            f"it was cut from {' '.join(lost.split())!r} on.",
+            f"The base model reads {found.limit} tokens of a prompt and this one has {found.count}: "
+            f"it was cut from {found.lost!r} on.",
             stacklevel=3,
         )
 

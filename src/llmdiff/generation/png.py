@@ -187,7 +187,8 @@ def _read(path: Path) -> tuple[Image.Image, dict[str, str]]:
 def parameters_text(record: Record) -> str:
     """The `parameters` chunk: prompt, negative prompt and one line of settings, as the web UI writes them.
 
-    The format has no quoting for prompts. What looks like one of its fields in a prompt gets a space before its colon,
+    Its prompt is what was drawn: a proxy's rewriting, if there is one, beside which the user's own is a setting. The
+    format has no quoting for prompts. What looks like one of its fields in a prompt gets a space before its colon,
     "Steps : 20", so that no reader takes it for one; the `llmdiff` chunk has the prompt as it is.
     """
     picture, provenance = record.picture, record.provenance
@@ -204,9 +205,12 @@ def parameters_text(record: Record) -> str:
         settings["LLMDiff adapter"] = record.models.adapter
         settings["LLMDiff adapter hash"] = (provenance.adapter_hash or "")[:10]
         settings["LLMDiff scale"] = f"{picture.scale:g}"
+    if picture.rewriting is not None:
+        settings["LLMDiff prompt"] = picture.prompt
+        settings["LLMDiff proxy"] = picture.rewriting.model
     settings["Version"] = f"llmdiff {provenance.versions.get('llmdiff', '')}"
     fields = re.compile(rf"({'|'.join((_NEGATIVE, *settings))}):")
-    prompt, negative = (fields.sub(r"\1 :", text) for text in (picture.prompt, picture.negative))
+    prompt, negative = (fields.sub(r"\1 :", text) for text in (picture.texts[0], picture.negative))
     lines = [prompt, f"{_NEGATIVE}: {negative}"] if negative else [prompt]
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items()))
     return "\n".join(lines).replace("\0", "").encode(errors="replace").decode()

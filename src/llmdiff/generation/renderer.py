@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from llmdiff.base.folder import check_text_encoders
+from llmdiff.base.layers import find_denoiser
 from llmdiff.base.loading import Pipeline, default_device, load_pipeline
 from llmdiff.errors import LLMDiffError
+from llmdiff.generation.averaging import averaged
 from llmdiff.generation.call import call_arguments, default_size, warn_if_cut
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from llmdiff.adapter import LLMDiffAdapter
 
 _SHOWN = 60  # characters of a prompt in an error
+_SAME_LLM = ("fingerprint", "quantization", "dtype")
 _BASE_ALONE = {"adapter": None, "llm": None, "quantization": None}
 # In what hosts say of a size that does not fit.
 _ABOUT_SIZES = re.compile(r"\b(sizes?|shapes?|dimensions?|divisible|division by zero)\b")
@@ -53,9 +56,7 @@ class Renderer:
         self._base_hash = base_hash(pipe)
         self._adapter_hash = values_hash(adapter.state_dict().items()) if adapter else None
         self._attached = False
-        if adapter is not None:
-            adapter.attach(pipe)
-            self._attached = True
+        self.attach()
 
     @classmethod
     def load(cls, models: Models, *, device: str | None = None, dtype: torch.dtype | None = None) -> Self:
@@ -82,6 +83,38 @@ class Renderer:
             adapter.llm.settled = True  # it was loaded here, and is nobody else's
         return cls(pipe, adapter, models)
 
+    def sibling(self, adapter: str) -> "Renderer":
+        """A renderer of the same pipeline with another adapter, attached in this one's place.
+
+        One of both draws at a time: `detach` the one before `attach` of the other. An LLM of both is loaded once.
+
+        Args:
+            adapter: a folder, a Hub id, or "embedded".
+
+        Raises:
+            LLMDiffError: it cannot be loaded, or does not fit; then this renderer is attached again.
+        """
+        self.detach()
+        try:
+            models = self.models.model_copy(update={"adapter": adapter, "quantization": None})
+            loaded = _load_adapter(models, str(self.pipe.device), self.adapter)
+            return type(self)(self.pipe, loaded, models)
+        except LLMDiffError:
+            self.attach()
+            raise
+
+    def attach(self) -> None:
+        """Has the adapter draw; does nothing without one, and if it does already."""
+        if self.adapter is not None and not self._attached:
+            self.adapter.attach(self.pipe)
+            self._attached = True
+
+    def detach(self) -> None:
+        """Leaves the pipeline to others, without the adapter, until `attach`."""
+        if self.adapter is not None and self._attached:
+            self.adapter.detach()
+            self._attached = False
+
     @contextmanager
     def base_alone(self) -> Iterator[None]:
         """Within this context the base model draws without the adapter.
@@ -93,13 +126,11 @@ class Renderer:
             yield
             return
         check_text_encoders(self.pipe, self.models.base)
-        self.adapter.detach()
-        self._attached = False
+        self.detach()
         try:
             yield
         finally:
-            self.adapter.attach(self.pipe)
-            self._attached = True
+            self.attach()
 
     def draw(self, settings: PictureSettings, on_step: StepProgress | None = None) -> Image.Image:
         """Draw one picture; warns if the base model's safety checker blacks it out or its text encoder cuts it.
@@ -132,8 +163,8 @@ class Renderer:
         if self.adapter is not None and self._attached:
             _apply(self.adapter, settings)
         else:
-            for one in pictures:
-                warn_if_cut(self.pipe, one.prompt)
+            for text in (text for one in pictures for text in one.texts):
+                warn_if_cut(self.pipe, text)
         watch = Watch(on_step, on_latents)
         try:
             output = self._call(pictures, watch)
@@ -143,13 +174,14 @@ class Renderer:
             raise LLMDiffError(sentence) from error
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             warnings.warn("The base model's own safety checker blacked out a picture.", stacklevel=2)
-        for one, pixels in zip(pictures, output.images, strict=True):
+        drawn = output.images[:: len(settings.texts)]  # rows of one picture are the same
+        for one, pixels in zip(pictures, drawn, strict=True):
             watch.check(f"The picture of {one.prompt[:_SHOWN]!r} (seed {one.seed})", pixels)
-        images: list[Image.Image] = [self.pipe.numpy_to_pil(pixels)[0] for pixels in output.images]
+        images: list[Image.Image] = [self.pipe.numpy_to_pil(pixels)[0] for pixels in drawn]
         if images[0].size != (settings.width, settings.height):
-            drawn, asked = _size(*images[0].size), _size(settings.width, settings.height)
+            came, asked = _size(*images[0].size), _size(settings.width, settings.height)
             warnings.warn(
-                f"The base model drew a picture of {drawn} where {asked} was asked for: it has rules of its own.",
+                f"The base model drew a picture of {came} where {asked} was asked for: it has rules of its own.",
                 stacklevel=2,
             )
         return images
@@ -160,7 +192,7 @@ class Renderer:
             return
         groups: dict[tuple[float, bool], list[str]] = {}
         for one in pictures:
-            groups.setdefault((one.scale, one.prompt_weights), []).extend([one.prompt, one.negative])
+            groups.setdefault((one.scale, one.prompt_weights), []).extend([*one.texts, one.negative])
         for (scale, prompt_weights), texts in groups.items():
             self.adapter.scale, self.adapter.prompt_weights = scale, prompt_weights
             if not self.adapter.idle:
@@ -191,6 +223,11 @@ class Renderer:
             threads=torch.get_num_threads(),
         )
 
+    @property
+    def adapter_hash(self) -> str | None:
+        """The hash of the adapter's weights, as records have it; None without one."""
+        return self._adapter_hash
+
     def default_size(self) -> tuple[int, int]:
         """Width and height in pixels that the base model was trained for."""
         return default_size(self.pipe)
@@ -198,7 +235,7 @@ class Renderer:
     def _call(self, pictures: Sequence[PictureSettings], watch: Watch) -> Any:
         if not self._attached:  # the base model knows no weights of words
             pictures = [_without_weights(one) if one.prompt_weights else one for one in pictures]
-        with watch.decoding(self.pipe):
+        with watch.decoding(self.pipe), averaged(find_denoiser(self.pipe), len(pictures[0].texts)):
             return self.pipe(**call_arguments(self.pipe, pictures, watch))
 
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
@@ -234,10 +271,16 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _load_adapter(models: Models, device: str) -> "LLMDiffAdapter | None":
+def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" = None) -> "LLMDiffAdapter | None":
+    """The adapter of some models; with the LLM of another one beside it, if it was trained with the same."""
     if models.adapter is None:
         return None
-    from llmdiff.adapter import LLMDiffAdapter
+    from llmdiff.adapter import LLMDiffAdapter, storage
 
     name = str(shipped_adapter()) if models.adapter == EMBEDDED else models.adapter
-    return LLMDiffAdapter.from_pretrained(name, llm=models.llm, quantization=models.quantization, device=device)
+    llm: Any = models.llm
+    if beside is not None:
+        recorded = storage.read_config(storage.locate(name)).llm
+        same = all(recorded.get(key) == value for key, value in beside.llm.identity().items() if key in _SAME_LLM)
+        llm = beside.llm if same else llm
+    return LLMDiffAdapter.from_pretrained(name, llm=llm, quantization=models.quantization, device=device)

@@ -1,0 +1,68 @@
+"""The tab that draws: the base model's picture and the adapter's beside each other, from one seed."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+
+from llmdiff.app.context import LIGHT, QUIET, Context, running
+from llmdiff.app.form import Form, build_form, values
+from llmdiff.app.jobs import Work
+from llmdiff.app.studio import Pair
+
+
+def build_draw(context: Context) -> Form:
+    """The tab, and its form, from which other tabs take settings."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=300):
+            form = build_form(context)
+            with gr.Row(elem_classes="ld-buttons"):
+                draw = gr.Button("Draw", variant="primary", scale=3, elem_id="draw")
+                stop = gr.Button(
+                    "Stop", scale=1, min_width=80, interactive=False, elem_id="stop", elem_classes="ld-quiet"
+                )
+        with gr.Column(scale=7, min_width=300):
+            status = gr.HTML(elem_id="status")
+            with gr.Row():
+                base = _picture(context, "Base model", "base-picture")
+                adapted = _picture(context, "With the LLM", "adapted-picture")
+
+    async def on_draw(request: gr.Request, prompt: str, compare: bool, *settings: Any) -> AsyncIterator[Any]:
+        def make() -> Work:
+            order = context.studio.request([prompt], {**values(*settings), "compare": compare})
+            return lambda job: context.studio.draw(job, order)
+
+        async for shown in context.follow(request, make, lambda _: f"Done · seed {values(*settings)['seed']}"):
+            yield shown.status, *_pictures(shown.found), *running(shown.is_running), [prompt, *settings]
+
+    gr.on(
+        [draw.click, form.prompt.submit],
+        on_draw,
+        [form.prompt, form.compare, *form.settings],
+        [status, base, adapted, draw, stop, form.stored],
+        **QUIET,
+    )
+    stop.click(context.stop, None, None, **LIGHT)
+    return form
+
+
+def _pictures(found: Pair | None) -> tuple[Any, Any]:
+    """What the two places show: nothing new as long as there is none."""
+    if found is None:
+        return gr.skip(), gr.skip()
+    adapted = str(found.adapted) if found.adapted.name else None  # the base model's is there first
+    return str(found.base) if found.base else None, adapted
+
+
+def _picture(context: Context, label: str, name: str) -> gr.Image:
+    small = context.studio.default_size[0] < 256
+    return gr.Image(
+        label=label,
+        interactive=False,
+        format="png",
+        type="filepath",
+        min_width=150,
+        buttons=["download", "fullscreen"],
+        elem_id=name,
+        elem_classes=["ld-picture", *(["ld-small"] if small else [])],
+    )

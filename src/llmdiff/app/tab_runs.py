@@ -1,0 +1,135 @@
+"""The tab of training runs: losses, validation for each level of noise, sample sheets; two runs beside each other."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pandas as pd
+
+from llmdiff.app import parts
+from llmdiff.app.context import LIGHT, Context
+from llmdiff.app.pictures import thumbnail
+from llmdiff.app.runs import Run, names_of_runs, read_run, stamp
+from llmdiff.errors import LLMDiffError
+
+_INTERVAL = 3.0  # seconds between two looks at the folders
+_NONE = "none"
+_SHEETS = 6  # that are shown of each run
+_WIDE = 900  # pixels of a sheet on the page
+
+
+def build_runs(context: Context) -> None:
+    """The tab; it shows the runs below the folder that the app was started with."""
+    root = context.studio.settings.runs
+    with gr.Row(elem_classes="ld-buttons"):
+        first = gr.Dropdown([_NONE], value=_NONE, label="Run", elem_id="run-first")
+        second = gr.Dropdown([_NONE], value=_NONE, label="Beside it", elem_id="run-second")
+    status = gr.HTML(elem_id="run-status")
+    loss = gr.LinePlot(None, x="step", y="loss", color="run", title="Training loss", height=280, elem_id="run-loss",
+                       buttons=[], visible=False)  # fmt: skip
+    with gr.Row(equal_height=False):
+        columns = [_column(number) for number in (1, 2)]
+    seen = gr.State(None)
+    outputs = [status, loss, *(part for column in columns for part in column), seen]
+
+    def list_runs(chosen: str, beside: str) -> list[Any]:
+        names = names_of_runs(root)
+        known = [name if name in names else _NONE for name in (chosen, beside)]
+        if known[0] == _NONE and names:
+            known[0] = names[0]
+        return [gr.Dropdown([_NONE, *names], value=name) for name in known]
+
+    def show(chosen: str, beside: str) -> list[Any]:
+        names = [name for name in (chosen, beside) if name != _NONE]
+        return [*_shown(root, names), stamp(root, names)]
+
+    def look_again(chosen: str, beside: str, before: Any) -> list[Any]:
+        names = [name for name in (chosen, beside) if name != _NONE]
+        if stamp(root, names) == before:
+            return [gr.skip()] * len(outputs)
+        return show(chosen, beside)
+
+    both = [first, second]
+    for box in both:
+        box.change(show, both, outputs, **LIGHT)
+    timer = gr.Timer(_INTERVAL)
+    timer.tick(look_again, [*both, seen], outputs, **LIGHT)
+    refresh = {"fn": list_runs, "inputs": both, "outputs": both, **LIGHT}
+    first.focus(**refresh)
+    second.focus(**refresh)
+    gr.on([context_load()], **refresh)
+
+
+def context_load() -> Any:
+    """The event of a page that is opened, of the app that is being built."""
+    from gradio.context import Context as Building
+
+    assert Building.root_block is not None
+    return Building.root_block.load
+
+
+def _column(number: int) -> list[Any]:
+    with gr.Column(min_width=300, visible=False) as column:
+        state = gr.HTML(elem_id=f"run-state-{number}")
+        plot = gr.LinePlot(None, x="step", y="loss", color="noise", title="Held-out loss by level of noise", height=280,
+                           elem_id=f"run-heldout-{number}", buttons=[], visible=False)  # fmt: skip
+        levels = gr.HTML(elem_id=f"run-levels-{number}")
+        sheets = gr.Gallery(
+            label="Sample sheets, the newest first", columns=2, height="auto", object_fit="contain", interactive=False,
+            buttons=["fullscreen"], visible=False, elem_id=f"run-sheets-{number}",
+        )  # fmt: skip
+    return [column, state, plot, levels, sheets]
+
+
+def _shown(root: Path, names: list[str]) -> list[Any]:
+    """Updates of everything but the stamp."""
+    if not names:
+        text = "There is no training run here yet. `llmdiff train` writes them; --runs names their folder."
+        return [parts.note(text), gr.LinePlot(visible=False), *_empty(), *_empty()]
+    try:
+        runs = [read_run(root, name) for name in dict.fromkeys(names)]
+    except LLMDiffError as error:
+        return [parts.problem(error), gr.LinePlot(visible=False), *_empty(), *_empty()]
+    losses = pd.concat([run.losses() for run in runs])
+    columns = [_run(run) for run in runs] + [_empty()] * (2 - len(runs))
+    return ["", gr.LinePlot(losses, visible=len(losses) > 0), *columns[0], *columns[1]]
+
+
+def _empty() -> list[Any]:
+    return [gr.Column(visible=False), "", gr.LinePlot(visible=False), "", gr.Gallery(None, visible=False)]
+
+
+def _run(run: Run) -> list[Any]:
+    validation = run.validation()
+    sheets = [(str(thumbnail(path, _WIDE)), f"step {int(path.stem):,}") for path in run.sheets()[:_SHEETS]]
+    return [
+        gr.Column(visible=True),
+        parts.facts({"run": run.name, **run.state()}),
+        gr.LinePlot(validation, visible=len(validation) > 0),
+        _levels(run),
+        gr.Gallery(sheets, visible=bool(sheets)),
+    ]
+
+
+def _levels(run: Run) -> str:
+    """The newest held-out losses as a table."""
+    rows = "".join(_level(*row) for row in run.levels())
+    if not rows:
+        return ""
+    head = "<th>noise</th><th>base model</th><th>adapter</th><th>difference</th>"
+    return (
+        '<table class="ld-table"><caption>Held-out loss, newest</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+def _level(level: str, adapter: float, base: float | None) -> str:
+    if base is None:
+        return f"<tr><td>σ {escape(level)}</td><td>–</td><td>{adapter:.4f}</td><td>–</td></tr>"
+    change = adapter / base - 1 if base else 0.0
+    kind = "ld-good" if change < 0 else "ld-bad"
+    return (
+        f"<tr><td>σ {escape(level)}</td><td>{base:.4f}</td><td>{adapter:.4f}</td>"
+        f'<td class="{kind}">{change:+.1%}</td></tr>'
+    )

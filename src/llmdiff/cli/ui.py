@@ -1,0 +1,85 @@
+"""`llmdiff ui`: the web app."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmdiff.cli import console
+from llmdiff.errors import LLMDiffError
+
+PASSWORD = "LLMDIFF_UI_PASSWORD"
+"""The environment variable that has the password of `--auth`."""
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def ui(
+    base: Annotated[
+        str, typer.Option(help="Base model: 'embedded', a diffusers folder, a .safetensors checkpoint, or a Hub id.")
+    ] = "embedded",
+    base_config: Annotated[
+        str | None, typer.Option(help="For a .safetensors checkpoint: a diffusers folder or Hub id of its shape.")
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Adapter: 'embedded', a folder, or a Hub id. Repeat it to choose on the page, and to compare.",
+            show_default="embedded, with that base",
+        ),
+    ] = None,
+    llm: Annotated[str | None, typer.Option(help="LLM.", show_default="that of each adapter")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the pictures that are drawn, which the gallery shows.")] = Path(
+        "out"
+    ),
+    runs: Annotated[Path, typer.Option(help="Folder whose training runs are shown.")] = Path("runs"),
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
+    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
+    auth: Annotated[
+        bool, typer.Option("--auth", help=f"Ask visitors for a password: that in {PASSWORD}, or one that you type now.")
+    ] = False,
+) -> None:
+    """Serve the web app: draw, sweep, ask why, watch training runs.
+
+    It is there for this machine alone unless --host says otherwise, works offline, and tells nobody of its use.
+    Everybody who can open it sees the pictures in --out and the runs in --runs.
+    """
+    from llmdiff.app.settings import AppSettings
+    from llmdiff.generation import GenerationRequest
+
+    adapters = tuple(dict.fromkeys(adapter or ["embedded"]))
+    if adapter is None and base != "embedded":
+        GenerationRequest(prompts=["a"], base=base)  # says that it needs one
+    if "none" in adapters:
+        raise LLMDiffError("The app compares a base model with adapters: name at least one with --adapter.")
+    password = _password() if auth else None
+    if password is None and host not in _LOOPBACK:
+        console.say("note", f"Everybody who can reach {host} may use the app: --auth asks for a password.", "bold")
+    console.rest_when_waiting()
+    console.quiet_hosts()
+    try:
+        from llmdiff.app import ui_app
+        from llmdiff.study.serving import serve
+
+        settings = AppSettings(base, base_config, adapters, llm, out, runs, device)
+        with console.progress_bar() as progress:
+            progress("Loading models", 0.0)
+            app = ui_app(settings, password=password)
+    except ImportError as error:
+        raise LLMDiffError(f"This needs {error.name}: pip install 'llmdiff-adapter[ui]'.") from error
+    serve(app, host, port, lambda address: console.print_line(f"The app is at {address}"))
+
+
+def _password() -> str:
+    """The password from the environment, or from the keyboard.
+
+    Raises:
+        LLMDiffError: it is empty.
+    """
+    password = os.environ.get(PASSWORD)
+    if password is None:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    if not password:
+        raise LLMDiffError(f"The password in {PASSWORD} is empty.")
+    return str(password)

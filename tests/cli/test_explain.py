@@ -1,0 +1,40 @@
+"""`llmdiff explain` on tiny models."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cli.running import Run
+from tiny_base import Places
+
+
+@pytest.fixture
+def models(places: Places) -> list[str]:
+    return ["--base", str(places.base), "--adapter", str(places.adapter), "--llm", str(places.llm), "--steps", "2"]
+
+
+def test_from_a_prompt_to_one_picture_and_its_numbers(run: Run, models: list[str], tmp_path: Path) -> None:
+    (tmp_path / "others.txt").write_text("a blue ball\nthe house\n")
+    options = ["--exchange", "red=blue", "--among", "others.txt", "--nearest", "1", "--json"]
+    result = run("explain", "a red ball", *models, *options)
+    assert result.status == 0, result.stderr
+    found = json.loads(result.stdout)
+    with Image.open(found["path"]) as image:
+        assert image.format == "PNG"
+        assert image.width > 500
+    assert [word["text"] for word in found["words"]] == ["a", "red", "ball"]
+    assert found["exchanges"]["replacements"] == ["", "blue", ""]
+    assert len(found["exchanges"]["moved"]) == len(found["attention"]["adapted"]["adapter"]["maps"]) == 3
+    assert found["attention"]["base"]["adapter"] is None
+    assert len(found["blocks"]["weights"]) == 4
+    assert len(found["nearest"]) == 1
+
+
+def test_mistakes_are_told_before_a_model_is_loaded(run: Run, models: list[str], tmp_path: Path) -> None:
+    assert run("explain", "a ball", *models, "--exchange", "red").status == 2
+    assert "cannot be read" in run("explain", "a ball", *models, "--among", "none.txt").stderr
+    assert "multiples of 8" in run("explain", "a ball", *models, "--size", "9x9").stderr
+    assert "words" in run("explain", "...", *models).stderr
+    assert not (tmp_path / "out").exists()
