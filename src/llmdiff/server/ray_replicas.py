@@ -79,7 +79,8 @@ def deployment(config: ServerConfig, replicas: int, gpus: float) -> serve.Applic
         gpus: GPUs of each, also parts of one.
     """
     options: dict[str, Any] = {"num_gpus": gpus} if gpus else {}
-    chosen = serve.deployment(Replica).options(
+    chosen: Any = serve.deployment(  # of a class, though its annotation says of a decorator
+        Replica,
         name=NAME,
         num_replicas=replicas,
         ray_actor_options=options,
