@@ -40,7 +40,7 @@ def done(text: str) -> str:
 
 def stopped() -> str:
     """That something was stopped."""
-    return '<div class="ld-status" role="status"><span>Stopped.</span></div>'
+    return '<div class="ld-status ld-stopped" role="status"><span>Stopped.</span></div>'
 
 
 def problem(error: Exception) -> str:
