@@ -72,6 +72,12 @@ def order(prompt: str, settings: str) -> str:
     return f'<div class="ld-order">{escape(prompt[:_LONGEST])}<small>{escape(settings)}</small></div>'
 
 
+def chips(values: Mapping[str, Any]) -> str:
+    """Names and values in a row."""
+    shown = "".join(f"<span><b>{escape(name)}</b>{escape(str(value))}</span>" for name, value in values.items())
+    return f'<div class="ld-counts">{shown}</div>'
+
+
 def note(text: str) -> str:
     """A line of explanation."""
     return f'<p class="ld-note">{escape(text)}</p>'

@@ -76,8 +76,8 @@ def _column(number: int) -> list[Any]:
                            elem_id=f"run-heldout-{number}", buttons=[], visible=False)  # fmt: skip
         levels = gr.HTML(elem_id=f"run-levels-{number}")
         sheets = gr.Gallery(
-            label="Sample sheets, the newest first", columns=2, height="auto", object_fit="contain", interactive=False,
-            buttons=["fullscreen"], visible=False, elem_id=f"run-sheets-{number}",
+            label="Sample sheets", show_label=False, columns=1, height="auto", object_fit="contain", interactive=False,
+            buttons=["fullscreen"], visible=False, elem_id=f"run-sheets-{number}", elem_classes="ld-sheets",
         )  # fmt: skip
     return [column, state, plot, levels, sheets]
 
@@ -93,7 +93,15 @@ def _shown(root: Path, names: list[str]) -> list[Any]:
         return [parts.problem(error), gr.LinePlot(visible=False), *_empty(), *_empty()]
     losses = pd.concat([run.losses() for run in runs])
     columns = [_run(run) for run in runs] + [_empty()] * (2 - len(runs))
-    return ["", gr.LinePlot(losses, visible=len(losses) > 0), *columns[0], *columns[1]]
+    return ["", _plot(losses), *columns[0], *columns[1]]
+
+
+def _plot(curves: pd.DataFrame) -> gr.LinePlot:
+    """A plot of losses by step, from 0 on; hidden as long as there is no line to draw."""
+    if curves["step"].nunique() < 2:
+        return gr.LinePlot(visible=False)
+    steps, most = curves["step"], float(curves["loss"].max())
+    return gr.LinePlot(curves, visible=True, x_lim=[float(steps.min()), float(steps.max())], y_lim=[0, 1.05 * most])
 
 
 def _empty() -> list[Any]:
@@ -101,12 +109,11 @@ def _empty() -> list[Any]:
 
 
 def _run(run: Run) -> list[Any]:
-    validation = run.validation()
     sheets = [(str(thumbnail(path, _WIDE)), f"step {int(path.stem):,}") for path in run.sheets()[:_SHEETS]]
     return [
         gr.Column(visible=True),
-        parts.facts({"run": run.name, **run.state()}),
-        gr.LinePlot(validation, visible=len(validation) > 0),
+        parts.chips({"run": run.name, **run.state()}),
+        _plot(run.validation()),
         _levels(run),
         gr.Gallery(sheets, visible=bool(sheets)),
     ]
