@@ -1,5 +1,6 @@
 """The tab of training runs: losses, validation for each level of noise, sample sheets; two runs beside each other."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _INTERVAL = 3.0  # seconds between two looks at the folders
 _NONE = "none"
 _SHEETS = 6  # that are shown of each run
 _WIDE = 900  # pixels of a sheet on the page
+_NOTHING = "\u200b"  # a space without width
 
 
 def build_runs(context: Context) -> None:
@@ -51,14 +53,21 @@ def build_runs(context: Context) -> None:
         return show(chosen, beside)
 
     both = [first, second]
+    plots = [loss, *(part for column in columns for part in column if isinstance(part, gr.LinePlot))]
+    turns = gr.State(0)
     for box in both:
-        box.change(show, both, outputs, **LIGHT)
+        box.change(show, both, outputs, **LIGHT).then(_redraw(len(plots)), turns, [turns, *plots], **LIGHT)
     timer = gr.Timer(_INTERVAL)
     timer.tick(look_again, [*both, seen], outputs, **LIGHT)
     refresh = {"fn": list_runs, "inputs": both, "outputs": both, **LIGHT}
     first.focus(**refresh)
     second.focus(**refresh)
     gr.on([context_load()], **refresh)
+
+
+def _redraw(count: int) -> Any:
+    """Has plots be drawn anew, by a title that looks the same: a plot knows the lines only that it began with."""
+    return lambda turn: [turn + 1, *[gr.LinePlot(x_title="step" + _NOTHING * (turn % 2))] * count]
 
 
 def context_load() -> Any:
@@ -109,14 +118,20 @@ def _empty() -> list[Any]:
 
 
 def _run(run: Run) -> list[Any]:
-    sheets = [(str(thumbnail(path, _WIDE)), f"step {int(path.stem):,}") for path in run.sheets()[:_SHEETS]]
+    sheets = run.sheets()[:_SHEETS]
     return [
         gr.Column(visible=True),
         parts.chips({"run": run.name, **run.state()}),
         _plot(run.validation()),
-        _levels(run),
-        gr.Gallery(sheets, visible=bool(sheets)),
+        _levels(run) + _steps(sheets),
+        gr.Gallery([str(thumbnail(path, _WIDE)) for path in sheets], visible=bool(sheets)),
     ]
+
+
+def _steps(sheets: Sequence[Path]) -> str:
+    """The title of sample sheets."""
+    steps = ", ".join(f"{int(path.stem):,}" for path in sheets)
+    return f'<p class="ld-title">Sample sheets of step {steps}</p>' if sheets else ""
 
 
 def _levels(run: Run) -> str:
