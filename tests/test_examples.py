@@ -32,12 +32,12 @@ from tiny_similarity import save_similarity
 
 ROOT = Path(llmdiff.__file__).parent
 PUBLIC = (
-    "", "adapter", "base", "language", "generation", "evaluation", "explanation", "proxy", "training", "study",
+    "", "adapter", "app", "base", "language", "generation", "evaluation", "explanation", "proxy", "training", "study",
 )  # fmt: skip
 NOT_MADE_BY_USERS = {
-    "BaseDescription", "BlockWeights", "Document", "Exchanges", "Explanation", "Interrupted", "LayerShape",
-    "LLMDiffError", "Models", "Nearest", "Picture", "Provenance", "Record", "Redrawn", "Report", "ScenePrompt",
-    "SheetEntry", "Tokens", "Word", "WordAttention",
+    "AppSettings", "BaseDescription", "BlockWeights", "Document", "Exchanges", "Explanation", "Interrupted",
+    "LayerShape", "LLMDiffError", "Models", "Nearest", "Picture", "Provenance", "Record", "Redrawn", "Report",
+    "ScenePrompt", "SheetEntry", "Tokens", "Word", "WordAttention",
 }  # fmt: skip
 """What a user is given, or names within the example of something else."""
 SHORT = {
