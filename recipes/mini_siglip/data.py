@@ -7,6 +7,7 @@ things. What is true of a pair is not guessed from who belongs to whom: it is wh
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def truth(scenes: Sequence[Scene], captions: Sequence[Caption]) -> Tensor:
     return torch.tensor([[all_hold(caption.facts, scene) for caption in captions] for scene in scenes])
 
 
-def _with(scene: Scene, number: int, **changes: str | int) -> Scene:
+def _with(scene: Scene, number: int, **changes: Any) -> Scene:
     things = list(scene.things)
     things[number] = replace(things[number], **changes)
     return Scene(scene.background, tuple(things))

@@ -21,7 +21,6 @@ from embedded_base.data import pixels
 from embedded_base.layout import LayoutReadout, layout
 from embedded_base.modules import token_ids
 from embedded_base.progress import Progress
-from embedded_base.ship import copy_halved
 from embedded_base.train_text import Readout
 from llmdiff.scenes.vocabulary import IMAGE_SIZE
 from llmdiff.training.loop_settings import LoopSettings
@@ -75,7 +74,7 @@ def pair_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def main(out: Path = Path("runs/siglip"), steps: int = 1600, families: int = 16, seed: int = 0) -> None:
-    """Trains (or goes on training) the model and saves it to OUT/model, in half precision."""
+    """Trains (or goes on training) the model and saves it to OUT/model."""
     torch.manual_seed(seed)
     objective = SiglipObjective(caption_tokenizer())
     settings = LoopSettings(
@@ -93,8 +92,7 @@ def main(out: Path = Path("runs/siglip"), steps: int = 1600, families: int = 16,
     with Progress("SigLIP", steps) as progress:
         trainer.run(progress)
     with trainer.averaged():
-        save(objective.siglip, objective.words, out / "full")
-    copy_halved(out / "full", out / "model")
+        save(objective.siglip, objective.words, out / "model")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,14 @@ def filled(picture: PictureSettings) -> Mapping[str, Any]:
     return picture.model_dump(include=set(NAMES) | {"prompt"}) | {"size": size}
 
 
+def order(prompt: str, *settings: Any) -> str:
+    """The prompt and settings of the form, as other tabs show them."""
+    fields = values(*settings)
+    seed = "random" if fields["seed"] is None else fields["seed"]
+    line = f"seed {seed} · scale {fields['scale']:g} · {fields['steps']:g} steps · guidance {fields['guidance']:g}"
+    return parts.order(prompt, f"{line} · from the Draw tab")
+
+
 def build_form(context: Context) -> Form:
     """The form, without the button that draws."""
     width, height = context.studio.default_size

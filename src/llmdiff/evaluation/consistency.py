@@ -56,7 +56,7 @@ def evaluate_consistency(
         LLMDiffError: A model cannot be loaded.
 
     Example:
-        >>> rows = evaluate_consistency(adapter="none", scenes=1, wordings=2, steps=1)
+        >>> rows = evaluate_consistency("my-sd", "none", scenes=1, wordings=2, steps=1)
         >>> rows[0]["model"], rows[0]["scenes"]
         ('base', 6)
     """

@@ -3,7 +3,8 @@
 Shapes: N pictures, F features.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -110,10 +111,8 @@ class VisionModel:
             torch.Size([1, 32])
         """
         model = cls(load_scoring_model(name, device, "model of pictures"), name)
-        try:
-            model.embed([Image.new("RGB", (64, 64))])
-        except (TypeError, AttributeError, ValueError) as error:
-            raise LLMDiffError(f"The model {name!r} makes no vector of a picture: {reason(error)}.") from error
+        with usable(name):
+            model.embed([Image.new("RGB", (64, 48))])
         return model
 
     @torch.no_grad()
@@ -126,6 +125,22 @@ class VisionModel:
             read = getattr(self._model, "get_image_features", self._model)
             found.append(pooled(read(**inputs)))
         return torch.cat(found)
+
+
+@contextmanager
+def usable(name: str) -> Iterator[None]:
+    """Within it a model reads its first input: what its config or its image processor makes it fail at is told.
+
+    Raises:
+        LLMDiffError: It fails.
+    """
+    try:
+        yield
+    except LOADING_FAULTS as error:
+        raise LLMDiffError(
+            f"The model {name!r} cannot read a picture or text, a file of it is damaged or it is of another kind: "
+            f"{reason(error)}."
+        ) from error
 
 
 def pooled(output: Any) -> Tensor:

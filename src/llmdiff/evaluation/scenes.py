@@ -114,7 +114,7 @@ def scene_report(settings: SceneSettings, progress: Progress = silent, keep_in: 
     """The same with shares of each kind of fact and prompt, and with what was drawn in place of what was stated.
 
     Example:
-        >>> report = scene_report(SceneSettings(adapter="none", seeds=1, limit=1, steps=2))
+        >>> report = scene_report(SceneSettings("my-sd", "none", seeds=1, limit=1, steps=1))
         >>> sorted({row["fact"] for row in report.facts})
         ['backdrop', 'count', 'related']
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.evaluation.features import Loaded, VisionModel, load_scoring_model, pooled
+from llmdiff.evaluation.features import Loaded, VisionModel, load_scoring_model, pooled, usable
 from llmdiff.sources import LOADING_FAULTS, reason
 from llmdiff.tokenizer_files import check_growth, check_tokenizer_files
 
@@ -78,7 +78,10 @@ class ImageTextModel(VisionModel):
         except LOADING_FAULTS as error:
             raise LLMDiffError(f"The tokenizer of {name!r} cannot be loaded: {reason(error)}.") from error
         check_growth(tokenizer, f"The tokenizer of {name!r}")
-        return cls(loaded, tokenizer, name)
+        with usable(name):
+            model = cls(loaded, tokenizer, name)
+            model.similarity([Image.new("RGB", (64, 48))], ["a red cup"])
+        return model
 
     def features_of_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Features of length 1. (N, F), float32, on the CPU."""
@@ -109,7 +112,7 @@ class ImageTextModel(VisionModel):
 
         Example:
             >>> model = ImageTextModel.load("my-siglip")
-            >>> model.similarity([Image.new("RGB", (64, 64))], ["a red cup"]).scores.shape
+            >>> model.similarity([Image.new("RGB", (64, 48))], ["a red cup"]).scores.shape
             torch.Size([1])
         """
         pieces = [list(self.pieces(text)) for text in texts]

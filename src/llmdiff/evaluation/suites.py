@@ -62,7 +62,7 @@ def read_suite(name: str, source: Path) -> list[SuitePrompt]:
 
     Example:
         >>> Path("evaluation_metadata.jsonl").write_text('{"tag": "colors", "prompt": "a photo of a red cup"}\\n')
-        49
+        52
         >>> read_suite("geneval", Path("evaluation_metadata.jsonl"))[0].prompt
         'a photo of a red cup'
     """

@@ -5,6 +5,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,7 +76,7 @@ class Order:
             return
         if not isinstance(event, Image.Image):
             self.outcome = "drawn" if isinstance(event, Drawn) else "failed"
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # of a loop that has ended
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
     async def next(self) -> Drawn | Image.Image:
