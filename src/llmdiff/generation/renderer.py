@@ -165,7 +165,7 @@ class Renderer:
         else:
             for text in (text for one in pictures for text in one.texts):
                 warn_if_cut(self.pipe, text)
-        watch = Watch(on_step, on_latents)
+        watch = Watch(on_step, _of_pictures(on_latents, len(settings.texts)))
         try:
             output = self._call(pictures, watch)
         except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
@@ -253,6 +253,13 @@ class Renderer:
 
 def _size(width: int, height: int) -> str:
     return f"{width}x{height}"
+
+
+def _of_pictures(tell: LatentsProgress | None, texts: int) -> LatentsProgress | None:
+    """Is told of each picture once, of which a call has a row for each of its texts."""
+    if tell is None or texts == 1:
+        return tell
+    return lambda share, latents: tell(share, latents[::texts])
 
 
 def _without_weights(settings: PictureSettings) -> PictureSettings:
