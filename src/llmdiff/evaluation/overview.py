@@ -5,7 +5,7 @@ scored can be looked at.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -177,9 +177,9 @@ def _save(image: Image.Image, prompt: str, path: Path) -> None:
 
 def _of_scenes(
     settings: Overview, scenes: Sequence[ScenePrompt], out: Path, progress: Progress
-) -> Iterable[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """Rows of the scores that draw or predict for themselves."""
-    models = {"base": settings.base, "adapter": settings.adapter, "keep_in": out, "progress": progress}
+    models: dict[str, Any] = {"base": settings.base, "adapter": settings.adapter, "keep_in": out, "progress": progress}
     few = max(1, (settings.limit or 20) // 4)
     rows = [
         _row("consistency", row["model"].replace("difference", "adapted - base"), row["same"], row["low"], row["high"])
