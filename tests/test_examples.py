@@ -50,8 +50,8 @@ OF_OTHER_MODELS = {"LanguageModel", "encode"}
 NOT_RUN = {"load_pipeline"}
 """Examples that need a device or a file of many gigabytes; the names in them are looked up."""
 IN_THE_MIDST = (
-    "llmdiff.adapter.modular", "llmdiff.data", "llmdiff.precompute", "llmdiff.training.costs",
-    "llmdiff.training.layer_distillation", "llmdiff.training.trainer",
+    "llmdiff.adapter.modular", "llmdiff.comfyui", "llmdiff.comparison", "llmdiff.data", "llmdiff.precompute",
+    "llmdiff.training.costs", "llmdiff.training.layer_distillation", "llmdiff.training.trainer",
 )  # fmt: skip
 """Modules whose examples are cut out of a longer program, or fetch models: it is tried that they are Python."""
 RECIPE = """
