@@ -13,17 +13,21 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from language.families import ALIBI, FAMILIES, RECURRENT, build
 from llmdiff.base.loading import load_pipeline
 from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
+from llmdiff.evaluation.features import VisionModel
+from llmdiff.evaluation.similarity import ImageTextModel
 from llmdiff.language import LanguageModel
 from llmdiff.training.meta import meta_base, meta_llm
 from tiny_base import Places
 from tiny_gguf import write_gguf
 from tiny_llm import build_tokenizer
+from tiny_similarity import KINDS, save_similarity
 
 HUGE = (10**9, 10**18)
 ODD = (10**6, -1, 0, 1e300, None, "x", [1, 2], {})
@@ -154,6 +158,56 @@ def test_any_value_is_an_llm_of_any_family_or_a_sentence(family: str, tmp_path: 
     build_tokenizer().save_pretrained(tmp_path)
     assert said(lambda: load_llm(tmp_path)) == ""
     try_all(tmp_path / "config.json", HUGE + ODD, lambda: load_llm(tmp_path))
+
+
+@pytest.mark.fault("hostile sizes")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("text_config", "vocab_size"),
+        ("text_config", "hidden_size"),
+        ("text_config", "num_hidden_layers"),
+        ("text_config", "max_position_embeddings"),
+        ("vision_config", "hidden_size"),
+        ("vision_config", "image_size"),
+        ("vision_config", "num_hidden_layers"),
+    ],
+)
+def test_a_scoring_model_is_no_larger_than_its_weights(kind: str, part: str, name: str, tmp_path: Path) -> None:
+    folder = save_similarity(tmp_path, kind)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config[part][name] = 10**9
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert LARGER in said(lambda: ImageTextModel.load(folder))
+    assert LARGER in said(lambda: VisionModel.load(folder))
+
+
+@pytest.mark.fault("hostile sizes")
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_prepares_pictures_asks_for_no_huge_ones(kind: str, tmp_path: Path) -> None:
+    folder = save_similarity(tmp_path, kind)
+    file = tmp_path / "preprocessor_config.json"
+    settings = json.loads(file.read_text())
+    for name in ("size", "crop_size"):
+        if isinstance(settings.get(name), dict):
+            changed = settings | {name: dict.fromkeys(settings[name], 10**6)}
+            file.write_text(json.dumps(changed))
+            assert f"asks for pictures of {name}" in said(lambda: ImageTextModel.load(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.fault("hostile sizes")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
+def test_any_value_is_a_scoring_model_or_a_sentence(kind: str, file: str, tmp_path: Path) -> None:
+    folder = save_similarity(tmp_path, kind)
+
+    def score() -> None:
+        ImageTextModel.load(folder).similarity([Image.new("RGB", (40, 30))], ["a red cup"])
+
+    assert said(score) == ""
+    try_all(tmp_path / file, HUGE + ODD, score)
 
 
 @pytest.mark.slow

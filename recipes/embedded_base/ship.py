@@ -18,15 +18,15 @@ def ship(source: Path, name: str) -> Path:
     """Copies a trained folder to the package's `name`, its safetensors in float16; its card stays as it is there.
 
     Args:
-        source: A pipeline's or an adapter's folder.
-        name: "base" or "adapter".
+        source: A folder of a pipeline, an adapter or a SigLIP.
+        name: "base", "adapter" or "siglip".
 
     Returns:
         The folder in the package.
     """
     target = _PACKAGE / name
     copy_halved(source, target, with_checksum=name == "adapter")
-    if name == "base":
+    if name != "adapter":
         folder_checksums.sign(target)
     return target
 
@@ -58,9 +58,9 @@ def _without_places(text: str) -> str:
     return json.dumps(config, indent=2) + "\n"
 
 
-def main(base: Path | None = None, adapter: Path | None = None) -> None:
-    """Ships a base model's folder, an adapter's, or both."""
-    for source, name in ((base, "base"), (adapter, "adapter")):
+def main(base: Path | None = None, adapter: Path | None = None, siglip: Path | None = None) -> None:
+    """Ships a base model's folder, an adapter's, a SigLIP's, or several."""
+    for source, name in ((base, "base"), (adapter, "adapter"), (siglip, "siglip")):
         if source is not None:
             typer.echo(ship(source, name))
 

@@ -4,6 +4,7 @@ Stable Diffusion is trained on a text encoder that has learned to name what pict
 from plain captions alone, by a readout of which kinds are there, how many, in which colours and sizes, and where.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ class Readout(nn.Module):
         read, _ = self.attention(queries, states, states, need_weights=False)
         return self.kind(read[:, :-1]), self.background(read[:, -1])
 
+    def loss(self, states: Tensor, captions: Sequence[Caption]) -> Tensor:
+        """Of reading from states (B, S, W) what the captions state."""
+        kinds, background = self(states)
+        count, *several = kinds.split(list(_PARTS.values()), dim=-1)
+        counts, marks, places = (torch.stack(part) for part in zip(*map(_truth, captions), strict=True))
+        losses = F.binary_cross_entropy_with_logits(torch.cat(several, -1), marks, reduction="none").sum(-1)
+        present = (counts > 0).float()
+        return (
+            F.cross_entropy(count.flatten(0, 1), counts.flatten())
+            + (losses * present).sum() / present.sum()
+            + F.cross_entropy(background, places)
+        )
+
 
 class TextObjective:
     """Saying what a plain caption states."""
@@ -64,16 +78,7 @@ class TextObjective:
     def loss(self, indices: np.ndarray, step: int, rng: Streams) -> Tensor:
         captions = [_caption(int(i)) for i in indices]
         ids = modules.token_ids(self.tokenizer, [caption.text for caption in captions])
-        kinds, background = self.readout(self.text_encoder(ids).last_hidden_state)
-        count, *several = kinds.split(list(_PARTS.values()), dim=-1)
-        counts, marks, places = (torch.stack(part) for part in zip(*map(_truth, captions), strict=True))
-        losses = F.binary_cross_entropy_with_logits(torch.cat(several, -1), marks, reduction="none").sum(-1)
-        present = (counts > 0).float()
-        return (
-            F.cross_entropy(count.flatten(0, 1), counts.flatten())
-            + (losses * present).sum() / present.sum()
-            + F.cross_entropy(background, places)
-        )
+        return self.readout.loss(self.text_encoder(ids).last_hidden_state, captions)
 
 
 def _caption(index: int) -> Caption:

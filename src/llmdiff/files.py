@@ -7,7 +7,7 @@ import secrets
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,6 +61,28 @@ def share(folder: Path) -> None:
 def drafts(path: Path) -> Iterator[Path]:
     """The drafts of `path`: those being written, and those that killed processes have left."""
     return path.parent.glob(_draft_name(path, "*"))
+
+
+def drop_oldest(folder: Path, limit: int) -> None:
+    """Removes the files of a folder that were not used for longest, until those that stay have at most `limit` bytes.
+
+    A killed process's drafts are among them. Several processes may do so at once.
+    """
+    files = sorted(_last_uses(folder))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in files:
+        if total <= limit:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
+
+
+def _last_uses(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """The time of each file's last use, its size and its path."""
+    for entry in os.scandir(folder):
+        with suppress(FileNotFoundError):  # another process has dropped it
+            status = entry.stat()
+            yield status.st_mtime, status.st_size, Path(entry.path)
 
 
 def open_regular(path: Path, begin: int = 0, size: int | None = None) -> BinaryIO:

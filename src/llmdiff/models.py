@@ -24,7 +24,7 @@ class Model:
     """One thing that llmdiff brings: `locate` gives its folder, whether or not it is there yet."""
 
     name: str
-    kind: Literal["llm", "base", "adapter"]
+    kind: Literal["llm", "base", "adapter", "siglip"]
     description: str
     licence: str
     locate: Callable[[], Path]
@@ -78,6 +78,13 @@ def _from_index(model: IndexModel) -> Model:
 _MODELS = (
     *map(_from_index, INDEX_MODELS),
     Model(
+        "base-text",
+        "llm",
+        "the base model's own text encoder, encoder-only, of 3 blocks (shipped)",
+        "Apache-2.0",
+        lambda: _SHIPPED / "base" / "text_encoder",
+    ),
+    Model(
         "base",
         "base",
         "miniature Stable Diffusion for picture-book scenes at 64x64 (shipped)",
@@ -87,6 +94,13 @@ _MODELS = (
     ),
     Model(
         "adapter", "adapter", "LLMDiff adapter that joins the two (shipped)", "Apache-2.0", lambda: _SHIPPED / "adapter"
+    ),
+    Model(
+        "siglip",
+        "siglip",
+        "miniature SigLIP that scores picture-book scenes (shipped)",
+        "Apache-2.0",
+        lambda: _SHIPPED / "siglip",
     ),
 )
 

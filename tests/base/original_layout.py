@@ -85,7 +85,12 @@ def build_small_sdxl() -> StableDiffusionXLPipeline:
 def original_unet(unet: Any) -> Weights:
     """Weights of a U-Net by the names of the original repositories."""
     per_level = unet.config.layers_per_block + 1
-    return {f"model.diffusion_model.{_unet_name(name, per_level)}": w for name, w in unet.state_dict().items()}
+    weights = unet.state_dict()
+    attending = {name.partition(".attentions.")[0] for name in weights if ".attentions." in name}
+    return {
+        f"model.diffusion_model.{_unet_name(name, per_level, name.partition('.upsamplers.')[0] in attending)}": weight
+        for name, weight in weights.items()
+    }
 
 
 def original_vae(vae: Any) -> Weights:
@@ -124,7 +129,8 @@ def open_clip(model: Any, prefix: str) -> Weights:
     return {f"{prefix}{name}": weight for name, weight in weights.items()}
 
 
-def _unet_name(name: str, per_level: int) -> str:
+def _unet_name(name: str, per_level: int, attends: bool) -> str:
+    """The name of a weight; ``attends`` says whether its level attends to text, which moves the upsampler."""
     block = re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.", name)
     if block is None:
         changed = _replaced(name, UNET, start=True)
@@ -134,7 +140,7 @@ def _unet_name(name: str, per_level: int) -> str:
     if kind == "downsamplers":
         return f"input_blocks.{per_level * (level + 1)}.0.{rest.replace('conv.', 'op.')}"
     if kind == "upsamplers":
-        return f"output_blocks.{per_level * (level + 1) - 1}.1.{rest}"  # no level of these attends and upsamples
+        return f"output_blocks.{per_level * (level + 1) - 1}.{2 if attends else 1}.{rest}"
     number = per_level * level + layer + (1 if block[1] == "down" else 0)
     side = "input" if block[1] == "down" else "output"
     return f"{side}_blocks.{number}.{0 if kind == 'resnets' else 1}." + (

@@ -1,6 +1,7 @@
 """Variants in turn, and what is counted of them."""
 
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -8,19 +9,23 @@ import torch
 from llmdiff.bench.measure import call_memory, count_launches, in_fresh_process, interleaved, machine, peak_memory
 
 
-def test_variants_take_turns_and_are_compared_round_by_round() -> None:
+def test_variants_take_turns_and_are_compared_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only they move: in each round they take so many seconds."""
+    seconds = {"slow": [9, 4, 6, 5], "fast": [9, 2, 2, 1]}  # the first round warms up
     order: list[str] = []
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
 
-    def run(name: str, pause: float) -> None:
+    def run(name: str) -> None:
+        nonlocal now
+        now += seconds[name][order.count(name)]
         order.append(name)
-        time.sleep(pause)
 
-    rows = interleaved({"slow": lambda: run("slow", 0.02), "fast": lambda: run("fast", 0.005)}, 3, "fast")
-    assert order == ["slow", "fast"] * 4  # one round warms up
-    slow, fast = rows
+    slow, fast = interleaved({name: partial(run, name) for name in seconds}, 3, "fast")
+    assert order == ["slow", "fast"] * 4
     assert (fast.ratio, fast.low, fast.high) == (1, 1, 1)
-    assert 1 < slow.low <= slow.ratio <= slow.high
-    assert slow.seconds >= 0.02
+    assert (slow.low, slow.ratio, slow.high) == (2, 3, 5)
+    assert (slow.seconds, fast.seconds) == (5, 2)
 
 
 def test_launches_are_operators_that_compute() -> None:

@@ -67,12 +67,20 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"LLMDIFF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
 
 
-def test_a_picture_needs_little_and_all_else_works_after_it(places: Places, environment: dict[str, str]) -> None:
-    code = RUN + AFTERWARDS
+def lines(code: str, places: Places, environment: dict[str, str]) -> list[str]:
     command = [sys.executable, "-W", "ignore", "-c", code, str(places.base), str(places.adapter)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines() == ["[]", "fine"]
+    return done.stdout.splitlines()
+
+
+def test_a_picture_needs_little(places: Places, environment: dict[str, str]) -> None:
+    assert lines(RUN, places, environment) == ["[]"]
+
+
+@pytest.mark.slow
+def test_all_else_works_after_a_picture(places: Places, environment: dict[str, str]) -> None:
+    assert lines(RUN + AFTERWARDS, places, environment) == ["[]", "fine"]
 
 
 @pytest.fixture

@@ -1,12 +1,17 @@
 """The distance from what the base model was told: 0 where nothing is changed, about 1 where nothing is said."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.evaluation import evaluate_distance
+from llmdiff.evaluation import distance, evaluate_distance
 from llmdiff.evaluation.distance import THINGS
 from llmdiff.generation import load_pipeline
 from llmdiff.language import LanguageModel
+from tiny_base import Places
 
 
 def test_an_adapter_that_changes_nothing_is_where_its_words_are_the_bases_own(places, tmp_path):
@@ -18,6 +23,28 @@ def test_an_adapter_that_changes_nothing_is_where_its_words_are_the_bases_own(pl
         assert found[things, "plain"] == 0
         assert found[things, "natural"] > 0
         assert found[things, "unseen words"] > 0
+
+
+@pytest.mark.fault("lost work")
+def test_an_interrupted_one_goes_on(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, count, expected = (str(places.base), str(places.adapter)), [0], None
+    measured = distance.scene_distances
+
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[list[distance.Distances]]:
+        for one in measured(*arguments, **options):
+            count[0] += 1
+            if count[0] == 4 and expected is None:
+                raise KeyboardInterrupt
+            yield one
+
+    monkeypatch.setattr(distance, "scene_distances", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_distance(*models, 1, (700, 500), keep_in=tmp_path)
+    rows = evaluate_distance(*models, 1, (700, 500), keep_in=tmp_path)
+    assert count[0] == 4 + 3
+    assert list(tmp_path.iterdir()) == []
+    expected = evaluate_distance(*models, 1, (700, 500))
+    assert rows == expected
 
 
 @pytest.mark.slow

@@ -2,14 +2,17 @@
 
 import copy
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from llmdiff.cli import main
 from llmdiff.errors import LLMDiffError
+from llmdiff.evaluation import fidelity
 from llmdiff.evaluation.fidelity import compare
-from llmdiff.language import LanguageModel
+from llmdiff.language import ExtractionConfig, LanguageModel
 from tiny_base import Places
 from tiny_llm import build_llama
 from tiny_text import build_text_model, encoder_tokenizer
@@ -42,6 +45,25 @@ def test_a_text_encoder_is_read_by_its_own_extraction() -> None:
 def test_other_shapes_are_refused(tiny_llm: LanguageModel) -> None:
     with pytest.raises(LLMDiffError, match="different shapes"):
         compare(tiny_llm, build_llama(blocks=2))
+
+
+@pytest.mark.fault("lost work")
+def test_an_interrupted_one_goes_on(tiny_llm: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, read = compare(tiny_llm, tiny_llm), fidelity._read
+    seen: list[str] = []
+
+    def interrupted(llm: LanguageModel, prompt: str, config: ExtractionConfig) -> Any:
+        seen.append(prompt)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        return read(llm, prompt, config)
+
+    monkeypatch.setattr(fidelity, "_read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(tiny_llm, tiny_llm, keep_in=tmp_path)
+    assert compare(tiny_llm, tiny_llm, keep_in=tmp_path) == expected
+    assert seen[6:] == [prompt for prompt in fidelity.PROMPTS[2:] for _ in range(2)]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command(places: Places, capsys: pytest.CaptureFixture[str]) -> None:

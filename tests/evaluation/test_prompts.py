@@ -54,6 +54,7 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"[\w'-]+", text.lower()))
 
 
+@pytest.mark.slow
 def test_the_other_groups_say_nothing_that_training_captions_do_not_say():
     strange = {word for prompt in PROMPTS if prompt.group != "unseen words" for word in words(prompt.prompt)}
     for seed in range(16000):

@@ -13,13 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
-from llmdiff.evaluation import evaluate_scenes, scene_prompts, scenes
+from llmdiff.evaluation import SceneSettings, evaluate_scenes, outcomes, scene_prompts, scene_report, scenes
 from llmdiff.evaluation.bootstrap import interval
+from llmdiff.evaluation.kept import KeptScores
+from llmdiff.evaluation.outcomes import System, draw_outcomes
 from llmdiff.evaluation.prompts import GROUPS
 from llmdiff.generation import load_pipeline
 from llmdiff.language import LanguageModel
 from llmdiff.scenes.drawing import draw
-from llmdiff.scenes.facts import scene_with
+from llmdiff.scenes.facts import Count, scene_with
 from tiny_base import Places
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -35,11 +37,11 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """All pictures that the benchmark looks at, in order; what it sees in them is told by their bytes alone."""
     found: list[bytes] = []
 
-    def watched(prompt: Any, image: Image.Image) -> scenes.Outcome:
+    def watched(prompt: Any, image: Image.Image) -> outcomes.Outcome:
         found.append(image.tobytes())
-        return scenes.Outcome(prompt, sum(found[-1]) % 2 == 0, found[-1][0] / 255)
+        return outcomes.Outcome(prompt, tuple(byte % 2 == 0 for byte in found[-1][: len(prompt.facts)]))
 
-    monkeypatch.setattr(scenes, "_outcome", watched)
+    monkeypatch.setattr(outcomes, "_outcome", watched)
     return found
 
 
@@ -57,6 +59,35 @@ def test_rows(places):
 def test_the_base_can_be_evaluated_alone(places):
     rows = run(places, adapter="none", base=str(places.base))
     assert {row["model"] for row in rows} == {"base"}
+
+
+def test_a_sweep_of_guidance_stands_beside_the_adapter(places, drawn):
+    """Each scale draws other pictures; the adapted model is compared with the base at each, prompt by prompt."""
+    report = scene_report(
+        SceneSettings(
+            str(places.base), str(places.adapter), seeds=1, limit=1, steps=2, guidance=4.0, guidance_sweep=(4.0, 20.0)
+        )
+    )
+    rows = {row["model"]: row for row in report.rows if row["group"] == "all"}
+    assert list(rows) == [
+        "base", "base at 4", "base at 20", "adapted", "difference", "adapted - base at 4", "adapted - base at 20",
+    ]  # fmt: skip
+    assert drawn[:6] == drawn[6:12] != drawn[12:18]
+    assert rows["adapted - base at 4"]["share"] == rows["difference"]["share"]
+    expected = rows["adapted"]["facts"] - rows["base at 20"]["facts"]
+    assert rows["adapted - base at 20"]["facts"] == pytest.approx(expected)
+
+
+def test_a_report_has_shares_of_facts_and_prompts_and_what_was_drawn_instead(places):
+    report = scene_report(SceneSettings(str(places.base), "none", seeds=2, limit=1, steps=1))
+    assert {row["fact"] for row in report.facts} == {"count", "related", "backdrop"}
+    assert len(report.prompts) == 6
+    assert {row["pictures"] for row in report.prompts} == {2}
+    own = [row["share"] for row in report.prompts]
+    assert np.mean(own) == pytest.approx(report.rows[-1]["share"])
+    kinds = [row for row in report.confusion if row["what"] == "kind" and row["stated"] != "nothing"]
+    stated = sum(fact.n for prompt in scene_prompts(1) for fact in prompt.facts if isinstance(fact, Count))
+    assert sum(row["count"] for row in kinds) == 2 * stated
 
 
 def test_prompts_of_the_world_can_be_asked_for(places, drawn):
@@ -114,14 +145,14 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(places, tmp_path, monkey
     whole = list(drawn)
     assert len(whole) == 3 * 18
     assert list((tmp_path / "kept").iterdir()) == []
-    outcome = scenes._outcome
+    outcome = outcomes._outcome
 
     def interrupted(prompt: Any, image: Image.Image) -> Any:
         if len(drawn) == len(whole) + 18 + 12 + 3:
             raise KeyboardInterrupt
         return outcome(prompt, image)
 
-    monkeypatch.setattr(scenes, "_outcome", interrupted)
+    monkeypatch.setattr(outcomes, "_outcome", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(places, **options)
     (file,) = (tmp_path / "kept").iterdir()
@@ -181,22 +212,24 @@ class Painter:
 
 def test_shares_are_of_pictures_right_in_every_fact(monkeypatch):
     """Painters paint a prompt the same for every seed, which is looked at once."""
-    outcome, seen = scenes._outcome, {}
+    outcome, seen = outcomes._outcome, {}
 
     def once(prompt: Any, image: Image.Image) -> Any:
         key = prompt.prompt, image.tobytes()
         return seen[key] if key in seen else seen.setdefault(key, outcome(prompt, image))
 
-    monkeypatch.setattr(scenes, "_outcome", once)
+    monkeypatch.setattr(outcomes, "_outcome", once)
     prompts = scene_prompts(4)
     names = [prompt.prompt for prompt in prompts]
     painter = Painter(wrong={names[0], names[5]}, half={names[1]})
-    outcomes = scenes._outcomes(painter, prompts, 2, 1, 1.0, lambda share: None)
-    better = scenes._outcomes(Painter(set(), set()), prompts, 2, 1, 1.0, lambda share: None)
+    worse, better = (
+        draw_outcomes(one, System("base", 1.0), prompts, 2, 1, KeptScores(None, {}), lambda share: None)
+        for one in (painter, Painter(set(), set()))
+    )
     rows = {
         (row["group"], row["model"]): row
         for group in (*GROUPS, "all")
-        for row in scenes._rows(group, {"base": outcomes, "adapted": better})
+        for row in scenes._rows(group, {"base": worse, "adapted": better})
     }
     assert rows["plain", "base"]["share"] == pytest.approx((0 + 0.5 + 1 + 1) / 4)
     assert rows["binding", "base"]["share"] == pytest.approx(0.75)
@@ -212,7 +245,7 @@ def test_shares_are_of_pictures_right_in_every_fact(monkeypatch):
 
 def test_a_black_picture_gets_what_it_deserves():
     prompt = scene_prompts(1)[0]
-    outcome = scenes._outcome(prompt, Image.new("RGB", (64, 64), "black"))
+    outcome = outcomes._outcome(prompt, Image.new("RGB", (64, 64), "black"))
     assert not outcome.right
     assert outcome.facts_right < 1
 

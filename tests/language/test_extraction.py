@@ -18,7 +18,7 @@ from llmdiff.language.unconditional import fold_tokens
 
 PLAIN = ExtractionConfig(normalise="none")
 PROMPTS = ["a cat sat", "a", "the cat on a mat, at noon"]
-EXTRACTIONS = ["llmdiff", "last", "penultimate", "layer:2", "mean", "norm-mean", "weighted"]
+EXTRACTIONS = ["llmdiff", "last", "penultimate", "layer:2", "mean", "norm-mean", "weighted", "signed"]
 
 
 def random_ids(length: int = 9) -> Tensor:
@@ -112,6 +112,62 @@ def test_difference_is_the_neighbour_before_minus_the_block(tiny_llm: LanguageMo
     _, differences = extract_stack(tiny_llm, tokens, ExtractionConfig(score="difference", normalise="none"))
     torch.testing.assert_close(differences[0], scores[0])
     torch.testing.assert_close(differences[1:], scores[:-1] - scores[1:])
+
+
+def test_the_conditional_score_is_a_blocks_whole_update(tiny_llm: LanguageModel) -> None:
+    """The first token has one too, and without the unconditional term nothing else is subtracted."""
+    config = ExtractionConfig(score="conditional", normalise="none")
+    tokens = tokenize(tiny_llm, ["the cat on a mat"], config)
+    _, updates = extract_stack(tiny_llm, tokens, config)
+    blocks = tiny_llm.block_count
+    states = copy.deepcopy(tiny_llm.model)(tokens.ids, output_hidden_states=True).hidden_states
+    for index in range(blocks - 1):  # the last of transformers' states has passed the final norm
+        torch.testing.assert_close(updates[index], states[index + 1] - states[index], rtol=1e-4, atol=1e-4)
+    assert updates[:, :, 0].any()
+    _, scores = extract_stack(tiny_llm, tokens, PLAIN)
+    _, alone = extract_stack(tiny_llm, tokenize(tiny_llm, ["t"], config), config)
+    torch.testing.assert_close(updates[0, 0, 0], alone[0, 0, 0], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(updates[:, :, 1:], scores[:, :, 1:])
+    total = extract_sum(tiny_llm, tokens, config, torch.ones(blocks))
+    start, stack = extract_stack(tiny_llm, tokens, config)
+    torch.testing.assert_close(total, start + stack.sum(0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("extraction", EXTRACTIONS)
+def test_of_a_doubled_prompt_the_second_copy_is_read(tiny_llm: LanguageModel, extraction: str) -> None:
+    config = ExtractionConfig(extraction=extraction, template="Say: {prompt} = {prompt}!")
+    tokens = tokenize(tiny_llm, PROMPTS, config)
+    start, stack = extract_stack(tiny_llm, tokens, config)
+    total = extract_sum(tiny_llm, tokens, config, torch.ones(tiny_llm.block_count))
+    assert stack.shape[1:3] == tokens.kept.shape
+    for row, prompt in enumerate(PROMPTS):
+        first = tokenize(tiny_llm, [""], ExtractionConfig(template=f"Say: {prompt} ={{prompt}}")).skip
+        uncut = tokenize(tiny_llm, [f"Say: {prompt} = {prompt}!"], ExtractionConfig())
+        expected_start, expected = extract_stack(tiny_llm, uncut, config)
+        length = int(tokens.kept[row].sum())
+        assert tiny_llm.tokenizer.decode(uncut.ids[0, first:]) == f" {prompt}!"
+        assert length == uncut.ids.shape[1] - first
+        torch.testing.assert_close(start[row, :length], expected_start[0, first:], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(stack[:, row, :length], expected[:, 0, first:], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(total[row], start[row] + stack[:, row].sum(0), rtol=1e-4, atol=1e-4)
+        assert not stack[:, row, length:].any()
+
+
+def test_every_token_of_a_second_copy_has_seen_the_whole_prompt(tiny_llm: LanguageModel) -> None:
+    def encoded(prompt: str, template: str | None) -> Tensor:
+        config = ExtractionConfig(extraction="last", template=template)
+        return extract_stack(tiny_llm, tokenize(tiny_llm, [prompt], config), config)[1][-1, 0]
+
+    one, other = (encoded(prompt, None) for prompt in ("a cat sat", "a cat bit"))
+    torch.testing.assert_close(one[:3], other[:3])
+    one, other = (encoded(prompt, "{prompt} {prompt}") for prompt in ("a cat sat", "a cat bit"))
+    assert ((one[:3] - other[:3]).abs().amax(-1) > 1e-3).all()
+
+
+def test_the_empty_prompt_twice_is_one_token(tiny_llm: LanguageModel) -> None:
+    for template in ("{prompt} {prompt}", "{prompt}\n{prompt}"):
+        tokens = tokenize(tiny_llm, ["", "a cat"], ExtractionConfig(template=template))
+        assert tokens.kept.sum(1).tolist() == [1, 3]
 
 
 def test_rms_normalised_scores_have_unit_size_or_are_zero(tiny_llm: LanguageModel) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.generation import load_pipeline
 from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, encode, extract_stack, extract_sum, tokenize
 from tiny_text import (
     ENCODER_DECODERS,
@@ -22,7 +23,7 @@ from tiny_text import (
 )
 
 PROMPTS = ["a cat sat on a mat", "a", ""]
-EXTRACTIONS = ["last", "penultimate", "layer:1", "mean", "norm-mean", "weighted"]
+EXTRACTIONS = ["last", "penultimate", "layer:1", "mean", "norm-mean", "weighted", "signed"]
 
 
 def take(name: str) -> LanguageModel:
@@ -123,3 +124,14 @@ def test_a_missing_pooler_does_not_matter_and_a_missing_block_does(tmp_path: Pat
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(LLMDiffError, match=r"lack .*layer\.1"):
         LanguageModel.load(str(tmp_path))
+
+
+def test_the_embedded_bases_own_text_encoder_is_read_with_the_tokenizer_beside_it() -> None:
+    llm = LanguageModel.load("base-text")
+    assert (llm.architecture, llm.width, llm.block_count) == ("encoder-only", 128, 3)
+    pipe = load_pipeline("embedded")
+    config = llm.resolve_extraction(None)
+    prompt = "a red ball left of a blue cup"
+    ids = pipe.tokenizer(prompt, return_tensors="pt").input_ids
+    assert torch.equal(tokenize(llm, [prompt], config).ids, ids)
+    torch.testing.assert_close(read(llm, prompt, "last"), pipe.text_encoder(ids).last_hidden_state)

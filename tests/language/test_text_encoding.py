@@ -5,12 +5,23 @@ import torch
 import torch.nn.functional as F
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, extract_stack, tokenize
+from llmdiff.language import (
+    ExtractionConfig,
+    LanguageModel,
+    TextEncoding,
+    condense,
+    encode,
+    extract_stack,
+    term_count,
+    tokenize,
+)
 
 PROMPTS = ["a cat sat", "a", ""]
 KEYS = {
     "llmdiff": {"g", "raw_h", "norm.weight", "norm.bias"},
     "weighted": {"logits", "norm.weight", "norm.bias"},
+    "signed": {"mix", "norm.weight", "norm.bias"},
+    "attention": {"logits", "query", "norm.weight", "norm.bias"},
     "layer:2": {"norm.weight", "norm.bias"},
 }
 
@@ -29,7 +40,61 @@ def test_without_noise_there_is_no_h(tiny_llm: LanguageModel) -> None:
     assert set(make(tiny_llm, noise=False).state_dict()) == KEYS["llmdiff"] - {"raw_h"}
 
 
-@pytest.mark.parametrize("extraction", ["llmdiff", "weighted", "mean"])
+def test_with_a_fixed_g_there_is_no_g_and_the_sum_is_the_plain_one(tiny_llm: LanguageModel) -> None:
+    fixed, learned = make(tiny_llm, fixed_g=True).eval(), make(tiny_llm).eval()
+    assert set(fixed.state_dict()) == KEYS["llmdiff"] - {"g"}
+    config = fixed.config
+    tokens = tokenize(tiny_llm, PROMPTS, config)
+    start, stack = extract_stack(tiny_llm, tokens, config)
+    whole = learned(start, stack, tokens.kept)
+    torch.testing.assert_close(fixed(start, stack, tokens.kept), whole)
+    assert term_count(config, tiny_llm.block_count) == 1
+    torch.testing.assert_close(fixed(start, condense(stack, config, 1), tokens.kept), whole)
+    torch.testing.assert_close(encode(tiny_llm, PROMPTS, config, fixed).embeds, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_signed_mix_starts_as_the_mean_of_layer_norms_and_takes_either_sign(tiny_llm: LanguageModel) -> None:
+    signed, mean = make(tiny_llm, extraction="signed").eval(), make(tiny_llm, extraction="norm-mean").eval()
+    tokens = tokenize(tiny_llm, PROMPTS, signed.config)
+    start, stack = extract_stack(tiny_llm, tokens, signed.config)
+    expected = mean(*extract_stack(tiny_llm, tokens, mean.config), tokens.kept)
+    torch.testing.assert_close(signed(start, stack, tokens.kept), expected, rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        signed.mix.copy_(torch.tensor([0.0, 1.0, 0.0, -1.0]))
+    expected = F.layer_norm(stack[1] - stack[3], (tiny_llm.width,))
+    torch.testing.assert_close(signed(start, stack, tokens.kept)[tokens.kept], expected[tokens.kept])
+    torch.testing.assert_close(
+        encode(tiny_llm, PROMPTS, signed.config, signed).embeds, signed(start, stack, tokens.kept), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_attention_over_layers_is_that_of_each_token_by_itself(tiny_llm: LanguageModel) -> None:
+    encoding = make(tiny_llm, extraction="attention").eval()
+    config, width = encoding.config, tiny_llm.width
+    tokens = tokenize(tiny_llm, PROMPTS, config)
+    start, stack = extract_stack(tiny_llm, tokens, config)
+    mean = make(tiny_llm, extraction="norm-mean").eval()
+    torch.testing.assert_close(encoding(start, stack, tokens.kept), mean(start, stack.mean(0)[None], tokens.kept))
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        encoding.query.copy_(torch.randn(width, generator=rng))
+        encoding.logits.copy_(torch.randn(len(stack), generator=rng))
+    query, logits = encoding.query.detach(), encoding.logits.detach()
+    out = encoding(start, stack, tokens.kept)
+    for row in range(len(PROMPTS)):
+        for place in range(int(tokens.kept[row].sum())):
+            states = [stack[t, row, place] for t in range(len(stack))]
+            scores = [float(x @ query) / width**0.5 + float(logits[t]) for t, x in enumerate(states)]
+            weights = torch.tensor(scores).softmax(0)
+            expected = F.layer_norm(sum(w * x for w, x in zip(weights, states, strict=True)), (width,))
+            torch.testing.assert_close(out[row, place], expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(encode(tiny_llm, PROMPTS, config, encoding).embeds, out, rtol=1e-3, atol=1e-4)
+    assert term_count(config, tiny_llm.block_count, groups=2) == tiny_llm.block_count
+    with pytest.raises(LLMDiffError, match="every token has its own"):
+        encoding.weights()
+
+
+@pytest.mark.parametrize("extraction", ["llmdiff", "weighted", "mean", "signed"])
 def test_forward_is_the_layer_norm_of_the_sum(tiny_llm: LanguageModel, extraction: str) -> None:
     config = ExtractionConfig(extraction=extraction)
     encoding = make(tiny_llm, extraction=extraction).eval()
@@ -131,9 +196,9 @@ def test_unknown_extractions_are_refused(extraction: str) -> None:
         ExtractionConfig(extraction=extraction)
 
 
-@pytest.mark.parametrize("template", ["", "Describe", "{prompt} and {prompt}", "{text}"])
+@pytest.mark.parametrize("template", ["", "Describe", "{prompt}, {prompt} and {prompt}", "{text}"])
 def test_templates_without_a_place_for_the_prompt_are_refused(template: str) -> None:
-    with pytest.raises(LLMDiffError, match="exactly once"):
+    with pytest.raises(LLMDiffError, match="once or twice"):
         ExtractionConfig(template=template)
 
 

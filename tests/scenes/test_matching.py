@@ -92,14 +92,12 @@ def digest() -> str:
     return total.hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "processor",
     [
         {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "1"},
-        pytest.param(
-            {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"},
-            marks=pytest.mark.slow,  # most processors of today compute by these themselves
-        ),
+        {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"},
     ],
     ids=lambda settings: settings["MKL_ENABLE_INSTRUCTIONS"],
 )

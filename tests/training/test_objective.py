@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from llmdiff.data import Sample
 from llmdiff.language import ExtractionConfig
+from llmdiff.precompute import Answers
 from llmdiff.training.loop_settings import LoopSettings
-from llmdiff.training.objective import AdapterObjective
+from llmdiff.training.objective import AdapterObjective, shuffled
 from llmdiff.training.precision import loss_scaler
 from llmdiff.training.randomness import Streams
 from llmdiff.training.trainer import Trainer
@@ -219,3 +222,44 @@ def test_without_a_stream_an_encoding_has_no_noise(make):
         assert not torch.equal(said, objective.prediction(noisy, t, CAPTIONS[:2], Streams(0, [0, 1])))
         objective.adapter.eval()
         assert torch.equal(said, objective.prediction(noisy, t, CAPTIONS[:2]))
+
+
+@given(
+    st.lists(st.lists(st.text(max_size=3), min_size=1, max_size=3).map(tuple), min_size=2, max_size=8),
+    st.integers(0, 9),
+)
+def test_shuffled_captions_are_those_of_another_picture_and_as_many(captions, seed):
+    numbered = [tuple(f"{i} {text}" for text in texts) for i, texts in enumerate(captions)]
+    found = shuffled(numbered, seed)
+    assert found == shuffled(numbered, seed)
+    assert [len(texts) for texts in found] == [len(texts) for texts in captions]
+    others = [int(texts[0].split()[0]) for texts in found]
+    assert sorted(others) == list(range(len(captions)))
+    assert all(other != own for own, other in enumerate(others))
+
+
+def test_with_shuffled_captions_the_llm_reads_another_picture_and_the_teacher_its_own(make, monkeypatch):
+    objective = make(shuffle_captions=True, distil=5, caption_dropout=0.0)
+    read: list[list[str]] = []
+    taught: list[list[str]] = []
+    monkeypatch.setattr(
+        objective, "_encoding", lambda texts, rng, old=objective._encoding: read.append(texts) or old(texts, rng)
+    )
+    old = objective.base_prediction
+    monkeypatch.setattr(objective, "base_prediction", lambda *given: taught.append(given[2]) or old(*given))
+    objective.loss(np.arange(8), 0, Streams(0, range(8)))
+    assert sorted(read[0]) == sorted(text.lower() for text in taught[0])
+    assert all(own != text.lower() for own, text in zip(read[0], taught[0], strict=True))
+
+
+@pytest.mark.parametrize("target", [{"distil": 9}, {"distil_layers": 9}])
+def test_answers_that_are_kept_change_no_loss_and_layers_are_taught_all_the_same(make, tmp_path, target):
+    plain, first, again = (make(caption_dropout=0.0, **target) for _ in range(3))
+    expected = float(plain.loss(np.arange(4), 0, Streams(0, range(4))))
+    asked = []
+    for objective in (first, again):
+        objective.answers = Answers(tmp_path / "answers", of=["base"])
+        ask = objective._ask_base
+        objective._ask_base = lambda *given, ask=ask: asked.append(1) or ask(*given)
+        assert float(objective.loss(np.arange(4), 0, Streams(0, range(4)))) == expected
+    assert len(asked) == (1 if "distil" in target else 2)

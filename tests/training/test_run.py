@@ -163,7 +163,10 @@ def test_the_llm_is_in_memory_only_while_it_reads(tmp_path, places, monkeypatch,
     assert len(loaded) == loads
 
 
-@pytest.mark.parametrize(("mode", "refiner"), [("augment", None), ("replace", None), ("replace", REFINER)])
+PLAIN_REPLACE = pytest.param("replace", None, marks=pytest.mark.slow)  # a refiner is one part more of the same
+
+
+@pytest.mark.parametrize(("mode", "refiner"), [("augment", None), PLAIN_REPLACE, ("replace", REFINER)])
 def test_an_interrupted_run_is_resumed_to_the_bit(tmp_path, places, monkeypatch, mode, refiner):
     for name in ("whole", "halves"):
         (tmp_path / name).mkdir()
@@ -270,6 +273,7 @@ def test_the_adapter_draws_the_same_twice_and_in_another_process(recipe, tmp_pat
     assert base.tobytes() not in first
 
 
+@pytest.mark.slow
 def test_a_single_file_checkpoint_is_trained_on_as_its_folder_is(tmp_path: Path, places: Places) -> None:
     """Also without its text encoder in replace mode, which nothing asks then; and it is priced before."""
     file = save_checkpoint(load_pipeline(places.base), tmp_path / "base.safetensors")

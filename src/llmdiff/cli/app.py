@@ -8,6 +8,7 @@ import typer
 from llmdiff import __version__
 from llmdiff.cli import console
 from llmdiff.cli.bench import bench_app
+from llmdiff.cli.compare import compare
 from llmdiff.cli.data import data_app
 from llmdiff.cli.demo import demo
 from llmdiff.cli.entry import INTERRUPTED, main
@@ -16,6 +17,7 @@ from llmdiff.cli.explain import explain
 from llmdiff.cli.generate import generate
 from llmdiff.cli.models import models_app
 from llmdiff.cli.regenerate import regenerate
+from llmdiff.cli.serve import serve
 from llmdiff.cli.study import study_app
 from llmdiff.cli.train import train
 from llmdiff.cli.ui import ui
@@ -40,6 +42,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff train embedded -o loop.steps=2000
     llmdiff data check ./pictures
     llmdiff study new study --pictures base=./base --pictures mine=./mine
+    llmdiff serve --port 8000
     llmdiff ui --adapter embedded --runs runs
     llmdiff models pull embedded
 
@@ -52,6 +55,7 @@ error, 2 for a mistake on the command line, 130 when interrupted.
 
 - LLMDIFF_HOME: where fetched models and encodings of prompts are kept (default: ~/.cache/llmdiff)
 - LLMDIFF_ENCODINGS_MB: how much disk encodings of prompts may take (default: 512; 0: none are kept)
+- LLMDIFF_API_KEY: the key that clients of `llmdiff serve` must send
 - LLMDIFF_UI_PASSWORD: the password that `llmdiff ui --auth` asks for
 - LLMDIFF_TRACEBACK: 1 shows developers where an error comes from
 - HF_HOME: where models from the Hugging Face Hub are kept (default: ~/.cache/huggingface)
@@ -71,6 +75,8 @@ app.command()(train)
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(study_app, name="study")
+app.command()(serve)
+app.command()(compare)
 app.command()(demo)
 app.command()(ui)
 app.add_typer(bench_app, name="bench")

@@ -55,6 +55,22 @@ def finite(number: float) -> float:
     return number
 
 
+def numbers(text: str) -> str:
+    """The value of an option, which is finite numbers between 0 and 100, divided by commas."""
+    try:
+        usable = all(0 <= number <= 100 for number in as_numbers(text))
+    except ValueError:
+        usable = False
+    if not usable:
+        raise typer.BadParameter(f"{text!r} is not of the form 1,2,8: numbers of 0 to 100.")
+    return text
+
+
+def as_numbers(text: str) -> tuple[float, ...]:
+    """The numbers of such a value."""
+    return tuple(float(part) for part in text.split(",")) if text.strip() else ()
+
+
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
     """Within this context Python's warnings are one line each; those meant for developers are not shown."""

@@ -1,21 +1,44 @@
 """`llmdiff evaluate`: scores of a base model and its adapter, and of the checker that gives them."""
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
 from llmdiff.cli import console
+from llmdiff.cli.evaluate_pictures import all_scores, pictures
+from llmdiff.cli.evaluate_proxy import evaluate_proxy
 from llmdiff.cli.fidelity import fidelity
+from llmdiff.cli.suite import suite_app
 from llmdiff.home import home
 
-evaluate_app = typer.Typer(help="Measure how well pictures show what their prompts say.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from llmdiff.evaluation import SceneReport
+
+evaluate_app = typer.Typer(help="Measure how well pictures show what their prompts say; all of it without a COMMAND.")
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+_Prompts = Annotated[
+    Literal["v1", "v2"] | None,
+    typer.Option(help="v1 of shapes, v2 of real things.", show_default="by the size of the base's pictures"),
+]
+_MOST_CONFUSED = 3  # values of a property that are shown
 
 
+@evaluate_app.callback(invoke_without_command=True)
+def without_command(context: typer.Context, as_json: _AsJson = False) -> None:
+    """Print all scores of the embedded base and adapter, as `llmdiff evaluate all` does, or run a command."""
+    if context.invoked_subcommand is None:
+        all_scores(as_json=as_json)
+
+
+evaluate_app.command("all")(all_scores)
+evaluate_app.command("pictures")(pictures)
 evaluate_app.command("fidelity")(fidelity)
+evaluate_app.command("proxy")(evaluate_proxy)
+evaluate_app.add_typer(suite_app, name="suite")
 
 
 @evaluate_app.command("scenes")
@@ -31,10 +54,13 @@ def scenes(
         float, typer.Option(min=0, max=100, callback=console.finite, help="Classifier-free guidance scale.")
     ] = 4.0,
     plainly: Annotated[bool, typer.Option("--plainly", help="Also tell the base the facts in its own words.")] = False,
-    prompts: Annotated[
-        Literal["v1", "v2"] | None,
-        typer.Option(help="v1 of shapes, v2 of real things.", show_default="by the size of the base's pictures"),
-    ] = None,
+    prompts: _Prompts = None,
+    guidance_sweep: Annotated[
+        str, typer.Option(callback=console.numbers, help="Scales at which the base is drawn too, such as 1,2,8,20.")
+    ] = "",
+    details: Annotated[
+        bool, typer.Option("--details", help="Also what was drawn instead, and each kind of fact; by prompt in --json.")
+    ] = False,
     as_json: _AsJson = False,
 ) -> None:
     """Share of pictures that show every fact their prompt states, per group, with 95 % bootstrap intervals.
@@ -43,14 +69,16 @@ def scenes(
     the same noise. If it is interrupted, the same command goes on where it was.
     """
     console.quiet_hosts()
-    from llmdiff.evaluation import evaluate_scenes
+    from llmdiff.evaluation import SceneSettings, scene_report
 
     version = int(prompts[1:]) if prompts else None
-    keep_in = home() / "evaluations"
+    sweep = console.as_numbers(guidance_sweep)
+    settings = SceneSettings(base, adapter, seeds, limit, steps, guidance, plainly, version, sweep)
     with console.progress_bar() as progress:
-        rows = evaluate_scenes(base, adapter, seeds, limit, steps, guidance, plainly, version, progress, keep_in)
+        report = scene_report(settings, progress, home() / "evaluations")
+    rows = report.rows
     if as_json:
-        console.print_json(rows)
+        console.print_json(asdict(report) if details else rows)
         return
     table = Table("group", "model", "prompts", "all facts right", "95 % interval", "facts right", box=None)
     for row in rows:
@@ -58,6 +86,8 @@ def scenes(
         if row["model"] == rows[-1]["model"]:
             table.add_section()
     console.results.print(table)
+    if details:
+        _print_details(report)
 
 
 @evaluate_app.command("distance")
@@ -75,7 +105,7 @@ def distance(
     from llmdiff.evaluation import evaluate_distance
 
     with console.progress_bar() as progress:
-        rows = evaluate_distance(base, adapter, count, progress=progress)
+        rows = evaluate_distance(base, adapter, count, progress=progress, keep_in=home() / "evaluations")
     if as_json:
         console.print_json(rows)
         return
@@ -85,84 +115,42 @@ def distance(
     console.results.print(table)
 
 
-@evaluate_app.command("checker")
-def checker(
-    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Drawn scenes to read.")] = 5000,
-    noise: Annotated[
-        float, typer.Option(min=0, max=1000, callback=console.finite, help="Noise on the pictures, in grey levels.")
-    ] = 0.0,
+@evaluate_app.command("consistency")
+def consistency(
+    base: Annotated[str, typer.Option(help="Base model that draws picture-book scenes.")] = "embedded",
+    adapter: Annotated[str, typer.Option(help="'embedded', a folder, a Hub id, or 'none'.")] = "embedded",
+    scenes: Annotated[int, typer.Option(min=1, max=10_000, help="Scenes of each group of the prompts.")] = 5,
+    wordings: Annotated[int, typer.Option(min=2, max=100, help="Wordings of each scene.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Denoising steps.")] = 20,
+    guidance: Annotated[
+        float, typer.Option(min=0, max=100, callback=console.finite, help="Classifier-free guidance scale.")
+    ] = 4.0,
+    prompts: _Prompts = None,
     as_json: _AsJson = False,
 ) -> None:
-    """Measure how much of newly drawn scenes the scene checker reads right."""
-    from llmdiff.evaluation import evaluate_checker
-
-    with console.progress_bar() as progress:
-        result = evaluate_checker(count, noise, progress)
-    if as_json:
-        console.print_json(result)
-        return
-    table = Table("what is read right", "share", box=None)
-    for name in ("kinds", "colours", "sizes", "counts", "backgrounds", "whole"):
-        table.add_row(name, f"{result[name]:.2%}")
-    table.add_row("things found where none is", f"{result['false_things']:.2%}")
-    console.results.print(table)
-
-
-@evaluate_app.command("pictures")
-def pictures(
-    folders: Annotated[
-        list[str], typer.Argument(metavar="[NAME=]FOLDER...", help="Pictures; same file names in all folders.")
-    ],
-    siglip: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="SigLIP score: folder or Hub id of a SigLIP, SigLIP 2, CLIP or PickScore."),
-    ] = None,
-    clip_iqa: Annotated[
-        str | None, typer.Option("--clip-iqa", metavar="MODEL", help="CLIP-IQA: folder or Hub id of a CLIP.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="cpu")] = None,
-    as_json: _AsJson = False,
-) -> None:
-    """Score pictures that are there, whoever drew them: how well they match their prompts and how good they look.
-
-    The prompt of a picture is in its PNG (llmdiff's or the web UI's) or in a text file of its name beside it. Of
-    several folders the differences to the first are scored too, picture by picture. Intervals (95 %) are bootstrapped
-    over prompts.
-    """
+    """Share of pairs of wordings of one scene whose pictures, from the same noise, show the same."""
     console.quiet_hosts()
-    from llmdiff.evaluation import evaluate_pictures
+    from llmdiff.evaluation import evaluate_consistency
 
+    version = int(prompts[1:]) if prompts else None
     with console.progress_bar() as progress:
-        rows = evaluate_pictures(_named(folders), siglip, clip_iqa, device, progress)
+        rows = evaluate_consistency(
+            base, adapter, scenes, wordings, steps, guidance, version, progress, home() / "evaluations"
+        )
     if as_json:
         console.print_json(rows)
         return
-    table = Table("score", "pictures of", "prompts", "pictures", "mean", "95 % interval", box=None)
+    table = Table("model", "scenes", "same", "95 % interval", "right", "always right", box=None)
     for row in rows:
-        figures = f"{row['mean']:.4f}", f"{row['low']:.4f} – {row['high']:.4f}"
-        table.add_row(row["score"], row["system"], str(row["prompts"]), str(row["pictures"]), *figures)
+        signed = "+" if row["model"] == "difference" else ""
+        figures = [f"{row[key]:{signed}.1%}" for key in ("same", "low", "high", "right", "always_right")]
+        table.add_row(row["model"], str(row["scenes"]), figures[0], f"{figures[1]} – {figures[2]}", *figures[3:])
     console.results.print(table)
-    for score, row in {row["score"]: row for row in rows}.items():
-        pieces = f"; {row['in_pieces']} prompts were scored in pieces" if row["in_pieces"] else ""
-        console.print_line(f"{score}: {row['model']}, {row['revision']}{pieces}")
 
 
-def _named(folders: list[str]) -> dict[str, Path]:
-    """Folders by the name that they were given, or else their own."""
-    named: dict[str, Path] = {}
-    for text in folders:
-        name, equals, folder = text.partition("=")
-        path = Path(folder if equals else text)
-        name = name if equals else path.name or text
-        if name in named:
-            raise typer.BadParameter(f"Two folders are called {name!r}: name them by NAME=FOLDER.")
-        named[name] = path
-    return named
-
-
-@evaluate_app.command("world-checker")
-def world_checker(
-    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Drawn scenes to read.")] = 1000,
+@evaluate_app.command("checker")
+def checker(
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Drawn scenes to read.")] = 5000,
     noise: Annotated[
         float, typer.Option(min=0, max=1000, callback=console.finite, help="Noise on the pictures, in grey levels.")
     ] = 0.0,
@@ -172,26 +160,47 @@ def world_checker(
     base: Annotated[
         str | None, typer.Option(help="Base model whose autoencoder the pictures go through.", show_default="none")
     ] = None,
+    scenes: Annotated[Literal["v1", "v2"], typer.Option(help="v1 of shapes, v2 of real things.")] = "v1",
     as_json: _AsJson = False,
 ) -> None:
-    """Measure how much of newly drawn scenes of real things their checker reads right."""
+    """Measure how much of newly drawn scenes the checker of their domain reads right."""
     console.quiet_hosts()
-    from llmdiff.evaluation import evaluate_world_checker
+    from llmdiff.evaluation import evaluate_checker
 
+    keep_in = home() / "evaluations"
     with console.progress_bar() as progress:
-        result = evaluate_world_checker(count, noise, blur, base, progress)
+        result = evaluate_checker(
+            count, noise, progress, version=int(scenes[1:]), blur=blur, base=base, keep_in=keep_in
+        )
     if as_json:
         console.print_json(result)
         return
     table = Table("what is read right", "share", box=None)
-    for name in ("facts", "whole"):
+    for name in ("kinds", "colours", "sizes", "counts", "backgrounds", "facts", "whole"):
         table.add_row(name, f"{result[name]:.2%}")
+    table.add_row("things found where none is", f"{result['false_things']:.2%}")
     console.results.print(table)
+
+
+def _print_details(report: "SceneReport") -> None:
+    """The share of each kind of fact, and of each property the values that were most often drawn as others."""
+    facts = Table("fact", "model", "prompts", "right", "95 % interval", box=None)
+    for row in report.facts:
+        facts.add_row(row["fact"], row["model"], str(row["prompts"]), *_figures(row | {"facts": 0.0})[:2])
+    console.results.print(facts)
+    wrong = Table("model", "property", "stated", "drawn", "times", "of those stated", box=None)
+    shown: Counter[tuple[str, str]] = Counter()
+    for row in report.confusion:
+        kind = row["model"], row["what"]
+        if row["stated"] != row["drawn"] and shown[kind] < _MOST_CONFUSED:
+            shown[kind] += 1
+            wrong.add_row(*kind, row["stated"], row["drawn"], str(row["count"]), f"{row['share']:.0%}")
+    console.results.print(wrong)
 
 
 def _figures(row: dict[str, Any]) -> tuple[str, str, str]:
     """Share, interval and share of facts; gains with their sign and in points."""
-    if row["model"] != "difference":
+    if row["model"] != "difference" and " - " not in row["model"]:
         return f"{row['share']:.1%}", f"{row['low']:.1%} – {row['high']:.1%}", f"{row['facts']:.1%}"
     points = [f"{100 * row[key]:+.1f}" for key in ("share", "low", "high", "facts")]
     return points[0], f"{points[1]} – {points[2]}", points[3]

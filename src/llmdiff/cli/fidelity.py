@@ -6,6 +6,7 @@ import typer
 from rich.table import Table
 
 from llmdiff.cli import console
+from llmdiff.home import home
 
 
 def fidelity(
@@ -25,7 +26,11 @@ def fidelity(
     console.quiet_hosts()
     from llmdiff.evaluation.fidelity import evaluate_fidelity
 
-    result = evaluate_fidelity(llm, dtype=dtype, quantization=quantization, reference=reference)
+    keep_in = home() / "evaluations"
+    with console.progress_bar() as progress:
+        result = evaluate_fidelity(
+            llm, dtype=dtype, quantization=quantization, reference=reference, progress=progress, keep_in=keep_in
+        )
     if as_json:
         console.print_json(result)
         return

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmdiff.cli import console
+from llmdiff.cli import console, proxy_options
 from llmdiff.cli.picture_files import PictureFiles, check_place, names_file
 from llmdiff.errors import LLMDiffError
 
@@ -79,6 +79,14 @@ def generate(
         bool, typer.Option("--offload-llm", help="Give back the LLM's memory once it has read the prompts.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
+    proxy: proxy_options.Url = None,
+    proxy_model: proxy_options.Model = None,
+    proxy_instruction: proxy_options.Instruction = None,
+    rewritings: proxy_options.Rewritings = 1,
+    average_rewritings: proxy_options.Average = False,
+    proxy_key_env: proxy_options.KeyEnv = None,
+    proxy_timeout: proxy_options.Timeout = 60.0,
+    proxy_temperature: proxy_options.Temperature = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Draw pictures from prompts.
@@ -90,14 +98,21 @@ def generate(
     Of a file of prompts, the files are named by line, prompt and seed (which is 0 where nothing else is said), so the
     same command goes on where it was interrupted. `accelerate launch -m llmdiff generate --prompts FILE` divides them
     among all processes that it starts.
+
+    With --proxy, an LLM that cannot be opened has its say: it rewrites each prompt, and the models read the result.
+    What it answers is kept, and recorded in the picture; where it has no usable answer, the prompt is drawn as it is.
     """
     from llmdiff.generation import GenerationRequest
 
+    rewriter = proxy_options.proxy_of(
+        proxy, proxy_model, proxy_instruction, rewritings, average_rewritings,
+        proxy_key_env, proxy_timeout, proxy_temperature,
+    )  # fmt: skip
     order = (
         ({"seed": seed} if seed is not None else {})
         | dict(negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
         | dict(base=base, base_config=base_config, adapter=adapter, llm=llm, quantization=quantization)
-        | dict(compare=compare, device=device, prompt_weights=prompt_weights, offload_llm=offload_llm)
+        | dict(compare=compare, device=device, prompt_weights=prompt_weights, offload_llm=offload_llm, proxy=rewriter)
     )
     if prompt_file is not None:
         _draw_file(prompt_file, prompts, order, out, batch_size, as_json)

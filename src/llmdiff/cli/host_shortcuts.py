@@ -94,10 +94,39 @@ def _pass_what_holds(check: Callable[..., None]) -> Callable[..., None]:
     return passed
 
 
+def _draw_nothing_on_meta(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Draws no random numbers for weights without memory, for which torch would import its reference in Python."""
+
+    @wraps(draw)
+    def drawn(tensor: Any, *args: Any, **options: Any) -> Any:
+        return tensor if tensor.is_meta else draw(tensor, *args, **options)
+
+    return drawn
+
+
+def _order_plainly(order: Callable[..., Any]) -> Callable[..., Any]:
+    """Says of one contiguous tensor that its dimensions lie in their order, without symbols, which import sympy.
+
+    One of four dimensions may be in channels-last order as well.
+    """
+    import torch
+
+    @wraps(order)
+    def ordered(*tensors: Any, **options: Any) -> Any:
+        plain = len(tensors) == 1 and type(tensors[0]) in (torch.Tensor, torch.nn.Parameter)
+        if plain and tensors[0].layout == torch.strided and tensors[0].ndim != 4 and tensors[0].is_contiguous():
+            return list(range(tensors[0].ndim)), False
+        return order(*tensors, **options)
+
+    return ordered
+
+
 _WAYS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("diffusers.pipelines.pipeline_loading_utils", "_unwrap_model", _unwrap_what_is_wrapped),
     ("torch", "_check_with", _pass_what_holds),
     ("torch._compile", "_disable_dynamo", _disable_late),
+    ("torch.nn.init", "normal_", _draw_nothing_on_meta),
+    ("torch._prims_common", "compute_elementwise_output_logical_to_physical_perm", _order_plainly),
 )
 
 

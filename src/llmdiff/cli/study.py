@@ -66,8 +66,8 @@ def serve(
 
     study = Study.load(folder)
     try:
+        from llmdiff.serving import serve as run
         from llmdiff.study.server import study_app as application
-        from llmdiff.study.serving import serve as run
     except ImportError as error:
         raise _missing(error) from error
     run(application(study), host, port, lambda address: console.print_line(f"The study is at {address}"))

@@ -28,6 +28,9 @@ class SceneData(SourceSettings):
         4, ge=1, le=10**4, description="pictures of each caption: what it leaves open is drawn by lot"
     )
     plain: float = Field(0.25, ge=0, le=1, description="share of captions in the base model's own plain wording")
+    detail: Literal["usual", "short", "long"] = Field(
+        "usual", description="what captions say of a scene: little, all there is, or by lot between the two"
+    )
     seed: int = Field(31, ge=0)
 
 

@@ -18,7 +18,11 @@ from llmdiff.scenes.facts import scene_with
 from llmdiff.scenes.phrasing import natural_text
 from llmdiff.scenes.scene import sample_scene
 
-_DETAIL = Detail(relation=0.9)  # relations, which need the most practice, wherever there is one
+_DETAIL = {
+    "usual": Detail(relation=0.9),  # relations, which need the most practice, wherever there is one
+    "short": Detail(colour=0.5, size=0.0, relation=0.0, background=0.2),
+    "long": Detail(colour=1.0, size=1.0, relation=1.0, background=1.0),
+}
 _SIZE: Size = (vocabulary.IMAGE_SIZE, vocabulary.IMAGE_SIZE)
 
 
@@ -58,7 +62,7 @@ class Scenes:
         rng = np.random.default_rng((self.data.seed, 0, index))
         drawn = sample_scene(rng)
         plain = rng.random() < self.data.plain
-        description = describe(drawn, rng, _DETAIL)
+        description = describe(drawn, rng, _DETAIL[self.data.detail])
         return description, plain_text(description) if plain else natural_text(description, rng)
 
 

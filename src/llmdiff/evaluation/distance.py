@@ -8,16 +8,23 @@ prompt: 0 where the LLM conveys all that the base model's own text encoder would
 Letters in shapes: B scenes, c latent channels, H and W height and width of the latents.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
 from llmdiff.data.cropping import normalised
+from llmdiff.evaluation.kept import KeptScores
+from llmdiff.evaluation.outcomes import identity
 from llmdiff.generation import Models, Renderer
+from llmdiff.language import Encoding
 from llmdiff.progress import Progress, silent
 from llmdiff.scenes.captions import plain_text
 from llmdiff.scenes.description import Description, Detail, describe
@@ -36,13 +43,37 @@ _WORDINGS: dict[str, Callable[[Description, np.random.Generator], str]] = {
 }
 
 
-@torch.no_grad()
+Encode = Callable[[Sequence[str]], Encoding]
+"""From prompts to their encodings, as the layers read them."""
+Predict = Callable[[Tensor, Tensor, list[str]], Tensor]
+"""The base model's own prediction (B, c, H, W) from noisy latents (B, c, H, W), timesteps (B,) and captions."""
+
+
+@dataclass(frozen=True)
+class Distances:
+    """The distances of scenes of as many things, in one wording and at one timestep.
+
+    Attributes:
+        things: in each scene.
+        wording: of the prompts.
+        timestep: of 1000.
+        of_scenes: (B,), in units of the mean distance, over these scenes, of the base model under the empty prompt: so
+            their mean is the ratio of the means.
+    """
+
+    things: int
+    wording: str
+    timestep: int
+    of_scenes: np.ndarray
+
+
 def evaluate_distance(
     base: str = "embedded",
     adapter: str = "embedded",
     count: int = 64,
     timesteps: tuple[int, ...] = TIMESTEPS,
     progress: Progress = silent,
+    keep_in: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Compares predictions on scenes that were drawn for this alone.
 
@@ -52,6 +83,7 @@ def evaluate_distance(
         count: Scenes of each number of things.
         timesteps: Of 1000, at which their latents are noised.
         progress: Shows how far it is.
+        keep_in: A folder for distances while it runs: one that was interrupted goes on where it was.
 
     Returns:
         Rows of things, wording, timestep and distance.
@@ -66,25 +98,94 @@ def evaluate_distance(
     """
     renderer = Renderer.load(Models(base=base, adapter=adapter))
     assert renderer.adapter is not None
-    model, rows = ImageModel(renderer.pipe), list[dict[str, Any]]()
-    for things in THINGS:
+    kept = KeptScores(keep_in, identity(renderer, [], "distance", count, *timesteps) if keep_in else {})
+    found: list[Any] = kept.of_model("distance")
+    model = ImageModel(renderer.pipe)
+    for ones in scene_distances(model, renderer.adapter, count, timesteps, progress=progress, after=len(found)):
+        means = [float(one.of_scenes.mean()) for one in ones]
+        kept.add("distance", len(found), [means])
+        found.append(means)
+    kept.forget()
+    return [
+        {"things": things, "wording": wording, "timestep": timestep, "distance": distance}
+        for (things, timestep), means in zip(product(THINGS, timesteps), found, strict=True)
+        for wording, distance in zip(_WORDINGS, means, strict=True)
+    ]
+
+
+@torch.no_grad()
+def scene_distances(
+    model: ImageModel,
+    adapter: LLMDiffAdapter,
+    count: int,
+    timesteps: Sequence[int] = TIMESTEPS,
+    *,
+    encode: Encode | None = None,
+    predict: Predict | None = None,
+    progress: Progress = silent,
+    after: int = 0,
+) -> Iterator[list[Distances]]:
+    """The distances of every scene, of all wordings, for each number of things and each timestep.
+
+    Args:
+        model: draws picture-book scenes.
+        adapter: attached to it.
+        count: B, scenes of each number of things.
+        timesteps: at which their latents are noised.
+        encode: of the prompts; the adapter's own if None.
+        predict: the base model's own prediction; that of `base_prediction` if None.
+        progress: shows how far it is.
+        after: how many of the lists are known, and left out.
+    """
+    encode, predict = encode or adapter.encode, predict or base_prediction(model, adapter)
+    for row, things in enumerate(THINGS):
+        due = list(timesteps)[max(0, after - row * len(timesteps)) :]
+        if not due:
+            continue
         said = [_scene(things, i) for i in range(count)]
-        latents = _latents(renderer.pipe, [picture for _, picture in said])
+        described = [one for one, _ in said]
+        latents = _latents(model.pipe, [picture for _, picture in said])
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(_SEED))
-        for timestep in timesteps:
-            progress(f"{things} things at {timestep}", len(rows) / (len(THINGS) * len(timesteps) * len(_WORDINGS)))
+        for number, timestep in enumerate(due, (row + 1) * len(timesteps) - len(due)):
+            progress(f"{things} things at {timestep}", number / (len(THINGS) * len(timesteps)))
             t = torch.full((count,), timestep)
             noisy = model.schedule.add_noise(latents, noise, t)
-            with renderer.adapter.disable_adapter():
-                teacher = model.predict(noisy, t, model.encode([plain_text(one) for one, _ in said]))
-                unconditional = model.predict(noisy, t, model.encode([""] * count))
-            for wording, put in _WORDINGS.items():
-                prompts = [put(one, np.random.default_rng((_SEED, i))) for i, (one, _) in enumerate(said)]
-                encoding = renderer.adapter.encode(prompts)
-                student = model.predict(noisy, t, renderer.adapter.denoiser_inputs(encoding, model.encode(prompts)))
-                distance = (student - teacher).square().mean() / (unconditional - teacher).square().mean()
-                rows.append({"things": things, "wording": wording, "timestep": timestep, "distance": float(distance)})
-    return rows
+            teacher = predict(noisy, t, [plain_text(one) for one in described])
+            unit = _squares(predict(noisy, t, [""] * count) - teacher).mean()
+            ones = []
+            for wording in _WORDINGS:
+                prompts = _prompts(wording, described)
+                text = model.encode(prompts) if adapter.config.mode == "augment" else None
+                student = model.predict(noisy, t, adapter.denoiser_inputs(encode(prompts), text))
+                ones.append(Distances(things, wording, timestep, (_squares(student - teacher) / unit).numpy()))
+            yield ones
+
+
+def base_prediction(model: ImageModel, adapter: LLMDiffAdapter) -> Predict:
+    """The predictions of the base model as it is without the adapter."""
+
+    def predict(noisy: Tensor, t: Tensor, captions: list[str]) -> Tensor:
+        with adapter.disable_adapter():
+            return model.predict(noisy, t, model.encode(captions))
+
+    return predict
+
+
+def distance_prompts(count: int) -> list[str]:
+    """All prompts that `scene_distances` has encoded."""
+    said = [_scene(things, i)[0] for things in THINGS for i in range(count)]
+    parts = [said[first : first + count] for first in range(0, len(said), count)]
+    return [prompt for part, wording in product(parts, _WORDINGS) for prompt in _prompts(wording, part)]
+
+
+def _prompts(wording: str, said: Sequence[Description]) -> list[str]:
+    put = _WORDINGS[wording]
+    return [put(one, np.random.default_rng((_SEED, i))) for i, one in enumerate(said)]
+
+
+def _squares(difference: Tensor) -> Tensor:
+    """The mean square of each sample, (B, ...) to (B,)."""
+    return difference.square().flatten(1).mean(1)
 
 
 def _scene(things: int, index: int) -> tuple[Description, Tensor]:

@@ -7,16 +7,21 @@ first.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from llmdiff.scenes import captions as shape_captions
 from llmdiff.scenes import checker as shape_checker
 from llmdiff.scenes import vocabulary as shape_vocabulary
 from llmdiff.scenes.description import Description as ShapeDescription
-from llmdiff.scenes.facts import Fact
+from llmdiff.scenes.drawing import draw
+from llmdiff.scenes.facts import Fact, scene_with
+from llmdiff.scenes.phrasing import natural_text
 from llmdiff.scenes.scene import Shown
-from llmdiff.world import captions, checker, vocabulary
+from llmdiff.world import captions, checker, staging, vocabulary
 from llmdiff.world.description import Description
+from llmdiff.world.drawing import pixels
+from llmdiff.world.phrasing import short_text
 from llmdiff.world.things import FIRST
 
 
@@ -28,6 +33,12 @@ class Domain:
     """Of a picture, in pixels."""
     read: Callable[[Image.Image], Shown]
     plainly: Callable[[Sequence[Fact]], str]
+    naturally: Callable[[Sequence[Fact], np.random.Generator], str]
+    """The same facts in words drawn by lot."""
+    colours: tuple[str, ...]
+    """All that its things may have."""
+    drawn: Callable[[Sequence[Fact], np.random.Generator], np.ndarray]
+    """A picture of the facts as the domain draws it, uint8 (side, side, 3); what they leave open is drawn by lot."""
 
 
 DOMAINS: dict[int, Domain] = {
@@ -35,11 +46,17 @@ DOMAINS: dict[int, Domain] = {
         shape_vocabulary.IMAGE_SIZE,
         lambda image: shape_checker.read(image).scene,
         lambda facts: shape_captions.plain_text(ShapeDescription.of(facts)),
+        lambda facts, rng: natural_text(ShapeDescription.of(facts), rng),
+        tuple(shape_vocabulary.COLOURS),
+        lambda facts, rng: draw(scene_with(facts, rng)),
     ),
     2: Domain(
         vocabulary.IMAGE_SIZE,
         lambda image: checker.read(image, count=FIRST).scene,
         lambda facts: captions.plain_text(Description.of(facts)),
+        lambda facts, rng: short_text(Description.of(facts), rng),
+        tuple(vocabulary.COLOURS),
+        lambda facts, rng: pixels(staging.scene_with(facts, rng)),
     ),
 }
 

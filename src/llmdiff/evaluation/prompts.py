@@ -36,9 +36,20 @@ def scene_prompts(limit: int | None = None, version: int = VERSION) -> list[Scen
         >>> len(prompts), prompts[0].group
         (12, 'plain')
     """
-    text = (files("llmdiff.evaluation") / f"scene_prompts_v{version}.json").read_text("utf-8")
-    prompts = [ScenePrompt(row["group"], row["prompt"], _facts(row["facts"]), version) for row in json.loads(text)]
+    prompts = _read(f"scene_prompts_v{version}.json", version)
     return [p for group in groups(prompts) for p in [q for q in prompts if q.group == group][:limit]]
+
+
+def implied_prompts(limit: int | None = None) -> list[ScenePrompt]:
+    """Prompts of the domain of version 1 that name neither thing nor colour nor background, and imply them.
+
+    Made once by `recipes/proxy_study/make_prompts.py`, and never changed.
+
+    Example:
+        >>> implied_prompts(1)[0].prompt
+        'what the tides follow, like a carrot, at the end of the day, when the sky glows'
+    """
+    return _read("implied_prompts_v1.json", 1)[:limit]
 
 
 def groups(prompts: Sequence[ScenePrompt]) -> list[str]:
@@ -57,6 +68,11 @@ _FACTS: dict[str, Callable[[dict[str, Any]], Fact]] = {
     "related": lambda row: Related(Look(**row["a"]), row["relation"], Look(**row["b"])),
     "backdrop": lambda row: Backdrop(row["name"]),
 }
+
+
+def _read(name: str, version: int) -> list[ScenePrompt]:
+    rows = json.loads((files("llmdiff.evaluation") / name).read_text("utf-8"))
+    return [ScenePrompt(row["group"], row["prompt"], _facts(row["facts"]), version) for row in rows]
 
 
 def _facts(rows: list[dict[str, Any]]) -> tuple[Fact, ...]:

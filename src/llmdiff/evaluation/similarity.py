@@ -6,6 +6,7 @@ the paper calls SigLIP score; PickScore is the same on a CLIP that was trained o
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.hashing import weights_hash
-from llmdiff.sources import LOADING_FAULTS, local_folder, reason
+from llmdiff.evaluation.features import Loaded, VisionModel, load_scoring_model, pooled, usable
+from llmdiff.sources import LOADING_FAULTS, reason
+from llmdiff.tokenizer_files import check_growth, check_tokenizer_files
 
 _KINDS = ("siglip", "siglip2", "clip")
 _BATCH = 16
@@ -35,23 +37,19 @@ class Similarity(NamedTuple):
     in_pieces: int
 
 
-class ImageTextModel:
+class ImageTextModel(VisionModel):
     """A model of features of pictures and texts, with what prepares both.
 
     Shapes: N pictures or texts, F features.
-
-    Attributes:
-        name: As it was asked for.
-        revision: The commit on the Hub, or the hash of the weights of a folder.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, images: Any, name: str, revision: str) -> None:
-        self._model, self._tokenizer, self._images = model, tokenizer, images
-        self.name, self.revision = name, revision
-        self._is_clip = model.config.model_type == "clip"
+    def __init__(self, loaded: Loaded, tokenizer: Any, name: str) -> None:
+        super().__init__(loaded, name)
+        config = loaded.model.config
+        self._tokenizer, self._is_clip = tokenizer, config.model_type == "clip"
         # SigLIP reads padding too, as it was trained.
         self._names = ["input_ids", "attention_mask"] if self._is_clip else ["input_ids"]
-        most = model.config.text_config.max_position_embeddings
+        most = config.text_config.max_position_embeddings
         self._length = most if self._is_clip else min(most, _WORDS)
 
     @classmethod
@@ -59,7 +57,7 @@ class ImageTextModel:
         """Loads a model from a folder or the Hub.
 
         Args:
-            name: Folder in transformers' layout, or Hub id, such as google/siglip2-base-patch16-224.
+            name: "embedded", a folder in transformers' layout, or a Hub id, such as google/siglip2-base-patch16-224.
             device: Where it computes.
 
         Raises:
@@ -70,35 +68,24 @@ class ImageTextModel:
             >>> model.features_of_texts(["a red cup"]).shape
             torch.Size([1, 32])
         """
-        from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
-        folder = local_folder(name, "model of pictures and texts", "config.json")
-        source = str(folder or name)
+        loaded = load_scoring_model(name, device, "model of pictures and texts", _KINDS)
         try:
-            config = AutoConfig.from_pretrained(source)
-            if config.model_type not in _KINDS:
-                raise LLMDiffError(
-                    f"{name!r} is a model of the kind {config.model_type!r}: give one of {', '.join(_KINDS)}."
-                )
-            model, info = AutoModel.from_pretrained(source, use_safetensors=True, output_loading_info=True)
-            tokenizer, images = AutoTokenizer.from_pretrained(source), AutoImageProcessor.from_pretrained(source)
+            if (folder := Path(loaded.source)).is_dir():
+                check_tokenizer_files(folder)
+            tokenizer = AutoTokenizer.from_pretrained(loaded.source)
         except LOADING_FAULTS as error:
-            raise LLMDiffError(f"The model {name!r} cannot be loaded: {reason(error)}.") from error
-        if missing := sorted(info["missing_keys"]):
-            raise LLMDiffError(f"The model {name!r} lacks the weights {missing[0]!r}: fetch it again.")
-        model = model.to(device or "cpu").eval().requires_grad_(False)
-        revision = None if folder else getattr(config, "_commit_hash", None)
-        return cls(model, tokenizer, images, name, revision or weights_hash(model))
+            raise LLMDiffError(f"The tokenizer of {name!r} cannot be loaded: {reason(error)}.") from error
+        check_growth(tokenizer, f"The tokenizer of {name!r}")
+        with usable(name):
+            model = cls(loaded, tokenizer, name)
+            model.similarity([Image.new("RGB", (64, 48))], ["a red cup"])
+        return model
 
-    @torch.no_grad()
     def features_of_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Features of length 1. (N, F), float32, on the CPU."""
-        found = []
-        for first in range(0, len(images), _BATCH):
-            batch = [image.convert("RGB") for image in images[first : first + _BATCH]]
-            inputs = self._images(images=batch, return_tensors="pt").to(self._model.device)
-            found.append(_pooled(self._model.get_image_features(**inputs)))
-        return normalize(torch.cat(found), dim=-1)
+        return normalize(self.embed(images), dim=-1)
 
     @torch.no_grad()
     def features_of_texts(self, texts: Sequence[str]) -> Tensor:
@@ -113,7 +100,7 @@ class ImageTextModel:
                 return_tensors="pt",
             )
             known = {name: inputs[name].to(self._model.device) for name in self._names}
-            found.append(_pooled(self._model.get_text_features(**known)))
+            found.append(pooled(self._model.get_text_features(**known)))
         return normalize(torch.cat(found), dim=-1)
 
     def similarity(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Similarity:
@@ -125,7 +112,7 @@ class ImageTextModel:
 
         Example:
             >>> model = ImageTextModel.load("my-siglip")
-            >>> model.similarity([Image.new("RGB", (64, 64))], ["a red cup"]).scores.shape
+            >>> model.similarity([Image.new("RGB", (64, 48))], ["a red cup"]).scores.shape
             torch.Size([1])
         """
         pieces = [list(self.pieces(text)) for text in texts]
@@ -166,8 +153,3 @@ class ImageTextModel:
         if len(text) > _LONGEST_TOKEN * self._length:
             return False
         return len(text) < 2 or len(self._tokenizer(text)["input_ids"]) <= self._length
-
-
-def _pooled(output: Any) -> Tensor:
-    features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-    return features.float().cpu()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llmdiff.generation.bulk import draw_listed, listed, share_of_process
     from llmdiff.generation.found import pictures_in, prompt_of
     from llmdiff.generation.picture import Picture, comparison_sheet, generate, generate_each
-    from llmdiff.generation.png import Document, file_stem, read_picture, read_png, save_png, write_png
+    from llmdiff.generation.png import Document, file_stem, png_bytes, read_picture, read_png, save_png, write_png
     from llmdiff.generation.prompt_file import read_prompt_file
     from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
     from llmdiff.generation.redraw import Redrawn, regenerate
@@ -40,6 +40,7 @@ __all__ = [
     "listed",
     "load_pipeline",
     "pictures_in",
+    "png_bytes",
     "prompt_of",
     "read_picture",
     "read_png",
@@ -56,7 +57,7 @@ __getattr__ = lazy.names(
         "bulk": ("draw_listed", "listed", "share_of_process"),
         "picture": ("Picture", "comparison_sheet", "generate", "generate_each"),
         "found": ("pictures_in", "prompt_of"),
-        "png": ("Document", "file_stem", "read_picture", "read_png", "save_png", "write_png"),
+        "png": ("Document", "file_stem", "png_bytes", "read_picture", "read_png", "save_png", "write_png"),
         "prompt_file": ("read_prompt_file",),
         "record": ("Models", "PictureSettings", "Provenance", "Record"),
         "redraw": ("Redrawn", "regenerate"),

@@ -16,6 +16,7 @@ from llmdiff.generation.record import PictureSettings
 from llmdiff.generation.renderer import Renderer
 from llmdiff.generation.request import GenerationRequest
 from llmdiff.progress import Progress, silent
+from llmdiff.proxy import Rewriting
 
 _READ_AHEAD = 64
 """Pictures whose prompts the LLM reads before the image model draws them."""
@@ -35,9 +36,9 @@ class Listed:
     number: int
     path: Path
 
-    def settings(self, default_size: tuple[int, int]) -> PictureSettings:
+    def settings(self, default_size: tuple[int, int], rewriting: Rewriting | None = None) -> PictureSettings:
         """Its settings, with the size of the base model where none is asked for."""
-        return self.request.picture(self.request.prompts[0], self.number, default_size)
+        return self.request.picture(self.request.prompts[0], self.number, default_size, rewriting)
 
     def is_done(self) -> bool:
         """Whether its file is there.
@@ -49,13 +50,21 @@ class Listed:
             return False
         record = read_png(self.path)[1].pictures[0]
         size = (record.picture.width, record.picture.height)
-        if record.picture != self.settings(size) or record.models != self.request.models():
+        asked = record.picture.model_copy(update={"rewriting": None})
+        if asked != self.settings(size) or record.models != self.request.models() or not self._is_by(record.picture):
             raise LLMDiffError(
                 f"{self.path} was drawn by another line or with other models: choose another --out, or remove it."
             )
         if self.request.size not in (None, size):
             raise LLMDiffError(f"{self.path} has another size than is asked for: choose another --out, or remove it.")
         return True
+
+    def _is_by(self, picture: PictureSettings) -> bool:
+        """Whether a picture is of the proxy that is asked, or of the prompt as it is, as where that had no answer."""
+        proxy, rewriting = self.request.proxy, picture.rewriting
+        if proxy is None or rewriting is None:
+            return rewriting is None
+        return (rewriting.model, rewriting.instruction) == (proxy.model, proxy.instruction)
 
 
 def listed(requests: Mapping[int, GenerationRequest], folder: Path) -> list[Listed]:
@@ -83,7 +92,7 @@ def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progr
     """Draws the pictures of one file whose files are not there yet, and gives each file's path once it is written.
 
     Args:
-        pictures: of requests that name the same models.
+        pictures: of requests that name the same models and the same proxy.
         batch_size: how many of one kind are drawn in one call. One by one, no picture's bits depend on the others.
         progress: called with what is being done.
 
@@ -128,8 +137,11 @@ def _batches(
     renderer: Renderer, todo: Sequence[Listed], size: tuple[int, int], batch_size: int, report: Progress
 ) -> Iterator[list[tuple[Listed, PictureSettings]]]:
     """Pictures of one kind, after the LLM has read the prompts of theirs and of some that follow."""
+    rewriter = todo[0].request.rewriter()
     for first in range(0, len(todo), _READ_AHEAD):
-        both = [(one, one.settings(size)) for one in todo[first : first + _READ_AHEAD]]
+        some = todo[first : first + _READ_AHEAD]
+        rewritings = rewriter.rewrite(one.request.prompts[0] for one in some) if rewriter else {}
+        both = [(one, one.settings(size, rewritings.get(one.request.prompts[0]))) for one in some]
         report("Reading the prompts", 0.0)
         renderer.read(settings for _, settings in both)
         by_kind: dict[tuple[object, ...], list[tuple[Listed, PictureSettings]]] = {}

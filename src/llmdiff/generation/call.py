@@ -34,6 +34,8 @@ def default_size(pipe: Any) -> tuple[int, int]:
 def call_arguments(pipe: Any, pictures: Sequence[PictureSettings], watch: Watch) -> dict[str, Any]:
     """The arguments of a pipeline's call, of those that it has; its pictures will be arrays of numbers from 0 to 1.
 
+    A picture of several texts is a row for each, with the same noise.
+
     Of several pictures all settings but prompts and seeds are the same, see `kind`.
 
     PixArt and Sana draw at the nearest size that they were trained on and cut and scale the picture to the size asked
@@ -47,16 +49,16 @@ def call_arguments(pipe: Any, pictures: Sequence[PictureSettings], watch: Watch)
     if any(one.negative for one in pictures) and "negative_prompt" not in known:
         raise LLMDiffError(f"{type(pipe).__name__} takes no negative prompt: leave --negative out.")
     arguments: dict[str, Any] = {
-        "prompt": _one_or_all([one.prompt for one in pictures]),
+        "prompt": _one_or_all([text for one in pictures for text in one.texts]),
         "num_inference_steps": settings.steps,
         "guidance_scale": settings.guidance,
         "width": settings.width,
         "height": settings.height,
-        "generator": _one_or_all([torch.Generator("cpu").manual_seed(one.seed) for one in pictures]),
+        "generator": _one_or_all([torch.Generator("cpu").manual_seed(one.seed) for one in pictures for _ in one.texts]),
         "output_type": "np",  # pictures of diffusers' own show black where a number is not finite
     }
     if settings.negative:  # the default of the call is None in some families and empty in others, which take no None
-        arguments["negative_prompt"] = _one_or_all([one.negative for one in pictures])
+        arguments["negative_prompt"] = _one_or_all([one.negative for one in pictures for _ in one.texts])
     if not _has_bins(pipe):
         arguments["use_resolution_binning"] = False
     if settings.steps != 2:
@@ -67,8 +69,8 @@ def call_arguments(pipe: Any, pictures: Sequence[PictureSettings], watch: Watch)
 
 def kind(settings: PictureSettings) -> tuple[Any, ...]:
     """What pictures must have in common to be drawn in one call."""
-    common = settings.model_dump(exclude={"prompt", "negative", "seed"})
-    return (*common.values(), bool(settings.negative))
+    common = settings.model_dump(exclude={"prompt", "negative", "seed", "rewriting"})
+    return (*common.values(), bool(settings.negative), len(settings.texts))
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,12 @@ def generate_each(request: GenerationRequest, progress: Progress | None = None) 
         ...     write_png(Path(f"cup-{picture.seed}.png"), picture.image, picture.document())
     """
     report = progress or silent
+    if request.proxy is not None:
+        report("Asking the proxy", 0.0)
+    rewritings = request.rewritings()
     report("Loading models", 0.0)
     renderer = Renderer.load(request.models(), device=request.device)
-    settings = request.pictures(renderer.default_size())
+    settings = request.pictures(renderer.default_size(), rewritings)
     if request.offload_llm:
         report("Reading the prompts", 0.0)
         renderer.read_ahead(settings)

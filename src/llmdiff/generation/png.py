@@ -4,6 +4,7 @@ Two text chunks: `parameters`, in the format of the AUTOMATIC1111 web UI that ma
 versioned JSON document with everything that a redraw needs. The second is pure ASCII: any prompt survives it unchanged.
 """
 
+import io
 import json
 import re
 import sys
@@ -77,16 +78,24 @@ def write_png(path: Path, image: Image.Image, document: Document, *, replace: bo
         >>> read_png(Path("cup.png"))[1].pictures[0].picture.prompt
         'a red cup'
     """
-    text = json.dumps(document.model_dump(mode="json"), ensure_ascii=True)
-    if len(text) > _LONGEST:
-        raise LLMDiffError(
-            f"The prompts of {str(path)!r} are together too long to be kept in a PNG: draw fewer to one file, or "
-            "shorten them."
-        )
-    info = PngInfo()
-    info.add_text("parameters", parameters_text(document.pictures[0]))
-    info.add_text(CHUNK, text)
-    save_png(path, image, info, replace=replace)
+    save_png(path, image, _chunks(document, str(path)), replace=replace)
+
+
+def png_bytes(image: Image.Image, document: Document) -> bytes:
+    """The bytes of the file that `write_png` writes.
+
+    Raises:
+        LLMDiffError: the document is too long to be read again.
+
+    Example:
+        >>> request = GenerationRequest(prompts=["a red cup"], base="my-sd", adapter="my-adapter", steps=2)
+        >>> picture = generate(request)[0]
+        >>> png_bytes(picture.image, picture.document())[1:4]
+        b'PNG'
+    """
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=_chunks(document, "the picture"))
+    return buffer.getvalue()
 
 
 def save_png(path: Path, image: Image.Image, info: PngInfo | None = None, *, replace: bool = True) -> None:
@@ -144,6 +153,20 @@ def prompt_in(path: Path, chunks: dict[str, str]) -> str | None:
     return re.split(rf"(?:^|\n)(?:{_NEGATIVE}|Steps): ", chunks["parameters"])[0].strip() or None
 
 
+def _chunks(document: Document, name: str) -> PngInfo:
+    """The text chunks of a PNG."""
+    text = json.dumps(document.model_dump(mode="json"), ensure_ascii=True)
+    if len(text) > _LONGEST:
+        raise LLMDiffError(
+            f"The prompts of {name!r} are together too long to be kept in a PNG: draw fewer to one file, or shorten "
+            "them."
+        )
+    info = PngInfo()
+    info.add_text("parameters", parameters_text(document.pictures[0]))
+    info.add_text(CHUNK, text)
+    return info
+
+
 def _read(path: Path) -> tuple[Image.Image, dict[str, str]]:
     """The pixels of a picture file, and the text chunks of a PNG."""
     if path.exists() and not path.is_file():
@@ -164,7 +187,8 @@ def _read(path: Path) -> tuple[Image.Image, dict[str, str]]:
 def parameters_text(record: Record) -> str:
     """The `parameters` chunk: prompt, negative prompt and one line of settings, as the web UI writes them.
 
-    The format has no quoting for prompts. What looks like one of its fields in a prompt gets a space before its colon,
+    Its prompt is what was drawn: a proxy's rewriting, if there is one, beside which the user's own is a setting. The
+    format has no quoting for prompts. What looks like one of its fields in a prompt gets a space before its colon,
     "Steps : 20", so that no reader takes it for one; the `llmdiff` chunk has the prompt as it is.
     """
     picture, provenance = record.picture, record.provenance
@@ -181,9 +205,12 @@ def parameters_text(record: Record) -> str:
         settings["LLMDiff adapter"] = record.models.adapter
         settings["LLMDiff adapter hash"] = (provenance.adapter_hash or "")[:10]
         settings["LLMDiff scale"] = f"{picture.scale:g}"
+    if picture.rewriting is not None:
+        settings["LLMDiff prompt"] = picture.prompt
+        settings["LLMDiff proxy"] = picture.rewriting.model
     settings["Version"] = f"llmdiff {provenance.versions.get('llmdiff', '')}"
     fields = re.compile(rf"({'|'.join((_NEGATIVE, *settings))}):")
-    prompt, negative = (fields.sub(r"\1 :", text) for text in (picture.prompt, picture.negative))
+    prompt, negative = (fields.sub(r"\1 :", text) for text in (picture.texts[0], picture.negative))
     lines = [prompt, f"{_NEGATIVE}: {negative}"] if negative else [prompt]
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in settings.items()))
     return "\n".join(lines).replace("\0", "").encode(errors="replace").decode()

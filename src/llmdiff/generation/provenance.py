@@ -1,6 +1,7 @@
 """Finding out what a picture is drawn with: content hashes of the models, the scheduler, library versions."""
 
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -9,12 +10,13 @@ from torch import Tensor, nn
 from llmdiff import __version__
 from llmdiff.hashing import values_hash
 
+_version = cache(version)  # which reads a file each time, as long as a step of a small model
 _SAMPLES = 64  # numbers read per tensor of a base model: finds any fine-tune, and takes no time on gigabytes
 
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that take part in drawing."""
-    return {"llmdiff": __version__} | {name: version(name) for name in ("torch", "diffusers", "transformers")}
+    return {"llmdiff": __version__} | {name: _version(name) for name in ("torch", "diffusers", "transformers")}
 
 
 def base_hash(pipe: Any) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from llmdiff.models import Quantization
+from llmdiff.proxy.rewriting import Rewriting
 
 _SHOWN, _MOST = 40, 10  # characters of what has changed, and how much of it is told: a file may say anything
 
@@ -24,6 +25,8 @@ class Models(BaseModel):
 class PictureSettings(BaseModel):
     """All that one picture depends on besides the models; its noise comes from a CPU generator seeded with `seed`.
 
+    A proxy's rewriting, if there is one, takes the place of the prompt: `texts` are what the models read.
+
     Example:
         >>> PictureSettings(prompt="a cup", steps=20, guidance=5, scale=1, seed=7, width=512, height=512).negative
         ''
@@ -40,6 +43,12 @@ class PictureSettings(BaseModel):
     width: int = Field(ge=8, le=8192)
     height: int = Field(ge=8, le=8192)
     prompt_weights: bool = False
+    rewriting: Rewriting | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is drawn: the prompt, or what a proxy made of it; of several, the mean of their predictions."""
+        return self.rewriting.texts if self.rewriting else (self.prompt,)
 
 
 class Provenance(BaseModel):

@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 
 from llmdiff.base.folder import check_text_encoders
+from llmdiff.base.layers import find_denoiser
 from llmdiff.base.loading import Pipeline, default_device, load_pipeline
 from llmdiff.errors import LLMDiffError
+from llmdiff.generation.averaging import averaged
 from llmdiff.generation.call import call_arguments, default_size, warn_if_cut
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
 from llmdiff.generation.record import Models, PictureSettings, Provenance, Record
-from llmdiff.generation.watch import StepProgress, Watch
+from llmdiff.generation.watch import LatentsProgress, StepProgress, Watch
 from llmdiff.hashing import values_hash
 from llmdiff.language import emphasis
 from llmdiff.models import EMBEDDED, shipped_adapter
@@ -139,10 +141,20 @@ class Renderer:
         """
         return self.draw_batch([settings], on_step)[0]
 
-    def draw_batch(self, pictures: Sequence[PictureSettings], on_step: StepProgress | None = None) -> list[Image.Image]:
+    def draw_batch(
+        self,
+        pictures: Sequence[PictureSettings],
+        on_step: StepProgress | None = None,
+        on_latents: LatentsProgress | None = None,
+    ) -> list[Image.Image]:
         """Draw several pictures of one kind (`llmdiff.generation.call.kind`) in one call of the pipeline.
 
         Their last bits may differ from those of pictures that are drawn alone.
+
+        Args:
+            pictures: their settings.
+            on_step: called after every step.
+            on_latents: called after every step with the latents, of which `llmdiff.generation.preview` makes pictures.
 
         Raises:
             LLMDiffError: as for `draw`.
@@ -151,9 +163,9 @@ class Renderer:
         if self.adapter is not None and self._attached:
             _apply(self.adapter, settings)
         else:
-            for one in pictures:
-                warn_if_cut(self.pipe, one.prompt)
-        watch = Watch(on_step)
+            for text in (text for one in pictures for text in one.texts):
+                warn_if_cut(self.pipe, text)
+        watch = Watch(on_step, _of_pictures(on_latents, len(settings.texts)))
         try:
             output = self._call(pictures, watch)
         except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
@@ -162,13 +174,14 @@ class Renderer:
             raise LLMDiffError(sentence) from error
         if any(getattr(output, "nsfw_content_detected", None) or ()):
             warnings.warn("The base model's own safety checker blacked out a picture.", stacklevel=2)
-        for one, pixels in zip(pictures, output.images, strict=True):
+        drawn = output.images[:: len(settings.texts)]  # rows of one picture are the same
+        for one, pixels in zip(pictures, drawn, strict=True):
             watch.check(f"The picture of {one.prompt[:_SHOWN]!r} (seed {one.seed})", pixels)
-        images: list[Image.Image] = [self.pipe.numpy_to_pil(pixels)[0] for pixels in output.images]
+        images: list[Image.Image] = [self.pipe.numpy_to_pil(pixels)[0] for pixels in drawn]
         if images[0].size != (settings.width, settings.height):
-            drawn, asked = _size(*images[0].size), _size(settings.width, settings.height)
+            came, asked = _size(*images[0].size), _size(settings.width, settings.height)
             warnings.warn(
-                f"The base model drew a picture of {drawn} where {asked} was asked for: it has rules of its own.",
+                f"The base model drew a picture of {came} where {asked} was asked for: it has rules of its own.",
                 stacklevel=2,
             )
         return images
@@ -179,7 +192,7 @@ class Renderer:
             return
         groups: dict[tuple[float, bool], list[str]] = {}
         for one in pictures:
-            groups.setdefault((one.scale, one.prompt_weights), []).extend([one.prompt, one.negative])
+            groups.setdefault((one.scale, one.prompt_weights), []).extend([*one.texts, one.negative])
         for (scale, prompt_weights), texts in groups.items():
             self.adapter.scale, self.adapter.prompt_weights = scale, prompt_weights
             if not self.adapter.idle:
@@ -222,7 +235,7 @@ class Renderer:
     def _call(self, pictures: Sequence[PictureSettings], watch: Watch) -> Any:
         if not self._attached:  # the base model knows no weights of words
             pictures = [_without_weights(one) if one.prompt_weights else one for one in pictures]
-        with watch.decoding(self.pipe):
+        with watch.decoding(self.pipe), averaged(find_denoiser(self.pipe), len(pictures[0].texts)):
             return self.pipe(**call_arguments(self.pipe, pictures, watch))
 
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
@@ -240,6 +253,13 @@ class Renderer:
 
 def _size(width: int, height: int) -> str:
     return f"{width}x{height}"
+
+
+def _of_pictures(tell: LatentsProgress | None, texts: int) -> LatentsProgress | None:
+    """Is told of each picture once, of which a call has a row for each of its texts."""
+    if tell is None or texts == 1:
+        return tell
+    return lambda share, latents: tell(share, latents[::texts])
 
 
 def _without_weights(settings: PictureSettings) -> PictureSettings:

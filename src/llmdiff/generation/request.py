@@ -2,7 +2,9 @@
 
 import re
 import secrets
-from typing import Any, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -18,7 +20,11 @@ from llmdiff.base.locate import locate_base
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models, PictureSettings
 from llmdiff.models import EMBEDDED, Quantization
+from llmdiff.proxy import ProxyConfig, Rewriting
 from llmdiff.validation_errors import first_problem
+
+if TYPE_CHECKING:
+    from llmdiff.proxy import Rewriter
 
 _NONE = "none"
 _LONGEST = 1_000_000  # characters of a prompt
@@ -54,6 +60,7 @@ class GenerationRequest(BaseModel):
     prompt_weights: bool = False  # whether (word:1.3) is a weight and not text
     offload_llm: bool = False  # whether the LLM's memory is given back once it has read the prompts
     device: str | None = None  # None: the fastest one here
+    proxy: ProxyConfig | None = None  # has the prompts rewritten before the models read them
 
     @model_validator(mode="wrap")
     @classmethod
@@ -105,6 +112,8 @@ class GenerationRequest(BaseModel):
         needing = {"--llm": self.llm, "--quantization": self.quantization, "--compare": self.compare}
         if self.adapter == _NONE and (option := next((name for name, value in needing.items() if value), None)):
             raise LLMDiffError(f"The option {option} needs an adapter, but --adapter is none: drop one of the two.")
+        if self.proxy is not None and self.prompt_weights:
+            raise LLMDiffError("A proxy's rewriting has no weights of words: drop --prompt-weights or --proxy.")
         return self
 
     def models(self) -> Models:
@@ -114,14 +123,39 @@ class GenerationRequest(BaseModel):
             base=self.base, base_config=self.base_config, adapter=adapter, llm=self.llm, quantization=self.quantization
         )
 
-    def pictures(self, default_size: tuple[int, int]) -> list[PictureSettings]:
-        """Settings of every picture, prompt by prompt."""
-        return [self.picture(prompt, n, default_size) for prompt in self.prompts for n in range(self.num)]
+    def rewritings(self) -> dict[str, Rewriting]:
+        """What the proxy makes of the prompts, by prompt; a prompt that it has no answer to is not among them."""
+        rewriter = self.rewriter()
+        return rewriter.rewrite(self.prompts) if rewriter else {}
 
-    def picture(self, prompt: str, number: int, default_size: tuple[int, int]) -> PictureSettings:
-        """Settings of picture `number` of a prompt, counted from 0."""
+    def rewriter(self) -> "Rewriter | None":
+        """Asks the proxy of this request; None if it has none.
+
+        Raises:
+            LLMDiffError: the key in the environment will not do.
+        """
+        from llmdiff.proxy import Rewriter
+
+        return Rewriter(self.proxy) if self.proxy is not None else None
+
+    def pictures(
+        self, default_size: tuple[int, int], rewritings: Mapping[str, Rewriting] = MappingProxyType({})
+    ) -> list[PictureSettings]:
+        """Settings of every picture, prompt by prompt, with `rewritings` in place of prompts."""
+        return [
+            self.picture(prompt, n, default_size, rewritings.get(prompt))
+            for prompt in self.prompts
+            for n in range(self.num)
+        ]
+
+    def picture(
+        self, prompt: str, number: int, default_size: tuple[int, int], rewriting: Rewriting | None = None
+    ) -> PictureSettings:
+        """Settings of picture `number` of a prompt, counted from 0, perhaps of a rewriting."""
         width, height = self.size or default_size
         common = self.model_dump(include={"negative", "steps", "guidance", "scale", "prompt_weights"})
+        if rewriting is not None and self.proxy is not None:
+            common["rewriting"] = rewriting.of_picture(number, self.proxy.average)
         return PictureSettings(prompt=prompt, seed=self.seed + number, width=width, height=height, **common)
 
 

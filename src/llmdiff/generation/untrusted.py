@@ -35,13 +35,15 @@ def check_amount(document: Document, image: Image.Image) -> None:
     pictures = [record.picture for record in document.pictures]
     if document.kind == "picture" and len(pictures) > 1:
         raise LLMDiffError(f"The file says that it is one picture and holds {len(pictures)}: it was changed since.")
-    asked = sum(one.width * one.height for one in pictures) * (2 if document.kind == "comparison" else 1)
+    asked = sum(one.width * one.height * len(one.texts) for one in pictures) * (
+        2 if document.kind == "comparison" else 1
+    )
     if asked > max(_MODEST, _ENLARGED * image.width * image.height):
         raise LLMDiffError(
             f"The file has {image.width}x{image.height} pixels and says that it holds {asked:,}: it was changed since "
             "it was drawn."
         )
-    if any(re.search("[\ud800-\udfff]", one.prompt + one.negative) for one in pictures):
+    if any(re.search("[\ud800-\udfff]", "".join((one.prompt, one.negative, *one.texts))) for one in pictures):
         raise LLMDiffError("The prompt in the file is not valid text: it was changed since it was drawn.")
 
 

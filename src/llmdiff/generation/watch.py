@@ -13,21 +13,24 @@ from torch import Tensor, nn
 from llmdiff.errors import LLMDiffError
 
 StepProgress = Callable[[float], None]  # called with the finished share of a picture, 0 … 1
+LatentsProgress = Callable[[float, Tensor], None]  # and with the latents, (B, c, H, W), of the pictures of a call
 
 
 class Watch:
     """What one call of a pipeline shows of itself.
 
     Args:
-        on_step: called after every step.
+        on_step: called after every step; what it raises ends the call.
+        on_latents: called after every step whose latents are reported; it may decode them.
 
     Attributes:
         latents: those after the last step that was reported, None before the first.
         decoded: what its VAE's decoder made of them, one for each tile; empty before, and of VAEs without one.
     """
 
-    def __init__(self, on_step: StepProgress | None = None) -> None:
+    def __init__(self, on_step: StepProgress | None = None, on_latents: LatentsProgress | None = None) -> None:
         self.on_step = on_step
+        self.on_latents = on_latents
         self.latents: Tensor | None = None
         self.decoded: list[Tensor] = []
 
@@ -36,6 +39,9 @@ class Watch:
         self.latents = latents if isinstance(latents, Tensor) else None
         if self.on_step is not None:
             self.on_step(min(1.0, share))
+        if self.on_latents is not None and self.latents is not None:
+            self.on_latents(min(1.0, share), self.latents)
+            self.decoded.clear()  # previews: the picture itself is decoded after the last step
 
     @contextmanager
     def decoding(self, pipe: Any) -> Iterator[None]:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from llmdiff.errors import LLMDiffError
 
-EXTRACTIONS = ("llmdiff", "last", "penultimate", "layer:k", "mean", "norm-mean", "weighted")
+EXTRACTIONS = ("llmdiff", "last", "penultimate", "layer:k", "mean", "norm-mean", "weighted", "signed", "attention")
 
 
 class ExtractionConfig(BaseModel):
@@ -20,10 +20,17 @@ class ExtractionConfig(BaseModel):
     - ``layer:k``: the output of the k-th block, 1 being the first one to run.
     - ``mean``: the mean of all block outputs; ``norm-mean``: the mean of their LayerNorms (Wang et al., CVPR 2025).
     - ``weighted``: the mean of all block outputs with weights from a learned softmax.
+    - ``signed``: the sum of their LayerNorms with learned weights of either sign, which a softmax lacks.
+    - ``attention``: the mean of their LayerNorms with weights from a softmax of its own for each token, by a learned
+      query.
 
-    ``score``, ``normalise``, ``start`` and ``noise`` concern ``llmdiff`` alone. ``normalise="rms"`` scales every score
+    ``score``, ``normalise``, ``start``, ``fixed_g`` and ``noise`` concern ``llmdiff`` alone. ``score="conditional"``
+    takes a block's update for the score, without the unconditional term. ``normalise="rms"`` scales every score
     and the token embedding c^T to a root mean square of 1 **[choice]**: unscaled, an embedding (0.11 in SmolLM2) is
     lost beside the sum of the scores, and with it the token's own meaning.
+
+    A template may have the prompt twice, ``"{prompt}\n{prompt}"``: then the second copy is read, of which each token
+    has seen the whole prompt, though the LLM is causal (Springer et al. 2024, arXiv 2402.15449).
 
     Raises:
         LLMDiffError: if the extraction is unknown or the template has no place for the prompt.
@@ -36,9 +43,10 @@ class ExtractionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     extraction: str = "llmdiff"
-    score: Literal["residual", "difference"] = "residual"
+    score: Literal["residual", "difference", "conditional"] = "residual"
     normalise: Literal["none", "rms"] = "rms"
     start: Literal["embedding", "zeros"] = "embedding"
+    fixed_g: bool = Field(default=False, description="every g stays 1")
     noise: bool = True
     template: str | None = Field(default=None, description='text around "{prompt}", or "chat" for the LLM\'s own')
     max_tokens: int = Field(default=256, ge=1, description="prompt tokens kept, after the template's prefix is cut")
@@ -52,6 +60,6 @@ class ExtractionConfig(BaseModel):
 
     @model_validator(mode="after")
     def _template_takes_the_prompt(self) -> Self:
-        if self.template not in (None, "chat") and self.template.count("{prompt}") != 1:
-            raise LLMDiffError(f'The template {self.template!r} must be "chat" or contain {{prompt}} exactly once.')
+        if self.template not in (None, "chat") and self.template.count("{prompt}") not in (1, 2):
+            raise LLMDiffError(f'The template {self.template!r} must be "chat" or contain {{prompt}} once or twice.')
         return self

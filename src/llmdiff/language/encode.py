@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.encoding import Encoding, Tokens
-from llmdiff.language.extraction import extract_sum
+from llmdiff.language.extraction import extract_stack, extract_sum
 from llmdiff.language.model import LanguageModel
 from llmdiff.language.store import default_store
 from llmdiff.language.text_encoding import TextEncoding
@@ -78,7 +78,7 @@ class _PromptEncoder:
         self, llm: LanguageModel, config: ExtractionConfig, text_encoding: TextEncoding, weighted: bool
     ) -> None:
         self.llm, self.config, self.text_encoding, self.weighted = llm, config, text_encoding, weighted
-        self.weights = text_encoding.weights()
+        self.device = text_encoding.norm.weight.device
         self.store = default_store()
         norm = text_encoding.norm.weight
         form = (llm.dtype, norm.dtype, str(norm.device))
@@ -101,25 +101,37 @@ class _PromptEncoder:
 
     def compute(self, tokens: Tokens, generator: torch.Generator | None = None) -> Tensor:
         """The encoding (S, D) of a prompt from its tokens (1, S)."""
-        total = extract_sum(self.llm, tokens, self.config, self.weights).to(self.weights.device)
-        embeds = self.text_encoding.finish(total, generator)
-        if tokens.weights is not None:
-            embeds = embeds * tokens.weights[:, tokens.skip :, None].to(embeds)
+        embeds = self.text_encoding.finish(self._total(tokens).to(self.device), generator)
+        if tokens.kept_weights is not None:
+            embeds = embeds * tokens.kept_weights[..., None].to(embeds)
         return embeds[0]
+
+    def _total(self, tokens: Tokens) -> Tensor:
+        """The sum (1, S, D) of docs/method.md section 2, in the memory of one term where that is enough."""
+        if not self.text_encoding.attends:
+            return extract_sum(self.llm, tokens, self.config, self.text_encoding.weights())
+        start, stack = extract_stack(self.llm, tokens, self.config)
+        return self.text_encoding.total(start.to(self.device), stack.to(self.device))
 
     def _from_disk(self, key: str, tokens: Tokens) -> Tensor:
         if self.store is None:
             return self.compute(tokens)
         embeds = self.store.get(key)
         if embeds is not None:
-            return embeds.to(self.weights.device)
+            return embeds.to(self.device)
         embeds = self.compute(tokens)
         self.store.put(key, embeds)
         return embeds
 
     def _key(self, tokens: Tokens) -> str:
         """A hash of everything that the last bit of a prompt's encoding depends on."""
-        ids = (tokens.ids.tolist(), tokens.skip, None if tokens.weights is None else tokens.weights.tolist())
+        ids: tuple[Hashable, ...] = (
+            tokens.ids.tolist(),
+            tokens.skip,
+            None if tokens.weights is None else tokens.weights.tolist(),
+        )
+        if tokens.again is not None:
+            ids = (*ids, tokens.again.tolist())
         identity = sorted(self.llm.identity().items())
         content = (ids, self.state, identity, torch.__version__, transformers.__version__)
         return hashlib.sha256(repr(content).encode()).hexdigest()

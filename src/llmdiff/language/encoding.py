@@ -20,17 +20,39 @@ class Tokens:
         mask: (B, S) bool, True at real tokens.
         skip: the number of leading tokens that belong to the template; an encoding is without them.
         weights: (B, S), by which the vectors of an encoding are multiplied, if the prompts have weights.
+        again: (B,) int64, of a template with the prompt twice the number of tokens after ``skip`` before the second
+            copy, which alone is read; None where there is one copy.
     """
 
     ids: Tensor
     mask: Tensor
     skip: int = 0
     weights: Tensor | None = None
+    again: Tensor | None = None
 
     @property
     def kept(self) -> Tensor:
-        """The mask of an encoding of these tokens: (B, S - skip) bool."""
-        return self.mask[:, self.skip :]
+        """The mask of an encoding of these tokens: (B, S') bool, where S' is S - skip, or less if `again` is given."""
+        return self.later(self.mask[:, self.skip :, None])[..., 0]
+
+    @property
+    def kept_weights(self) -> Tensor | None:
+        """The weights (B, S') of an encoding of these tokens, if the prompts have weights."""
+        return None if self.weights is None else self.later(self.weights[:, self.skip :, None])[..., 0]
+
+    def later(self, values: Tensor) -> Tensor:
+        """Values (..., B, S - skip, D) of the tokens of an encoding, (..., B, S', D), with zeros at padding.
+
+        They are as they were where there is one copy of the prompt.
+        """
+        if self.again is None:
+            return values
+        device = values.device
+        lengths = self.mask[:, self.skip :].sum(1).to(device) - self.again.to(device)
+        places = torch.arange(int(lengths.max()), device=device)
+        index = (places + self.again.to(device)[:, None]).clamp(max=values.shape[-2] - 1)
+        rows = torch.arange(len(index), device=device)[:, None]
+        return values[..., rows, index, :].masked_fill((places >= lengths[:, None])[..., None], 0)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Hidden-state extraction: the terms of an LLM's blocks, from one forward pass (docs/method.md section 1).
 
-Every extraction is a weighted sum of one term per block. The term is the context score for ``llmdiff`` and the
-block's output for the others, whose last term is the output of the final norm for ``last`` and each of whose terms is
-normalised for ``norm-mean``. Terms are numbered as the blocks run: term 0 belongs to the block that the paper calls T.
+Every extraction is a weighted sum of one term per block. The term is the context score for ``llmdiff`` and the block's
+output for the others, whose last term is the output of the final norm for ``last`` and each of whose terms is
+normalised for ``norm-mean``, ``signed`` and ``attention``. Terms are numbered as the blocks run: term 0 belongs to the
+block that the paper calls T.
 
 Letters in shapes: B batch, S tokens, D LLM width, T blocks, N the tokens that have scores, over all prompts.
 """
@@ -30,6 +31,9 @@ from llmdiff.language.unconditional import BlockCall
 
 EPSILON = 1e-6
 """Added to a root mean square before the division by it, so that a vector of 0 stays 0."""
+
+NORMED = ("norm-mean", "signed", "attention")
+"""Extractions whose terms are the LayerNorms of the blocks' outputs."""
 
 _AT_ONCE = 512
 """Rows of hidden states in a pass on a processor, two for each token of a pair: more leave its caches, and take a fifth
@@ -61,7 +65,7 @@ def extract_stack(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) 
     """
     parts = [_extract(llm, part, config, _Stack) for part in _parts(llm, tokens, config)]
     starts, stacks = zip(*((start, taken.stack().to(start.device)) for start, taken in parts), strict=True)
-    return torch.cat(starts), torch.cat(stacks, 1)
+    return tokens.later(torch.cat(starts)), tokens.later(torch.cat(stacks, 1))
 
 
 def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, weights: Tensor) -> Tensor:
@@ -86,18 +90,27 @@ def extract_sum(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, we
     """
     factors = weights.tolist()
     parts = [_extract(llm, part, config, lambda: _Sum(factors)) for part in _parts(llm, tokens, config)]
-    return torch.cat([start if taken.total is None else start + taken.total.to(start.device) for start, taken in parts])
+    sums = [start if taken.total is None else start + taken.total.to(start.device) for start, taken in parts]
+    return tokens.later(torch.cat(sums))
 
 
 def _parts(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig) -> Iterator[Tokens]:
-    """The prompts that are read at once, on the LLM's device: as many as a processor's caches can hold, or all."""
+    """The prompts that are run at once, on the LLM's device: as many as a processor's caches can hold, or all.
+
+    Both copies of a doubled prompt count as the prompt here.
+    """
     device = llm.device  # once: an LLM looks for it in all its parts, which takes longer than some blocks
-    tokens = replace(tokens, ids=tokens.ids.to(device), mask=tokens.mask.to(device))
+    tokens = replace(tokens, ids=tokens.ids.to(device), mask=tokens.mask.to(device), again=None)
     count, length = tokens.ids.shape
-    states = 2 * length if config.extraction == "llmdiff" else length
+    states = 2 * length if _subtracts(config) else length
     rows = max(1, _AT_ONCE // states) if device.type == "cpu" else count
     for begin in range(0, count, rows):
         yield replace(tokens, ids=tokens.ids[begin : begin + rows], mask=tokens.mask[begin : begin + rows])
+
+
+def _subtracts(config: ExtractionConfig) -> bool:
+    """Whether blocks are asked for their unconditional outputs too."""
+    return config.extraction == "llmdiff" and config.score != "conditional"
 
 
 class Taken(Protocol):
@@ -172,7 +185,8 @@ class Terms(Protocol):
 class Scores:
     """The context scores s_t (docs/method.md section 1), differenced and normalised as the config says.
 
-    Those of padding, and that of the first token of each sequence, which is 0 by definition, are to be cleared.
+    Those of padding, and that of the first token of each sequence, which is 0 by definition, are to be cleared; without
+    the unconditional term, ``score="conditional"``, that of the first token is an update like any other.
     With ``score="difference"`` the first block, which has no neighbour before it, keeps its ``residual`` score
     **[choice]**: so the T differences still determine the T scores.
     """
@@ -181,7 +195,8 @@ class Scores:
         self.config = config
         self.skip = tokens.skip
         self._scored = tokens.mask.clone()
-        self._scored[:, : max(0 if continued else 1, tokens.skip)] = False
+        first = 1 if _subtracts(config) and not continued else 0
+        self._scored[:, : max(first, tokens.skip)] = False
         self.outside = ~self._scored[:, tokens.skip :, None]
         self.before: Tensor | None = None
 
@@ -189,8 +204,10 @@ class Scores:
         return self._normalise(self._differ(self._context_score(call)))
 
     def _context_score(self, call: BlockCall) -> Tensor:
-        """conditional - unconditional, in which the block's input cancels: (B, S - skip, D)."""
+        """conditional - unconditional, in which the block's input cancels, or the update alone: (B, S - skip, D)."""
         conditional = call.output[:, self.skip :]
+        if not _subtracts(self.config):
+            return _subtract(conditional, call.input[:, self.skip :])
         if call.beside is None:
             score = conditional.new_zeros(conditional.shape, dtype=torch.float32)
             rows, columns = self._places
@@ -207,7 +224,7 @@ class Scores:
 
     def _differ(self, score: Tensor) -> Tensor:
         """s'_t = s_{t+1} - s_t, where t+1 is the block that ran before block t."""
-        if self.config.score == "residual":
+        if self.config.score != "difference":
             return score
         before, self.before = self.before, score
         return score if before is None else before.to(score.device) - score
@@ -228,11 +245,11 @@ def unit_rms(x: Tensor) -> Tensor:
 
 
 class States:
-    """The blocks' outputs, each LayerNormed without affine parameters for ``norm-mean``."""
+    """The blocks' outputs, each LayerNormed without affine parameters for those of `NORMED`."""
 
     def __init__(self, tokens: Tokens, config: ExtractionConfig) -> None:
         self.tokens = tokens
-        self.normed = config.extraction == "norm-mean"
+        self.normed = config.extraction in NORMED
 
     def __call__(self, call: BlockCall) -> Tensor:
         return self.keep(call.output)
@@ -252,7 +269,7 @@ def _extract(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, make:
     llm.check_extraction(config)
     with _ONE_PASS:
         single = len(tokens.ids) == 1
-        known = llm.paired.get(single) if config.extraction == "llmdiff" else False
+        known = llm.paired.get(single) if _subtracts(config) else False
         if known is not False:
             try:
                 return _run(llm, tokens, config, make(), Pairs(None if known else tokens))
@@ -262,7 +279,7 @@ def _extract(llm: LanguageModel, tokens: Tokens, config: ExtractionConfig, make:
                 if known:
                     raise
         result = _run(llm, tokens, config, make(), None)
-        if config.extraction == "llmdiff":
+        if _subtracts(config):
             llm.paired[single] = False  # only now: what was wrong with the prompt itself would be so here too
         return result
 

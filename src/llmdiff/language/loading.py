@@ -145,6 +145,10 @@ class Loading:
     def _load_tokenizer(self) -> PreTrainedTokenizerBase:
         if self.gguf:
             return AutoTokenizer.from_pretrained(self.gguf.parent, gguf_file=self.gguf.name)
+        beside = _tokenizer_beside(Path(self.source))
+        if beside is not None:
+            check_tokenizer_files(beside)
+            return AutoTokenizer.from_pretrained(beside)
         check_tokenizer_files(self._folder())
         return AutoTokenizer.from_pretrained(self.source, **self._options)
 
@@ -177,6 +181,13 @@ class Loading:
         ):
             loaded: Any = loader.from_pretrained(self.source, output_loading_info=True, **options)
         return loaded[0], loaded[1]["missing_keys"]
+
+
+def _tokenizer_beside(folder: Path) -> Path | None:
+    """The folder of the tokenizer of a diffusers pipeline's text encoder, whose folder lies beside it."""
+    beside = folder.parent / folder.name.replace("text_encoder", "tokenizer")
+    is_part = folder.name.startswith("text_encoder") and (folder.parent / "model_index.json").is_file()
+    return beside if is_part and beside.is_dir() else None
 
 
 def move(module: nn.Module, device: torch.device | str) -> None:

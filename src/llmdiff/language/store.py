@@ -1,7 +1,6 @@
 """Encodings of single prompts on disk, for this process and the next."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from llmdiff import tensor_files
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import written_whole
+from llmdiff.files import drop_oldest, written_whole
 from llmdiff.home import home
 
 SETTING = "LLMDIFF_ENCODINGS_MB"
@@ -56,26 +55,10 @@ class EncodingStore:
         with suppress(*tensor_files.DAMAGE):
             with written_whole(self._path(key)) as draft:
                 tensor_files.write(draft, {_NAME: embeds}, tensor_files.CHECKSUM)
-            self._prune()
+            drop_oldest(self.folder, self.limit)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
-
-    def _prune(self) -> None:
-        files = sorted(self._files())
-        total = sum(size for _, size, _ in files)
-        for _, size, path in files:
-            if total <= self.limit:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
-
-    def _files(self) -> Iterator[tuple[float, int, Path]]:
-        """The time of each file's last use, its size and its path; a killed process's drafts are among them."""
-        for entry in os.scandir(self.folder):
-            with suppress(FileNotFoundError):  # another process has dropped it
-                status = entry.stat()
-                yield status.st_mtime, status.st_size, Path(entry.path)
 
 
 def default_store() -> EncodingStore | None:

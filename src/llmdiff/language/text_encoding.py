@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.config import ExtractionConfig
 
-LEARNED = ("llmdiff", "weighted")
-"""Extractions that learn the weights of the blocks."""
+LEARNED = ("llmdiff", "weighted", "signed", "attention")
+"""Extractions that learn the weights of the blocks, ``llmdiff`` unless its g is fixed."""
 
 RAW_H_START = -14.0
 """softplus(-14) = 8e-7 per block: over 30 blocks the noise has a standard deviation of 0.007, little even beside an
@@ -19,8 +19,10 @@ class TextEncoding(nn.Module):
     """From the terms of all blocks to the encoding c, for every extraction (docs/method.md section 2).
 
     Every extraction is ``LayerNorm(start + Σ_i w_i · stack_i)`` over T terms; they differ in what the terms are (see
-    `llmdiff.language.extraction`) and in the weights w: learned (``llmdiff``: g; ``weighted``: a softmax of ``logits``)
-    or fixed (the others). Blocks are counted as they run: w_0 belongs to the first one, which the paper calls T.
+    `llmdiff.language.extraction`) and in the weights w: learned (``llmdiff``: g; ``weighted``: a softmax of ``logits``;
+    ``signed``: ``mix``), learned and of each token its own (``attention``: a softmax over i of ``query · stack_i / √D +
+    logits_i``) or fixed (the others). Blocks are counted as they run: w_0 belongs to the first one, which the paper
+    calls T.
 
     The T noises of a Langevin walk are independent and only their sum is used, so one is drawn with the variance of
     the sum: ``sqrt(2 Σ_t h_t) · ε``.
@@ -30,7 +32,9 @@ class TextEncoding(nn.Module):
     Parameters:
         g: (T,), 1 at the start (``llmdiff``).
         raw_h: (T,), with h = softplus(raw_h) (``llmdiff`` with noise).
-        logits: (T,), 0 at the start (``weighted``).
+        logits: (T,), 0 at the start (``weighted``, ``attention``).
+        mix: (T,), 1 at the start, where the encoding is that of ``norm-mean`` (``signed``).
+        query: (D,), 0 at the start (``attention``).
         norm.weight, norm.bias: (D,), the affine LayerNorm.
 
     Args:
@@ -52,25 +56,42 @@ class TextEncoding(nn.Module):
         super().__init__()
         self.config = config
         self.norm = nn.LayerNorm(width)
-        if config.extraction == "llmdiff":
+        if not is_learned(config):
+            self.register_buffer("fixed", fixed_weights(config, block_count), persistent=False)
+        elif config.extraction == "llmdiff":
             self.g = nn.Parameter(torch.ones(block_count))
-            if config.noise:
-                self.raw_h = nn.Parameter(torch.full((block_count,), RAW_H_START))
-        elif config.extraction == "weighted":
-            self.logits = nn.Parameter(torch.zeros(block_count))
+        elif config.extraction == "signed":
+            self.mix = nn.Parameter(torch.ones(block_count))
         else:
-            self.register_buffer("fixed", fixed_weights(config.extraction, block_count), persistent=False)
+            self.logits = nn.Parameter(torch.zeros(block_count))
+        if config.extraction == "attention":
+            self.query = nn.Parameter(torch.zeros(width))
+        if config.extraction == "llmdiff" and config.noise:
+            self.raw_h = nn.Parameter(torch.full((block_count,), RAW_H_START))
 
     @property
     def noisy(self) -> bool:
         """True if the extraction adds noise in training."""
         return hasattr(self, "raw_h")
 
+    @property
+    def attends(self) -> bool:
+        """True if each token has weights of its own, for which all of its terms are needed at once."""
+        return self.config.extraction == "attention"
+
     def weights(self) -> Tensor:
-        """Returns the weight of each block's term, in the order in which the blocks run: (T,)."""
-        if self.config.extraction == "llmdiff":
-            return self.g
-        return self.logits.softmax(0) if self.config.extraction == "weighted" else self.get_buffer("fixed")
+        """Returns the weight of each block's term, in the order in which the blocks run: (T,).
+
+        Raises:
+            LLMDiffError: if they are not the same for all tokens.
+        """
+        if self.attends:
+            raise LLMDiffError("The extraction attention has no one weight for each block: every token has its own.")
+        if not is_learned(self.config):
+            return self.get_buffer("fixed")
+        if self.config.extraction == "weighted":
+            return self.logits.softmax(0)
+        return self.g if self.config.extraction == "llmdiff" else self.mix
 
     def weights_of(self, count: int) -> Tensor:
         """Returns the weights (G,) of G terms that `condense` leaves: of a group of blocks, the mean of theirs.
@@ -80,7 +101,7 @@ class TextEncoding(nn.Module):
         weights = self.weights()
         if count == len(weights):
             return weights
-        if self.config.extraction not in LEARNED:
+        if not is_learned(self.config):
             return weights.new_ones(count)
         group = group_of_block(len(weights), count).to(weights.device)
         return weights.new_zeros(count).index_add(0, group, weights) / group.bincount()
@@ -105,9 +126,17 @@ class TextEncoding(nn.Module):
         Returns:
             (B, S, D), exact zeros at padding.
         """
+        return self.finish(self.total(start, stack), generator, noise).masked_fill(~mask.unsqueeze(-1), 0)
+
+    def total(self, start: Tensor, stack: Tensor) -> Tensor:
+        """Returns ``start + Σ_i w_i · stack_i``, (B, S, D), of start (B, S, D) and stack (T or G, B, S, D)."""
+        if self.attends:
+            stack = stack.to(self.query.dtype)
+            scores = torch.einsum("tbsd,d->tbs", stack, self.query) * stack.shape[-1] ** -0.5
+            weights = (scores + self.logits[:, None, None]).softmax(0)
+            return start.to(stack.dtype) + torch.einsum("tbs,tbsd->bsd", weights, stack)
         weights = self.weights_of(len(stack))
-        total = start.to(weights.dtype) + _weighted_sum(weights, stack.to(weights.dtype))
-        return self.finish(total, generator, noise).masked_fill(~mask.unsqueeze(-1), 0)
+        return start.to(weights.dtype) + _weighted_sum(weights, stack.to(weights.dtype))
 
     def finish(self, total: Tensor, generator: torch.Generator | None = None, noise: Tensor | None = None) -> Tensor:
         """Returns the encoding from ``start + Σ_i w_i · stack_i``: noise, if any, then LayerNorm.
@@ -142,15 +171,22 @@ def _weighted_sum(weights: Tensor, stack: Tensor) -> Tensor:
     return torch.bmm(rows, tokens.reshape(batch * length, count, width)).view(batch, length, width)
 
 
-def fixed_weights(extraction: str, block_count: int) -> Tensor:
+def is_learned(config: ExtractionConfig) -> bool:
+    """Returns whether an extraction learns the weights of the blocks."""
+    return config.extraction in LEARNED and not (config.extraction == "llmdiff" and config.fixed_g)
+
+
+def fixed_weights(config: ExtractionConfig, block_count: int) -> Tensor:
     """Returns the weights (T,) of an extraction that learns none.
 
     Raises:
         LLMDiffError: if it takes a block that the LLM does not have.
     """
-    if extraction in ("mean", "norm-mean"):
+    if config.extraction == "llmdiff":
+        return torch.ones(block_count)
+    if config.extraction in ("mean", "norm-mean"):
         return torch.full((block_count,), 1 / block_count)
-    number = block_number(extraction, block_count)
+    number = block_number(config.extraction, block_count)
     return F.one_hot(torch.tensor(number - 1), block_count).float()
 
 
@@ -174,15 +210,16 @@ def term_count(config: ExtractionConfig, block_count: int, groups: int | None = 
     Args:
         config: the extraction.
         block_count: T.
-        groups: of neighbouring blocks that share a weight; None if every block has its own.
+        groups: of neighbouring blocks that share a weight; None if every block has its own, as those of ``attention``
+            always have.
 
     Example:
         >>> [term_count(ExtractionConfig(extraction=name), block_count=30) for name in ("llmdiff", "last")]
         [30, 1]
     """
-    if config.extraction not in LEARNED:
+    if not is_learned(config):
         return 1
-    return block_count if groups is None else min(groups, block_count)
+    return block_count if groups is None or config.extraction == "attention" else min(groups, block_count)
 
 
 def condense(stack: Tensor, config: ExtractionConfig, count: int) -> Tensor:
@@ -197,8 +234,8 @@ def condense(stack: Tensor, config: ExtractionConfig, count: int) -> Tensor:
         >>> condense(torch.randn(30, 1, 5, 576), ExtractionConfig(), count=8).shape
         torch.Size([8, 1, 5, 576])
     """
-    if config.extraction not in LEARNED:
-        weights = fixed_weights(config.extraction, len(stack)).to(stack)
+    if not is_learned(config):
+        weights = fixed_weights(config, len(stack)).to(stack)
         return torch.einsum("t,t...->...", weights, stack).unsqueeze(0)
     if count == len(stack):
         return stack

@@ -8,7 +8,7 @@ prefix are tokenised with the prompt, as BPE vocabularies expect.
 import functools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,10 +32,10 @@ _TOKENS_SHOWN = 64  # of those that are cut, in which the words are looked for
 def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfig, *, weighted: bool = False) -> Tokens:
     """Returns the token ids of prompts in the config's template.
 
-    The template's prefix is counted in ``skip``; what follows the prompt in the template stays in the encoding,
-    because those tokens have seen the whole prompt. Without a template, the tokens that the tokenizer adds by itself
-    (such as a BOS) stay too. A prompt that yields no token at all becomes one BOS token (EOS or pad where the
-    tokenizer has none), so the empty prompt has an encoding **[choice]**.
+    The template's prefix is counted in ``skip``, and a first of two copies in ``again``; what follows the prompt in the
+    template stays in the encoding, because those tokens have seen the whole prompt. Without a template, the tokens that
+    the tokenizer adds by itself (such as a BOS) stay too. A prompt that yields no token at all becomes one BOS token
+    (EOS or pad where the tokenizer has none), so the empty prompt has an encoding **[choice]**.
 
     Warns when a prompt is longer than ``max_tokens`` or than the LLM's context: once per prompt, or, of prompts that
     come in batches, as captions do, once for all.
@@ -61,15 +61,19 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfi
     frame = make_frame(llm.tokenizer, config.template)
     limit = token_limit(llm, frame, config)
     parsed = [emphasis.parse(text) for text in texts] if weighted else []
-    prompt_ids = [_plain(llm.tokenizer, frame.spaces + text) for text in ([text for text, _ in parsed] or texts)]
+    plain = [text for text, _ in parsed] or texts
+    prompt_ids = [_plain(llm.tokenizer, frame.spaces + text) for text in plain]
     _warn_of_cuts(llm, prompt_ids, limit, is_chosen=limit == config.max_tokens)
-    rows = [torch.tensor(_row(llm, frame, ids[:limit])) for ids in prompt_ids]
+    first = [_first_copy(llm, frame, text)[:limit] for text in plain]
+    rows = [torch.tensor(_row(llm, frame, copy, ids[:limit])) for copy, ids in zip(first, prompt_ids, strict=True)]
+    again = torch.tensor([len(copy) + len(frame.between) for copy in first]) if frame.doubled else None
     pad = next(iter(_ids_of(llm.tokenizer, "pad", "eos")), 0)
     ids = pad_sequence(rows, batch_first=True, padding_value=pad)
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
-    weights = _weights(llm, frame, parsed, limit, ids.shape).to(llm.device) if weighted else None
-    return Tokens(ids.to(llm.device), mask.to(llm.device), frame.skip, weights)
+    begins = [len(frame.prefix)] * len(rows) if again is None else (again + len(frame.prefix)).tolist()
+    weights = _weights(llm, frame, parsed, limit, begins, ids.shape).to(llm.device) if weighted else None
+    return Tokens(ids.to(llm.device), mask.to(llm.device), frame.skip, weights, again)
 
 
 def as_texts(prompts: Sequence[str]) -> list[str]:
@@ -89,12 +93,18 @@ def as_texts(prompts: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Frame:
-    """The ids around a prompt, the spaces tokenised with it, and the number of ids that are cut from the encoding."""
+    """The ids around a prompt, the spaces tokenised with it, and the number of ids that are cut from the encoding.
+
+    Of a doubled prompt, also the ids between its copies, and the spaces tokenised with the first.
+    """
 
     prefix: list[int]
     suffix: list[int]
     spaces: str
     skip: int
+    doubled: bool = False
+    between: list[int] = field(default_factory=list)
+    first_spaces: str = ""
 
 
 def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Frame:
@@ -110,13 +120,23 @@ def make_frame(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Fram
         before, after = chat_parts(tokenizer)
         head, tail = [], []
     else:
-        before, after = template.split("{prompt}")
-    bare = before.rstrip(" ")
-    spaces = before[len(bare) :]
-    if _control(tokenizer, before + _PROBE) == _control(tokenizer, bare) + _control(tokenizer, _PROBE):
+        before, *middle, after = template.split("{prompt}")
+    ids, spaces = _before(tokenizer, before)
+    prefix = head + ids
+    frame = Frame(prefix, _control(tokenizer, after) + tail, spaces, skip=len(prefix))
+    if template == "chat" or not middle:
+        return frame
+    between, own_spaces = _before(tokenizer, middle[0])
+    return replace(frame, spaces=own_spaces, doubled=True, between=between, first_spaces=spaces)
+
+
+def _before(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], str]:
+    """The ids of a template's text before a prompt, and the spaces at its end that are tokenised with the prompt."""
+    bare = text.rstrip(" ")
+    spaces = text[len(bare) :]
+    if _control(tokenizer, text + _PROBE) == _control(tokenizer, bare) + _control(tokenizer, _PROBE):
         spaces = ""  # the tokenizer puts a space before every text by itself
-    prefix = head + _control(tokenizer, bare)
-    return Frame(prefix, _control(tokenizer, after) + tail, spaces, skip=len(prefix))
+    return _control(tokenizer, bare), spaces
 
 
 def _specials(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -156,30 +176,41 @@ def token_limit(llm: LanguageModel, frame: Frame, config: ExtractionConfig) -> i
     positions = getattr(llm.config, "max_position_embeddings", None) or float("inf")
     if llm.architecture != "decoder-only":  # RoBERTa counts its positions from 2, T5 has no number of its own
         positions = min(positions, llm.tokenizer.model_max_length)
-    room = min(config.max_tokens, positions - len(frame.prefix) - len(frame.suffix))
+    around = len(frame.prefix) + len(frame.between) + len(frame.suffix)
+    room = min(config.max_tokens, (positions - around) / (2 if frame.doubled else 1))
     if room < 1:
         raise LLMDiffError(f"The template leaves no room for a prompt in the {positions} tokens that {llm.name} reads.")
     return int(room)
 
 
-def _row(llm: LanguageModel, frame: Frame, prompt: list[int]) -> list[int]:
-    """All ids of one prompt, at least one of them after the cut prefix."""
-    row = frame.prefix + prompt + frame.suffix
-    if len(row) > frame.skip:
+def _first_copy(llm: LanguageModel, frame: Frame, text: str) -> list[int]:
+    """The ids of a prompt's first copy, none where it is there once."""
+    return _plain(llm.tokenizer, frame.first_spaces + text) if frame.doubled else []
+
+
+def _row(llm: LanguageModel, frame: Frame, first: list[int], prompt: list[int]) -> list[int]:
+    """All ids of one prompt, at least one of them after what is cut."""
+    row = frame.prefix + first + frame.between + prompt + frame.suffix
+    if len(row) > frame.skip + len(first) + len(frame.between):
         return row
     return row + (_ids_of(llm.tokenizer, "bos", "eos", "pad") or [0])[:1]
 
 
 def _weights(
-    llm: LanguageModel, frame: Frame, parsed: list[tuple[str, list[float]]], limit: int, shape: torch.Size
+    llm: LanguageModel,
+    frame: Frame,
+    parsed: list[tuple[str, list[float]]],
+    limit: int,
+    begins: list[int],
+    shape: torch.Size,
 ) -> Tensor:
-    """The weight of every token, (B, S): that of its last character, and 1 in the template."""
+    """The weight of every token, (B, S): that of its last character, and 1 in the template and in a first copy."""
     weights = torch.ones(shape)
     for row, (text, of_characters) in enumerate(parsed):
         if all(weight == 1 for weight in of_characters):
             continue
         of_tokens = _token_weights(llm, frame.spaces + text, [1.0] * len(frame.spaces) + of_characters)[:limit]
-        begin = len(frame.prefix)
+        begin = begins[row]
         weights[row, begin : begin + len(of_tokens)] = torch.tensor(of_tokens)
     return weights
 

@@ -1,5 +1,6 @@
 """The frozen models' work on the data, done once before training: latents and block terms."""
 
+from llmdiff.precompute.answers import Answers
 from llmdiff.precompute.config import CacheConfig
 from llmdiff.precompute.factory import open_latents, open_terms
 from llmdiff.precompute.latents import CachedLatents, Latents, LiveLatents, check_latents
@@ -7,6 +8,7 @@ from llmdiff.precompute.store import Store
 from llmdiff.precompute.terms import BlockTerms, LiveTerms, Terms
 
 __all__ = [
+    "Answers",
     "BlockTerms",
     "CacheConfig",
     "CachedLatents",

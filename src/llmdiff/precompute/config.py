@@ -29,6 +29,11 @@ class CacheConfig(BaseModel):
         "share one learned weight; with none, every step asks the LLM",
     )
     groups: int = Field(8, ge=1, description="how many groups of blocks there are with terms: grouped")
+    answers: bool = Field(
+        False,
+        description="keep the base model's own predictions, the targets of objective.distil: of use where several runs "
+        "with one seed and the same data follow each other, as in a comparison",
+    )
     folder: Path | None = Field(None, description="where; if not given, `cache` beside the run's folder")
     check: bool = Field(
         False, description="hash everything kept before training; otherwise each entry when it is first read"

@@ -30,7 +30,7 @@ def terms_folder(llm: LanguageModel, reading: ExtractionConfig, count: int) -> s
         identity=identity,
         content=llm.content().hex(),
         tokenizer=tokenizer_hash(llm.tokenizer),
-        reading=reading.model_dump(mode="json", exclude={"noise"}),
+        reading=reading.model_dump(mode="json", exclude={"noise", "fixed_g"}),
         count=count,
     )
 

@@ -141,13 +141,25 @@ def _memory(recipe: Recipe, pipe: Any, llm: Any, adapter: LLMDiffAdapter, data: 
 
 
 def _llm(recipe: Recipe, llm: Any) -> Cost:
-    """The LLM's weights; a quantisation packs the linear maps, and leaves embeddings and norms as they are."""
-    width, note = getattr(torch, recipe.llm_dtype).itemsize, f"{llm.numbers:,} numbers, frozen, {recipe.llm_dtype}"
-    if recipe.llm_quantization is None:
-        return Cost("LLM", width * llm.numbers, note)
-    packed = _PACKED[recipe.llm_quantization] * llm.linear_numbers
-    note += f", those of linear maps in {recipe.llm_quantization}"
-    return Cost("LLM", round(packed) + width * (llm.numbers - llm.linear_numbers), note)
+    size = llm_bytes(llm, recipe.llm_dtype, recipe.llm_quantization)
+    note = f"{llm.numbers:,} numbers, frozen, {recipe.llm_dtype}"
+    if recipe.llm_quantization is not None:
+        note += f", those of linear maps in {recipe.llm_quantization}"
+    return Cost("LLM", size, note)
+
+
+def llm_bytes(llm: Any, dtype: str, quantization: str | None = None) -> int:
+    """The bytes of an LLM's weights; a quantisation packs the linear maps, and leaves embeddings and norms as they are.
+
+    Args:
+        llm: its numbers, as `llmdiff.training.meta.meta_llm` counts them.
+        dtype: the name of torch's.
+        quantization: of `llmdiff.models.Quantization`.
+    """
+    width = getattr(torch, dtype).itemsize
+    if quantization is None:
+        return int(width * llm.numbers)
+    return round(_PACKED[quantization] * llm.linear_numbers) + width * (llm.numbers - llm.linear_numbers)
 
 
 def _disk(recipe: Recipe, pipe: Any, llm: Any, count: int, data: _Data, trained: int) -> list[Cost]:

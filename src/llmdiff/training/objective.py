@@ -1,7 +1,7 @@
 """The objective of an adapter: a frozen denoiser that is right about captioned pictures (docs/method.md section 4)."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -15,7 +15,7 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
 from llmdiff.data import Batches, Captioned, Prefetcher, SizeConditioning, explained_worker_deaths
 from llmdiff.language import Encoding
-from llmdiff.precompute import Latents, LiveLatents, Terms, check_latents
+from llmdiff.precompute import Answers, Latents, LiveLatents, Terms, check_latents
 from llmdiff.training.finiteness import explain
 from llmdiff.training.layer_distillation import layer_errors
 from llmdiff.training.noise import draw_noise, draw_timesteps, min_snr_weights, target
@@ -24,6 +24,8 @@ from llmdiff.training.processes import local_shard
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 from llmdiff.training.transfer import to_device
+
+_SHUFFLE = 6  # sets the order of shuffled captions apart from what else is drawn with a seed
 
 
 class AdapterObjective:
@@ -37,6 +39,7 @@ class AdapterObjective:
         terms: The LLM's block terms of all captions and of the empty one.
         recipe: Dropout of captions, timesteps, learning rate of the scalars, seed.
         precision: in which matrix products run.
+        answers: the base model's predictions of other runs, if they are kept.
 
     Attributes:
         explains: whether each loss is looked at, to name what is not finite, for which a GPU has to be waited for: on
@@ -52,7 +55,9 @@ class AdapterObjective:
         terms: Terms,
         recipe: Recipe,
         precision: torch.dtype,
+        answers: Answers | None = None,
     ) -> None:
+        self.answers = answers
         self.adapter, self.base, self.latents, self.data, self.terms = adapter, base, latents, data, terms
         self.recipe, self.settings, self.precision = recipe, recipe.objective, precision
         self.prefetcher: Prefetcher | None = None
@@ -61,6 +66,7 @@ class AdapterObjective:
         self.explains = self.device.type == "cpu"
         loop, captions = recipe.loop, recipe.objective
         self.batches = Batches(data, loop.batch_size, loop.seed, captions.caption_dropout, captions.longest_captions)
+        self._captions = shuffled(data.captions, loop.seed) if captions.shuffle_captions else data.captions
         self._parameters = dict(adapter.trainable_parameters())
         self.module: nn.Module = adapter
         if recipe.gradient_checkpointing:
@@ -114,7 +120,7 @@ class AdapterObjective:
         """
         samples = [self.batches.sample(int(n)) for n in indices]
         pictures = [sample.picture for sample in samples]
-        captions = [sample.text(self.data.captions) for sample in samples]
+        captions = [sample.text(self._captions) for sample in samples]
         sizes = [self.data.size_conditioning(i) for i in pictures] if self.base.uses_size_conditioning else None
         if self.prefetcher:
             self.prefetcher.go_to(step)
@@ -128,17 +134,17 @@ class AdapterObjective:
         t = to_device(draw_timesteps(self.settings.timesteps, count, rng, share), self.device)
         noisy = schedule.add_noise(z, noise, t)
 
-        def teacher() -> Tensor:
-            return self.base_prediction(noisy, t, [one.text(self.data.teacher_captions) for one in samples], sizes)
+        taught = [one.text(self.data.teacher_captions) for one in samples]
 
         def student() -> Tensor:
             return self.prediction(noisy, t, captions, rng, sizes)
 
         if step < self.settings.distil_layers:
             layers = [self.base.denoiser.get_submodule(path) for path in self.adapter.named_branches()]
-            errors = layer_errors(self.base.denoiser, layers, teacher, student)
+            errors = layer_errors(self.base.denoiser, layers, lambda: self._ask_base(noisy, t, taught, sizes), student)
         else:
-            wanted = teacher() if step < self.settings.distil else target(schedule, z, noise, t)
+            distils = step < self.settings.distil
+            wanted = self.base_prediction(noisy, t, taught, sizes) if distils else target(schedule, z, noise, t)
             errors = squared_errors(student(), wanted)
             if self.settings.min_snr is not None:
                 errors = errors * min_snr_weights(schedule, t, self.settings.min_snr)
@@ -179,6 +185,13 @@ class AdapterObjective:
         self, noisy: Tensor, t: Tensor, captions: list[str], sizes: list[SizeConditioning] | None = None
     ) -> Tensor:
         """The base model's own prediction: a target without the noise of single pictures."""
+        if self.answers is not None and sizes is None:
+            return self.answers.get(noisy, t, captions, lambda: self._ask_base(noisy, t, captions, None))
+        return self._ask_base(noisy, t, captions, sizes)
+
+    @torch.no_grad()
+    def _ask_base(self, noisy: Tensor, t: Tensor, captions: list[str], sizes: list[SizeConditioning] | None) -> Tensor:
+        """The same, for which the base model runs in any case."""
         with self._precision(noisy), self.adapter.disable_adapter():
             return self.base.predict(noisy, t, self.base.encode(captions), sizes)
 
@@ -203,5 +216,24 @@ def squared_errors(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted.float() - target.float()).square().flatten(1).mean(1)
 
 
+def shuffled(captions: Sequence[tuple[str, ...]], seed: int) -> list[tuple[str, ...]]:
+    """The captions of each picture, those of another one: as many as its own, one of them more than once if need be.
+
+    Args:
+        captions: of each picture.
+        seed: of the run.
+
+    Example:
+        >>> shuffled([("a cup",), ("a fox", "a red fox")], seed=0)
+        [('a fox',), ('a cup', 'a cup')]
+    """
+    order = np.random.default_rng((seed, _SHUFFLE)).permutation(len(captions))
+    found: list[tuple[str, ...]] = [()] * len(captions)
+    for picture, other in zip(order, np.roll(order, 1), strict=True):
+        texts = captions[other]
+        found[picture] = tuple(texts[i % len(texts)] for i in range(len(captions[picture])))
+    return found
+
+
 def _is_scalar(name: str) -> bool:
-    return ".gate." in name or name.split(".")[-1] in ("g", "raw_h", "logits")
+    return ".gate." in name or name.split(".")[-1] in ("g", "raw_h", "logits", "mix")

@@ -53,6 +53,9 @@ class ObjectiveSettings(BaseModel):
         description="share of samples with the longest caption of their picture, where it has several; by default each "
         "of them is as likely",
     )
+    shuffle_captions: bool = Field(
+        False, description="each picture has the captions of another: what an adapter reaches without the text"
+    )
     timesteps: Timesteps = "uniform"
     high_noise_share: float = Field(
         0.0, ge=0, le=1, description="of timesteps drawn from the noisiest fifth, where layout is decided"
@@ -156,15 +159,37 @@ def load_recipe(source: str, options: list[str] | None = None) -> Recipe:
         >>> load_recipe("embedded", ["loop.steps=500"]).loop.steps
         500
     """
-    values = with_todays_keys(_read(source))
+    values = read_values(source)
     for option in options or []:
         set_option(values, option)
+    return recipe_of(values, f"The recipe {_shown(source)}")
+
+
+def read_values(source: str) -> dict[str, Any]:
+    """The settings in a recipe file, or in a preset by its name, under their keys of today.
+
+    Raises:
+        LLMDiffError: There is no such file, or it is not YAML.
+    """
+    return with_todays_keys(_read(source))
+
+
+def recipe_of(values: dict[str, Any], what: str) -> Recipe:
+    """The recipe of such settings.
+
+    Args:
+        values: as `read_values` gives them.
+        what: its name at the beginning of the sentence that refuses it.
+
+    Raises:
+        LLMDiffError: A key or value is wrong.
+    """
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
-        raise LLMDiffError(f"The recipe {_shown(source)} is not valid: {first_problem(error)}.") from error
+        raise LLMDiffError(f"{what} is not valid: {first_problem(error)}.") from error
     if "\\u0000" in recipe.model_dump_json():
-        raise LLMDiffError(f"The recipe {_shown(source)} has a NUL character in a text, which no name of a file has.")
+        raise LLMDiffError(f"{what} has a NUL character in a text, which no name of a file has.")
     return recipe
 
 
@@ -224,17 +249,33 @@ def set_option(values: dict[str, Any], option: str) -> None:
         LLMDiffError: The option is not of this form, or its value is not YAML.
     """
     path, equals, text = option.partition("=")
-    *parents, name = OLD_KEYS.get(path, path).split(".")
     shown = _shown(option)
-    if not (equals and name and all(parents)):
+    if not (equals and all(path.split("."))):
         raise LLMDiffError(f"The option '{shown}' is not of the form key=value, loop.steps=500 for instance.")
+    value = parse_yaml(text, f"The value of the option '{shown}'", "mend it, or put it in quotes")
+    set_value(values, path, value, shown)
+
+
+def set_value(values: dict[str, Any], path: str, value: Any, shown: str) -> None:
+    """Puts a value into nested settings, in place, under a key of the form `key.sub`.
+
+    Args:
+        values: of a recipe.
+        path: the key.
+        value: of it.
+        shown: what the user has written, for the sentence that refuses it.
+
+    Raises:
+        LLMDiffError: A part of the key is a value with no keys of its own.
+    """
+    *parents, name = OLD_KEYS.get(path, path).split(".")
     for parent in parents:
         if values.get(parent) is None:
             values[parent] = {}
         values = values[parent]
         if not isinstance(values, dict):
             raise LLMDiffError(f"The option '{shown}' goes into {parent!r}, which has no keys of its own.")
-    values[name] = parse_yaml(text, f"The value of the option '{shown}'", "mend it, or put it in quotes")
+    values[name] = value
 
 
 def _shown(text: str) -> str:

@@ -13,6 +13,7 @@ from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import SheetEntry, contact_sheet, save_png
 from llmdiff.language import LanguageModel
+from llmdiff.precompute import Answers
 from llmdiff.progress import Progress, silent
 from llmdiff.training import builders, precision, run_manifest
 from llmdiff.training.objective import AdapterObjective
@@ -138,7 +139,8 @@ def build(
         builders.initialise(adapter, base, terms, fitted_on, processes, report)
     adapter.attach(base.pipe)
     dtype = precision.product_dtype(recipe.precision, processes.mixed_precision, processes.device)
-    objective = AdapterObjective(adapter, base, latents, pictures.train, terms, recipe, dtype)
+    answers = Answers(recipe.cache_folder, of=[facts["base model"], str(dtype)]) if recipe.cache.answers else None
+    objective = AdapterObjective(adapter, base, latents, pictures.train, terms, recipe, dtype, answers)
     if precision.wants_compiler(recipe.compile, recipe.loop.steps):
         precision.compile_around_adapter(base.denoiser)
     if pictures.held_out is None:

@@ -25,7 +25,7 @@ from llmdiff.training.recipe import Recipe
 FREE: Any = {
     "folder": True, "samples": True,
     "precision": True, "compile": True, "gradient_checkpointing": True,
-    "cache": {"folder", "check", "latents", "workers"},
+    "cache": {"folder", "check", "latents", "workers", "answers"},
     "heldout": {"levels", "pictures"},
     "objective": {"scalar_rate"}, "lora": {"rate"},
     "loop": {

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -10,14 +11,15 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.files import why_not
 
 
-def serve(app: FastAPI, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serves until Ctrl-C.
+def serve(app: FastAPI, host: str, port: int, started: Callable[[str], None], **settings: Any) -> None:
+    """Serves until Ctrl-C, or until the process is told to end.
 
     Args:
         app: The application.
         host: Address of this machine.
         port: 0 takes a free one.
         started: Called with the address of the page, once it can be opened.
+        settings: Of `uvicorn.Config`.
 
     Raises:
         LLMDiffError: The port is taken, or the address is not this machine's.
@@ -36,4 +38,5 @@ def serve(app: FastAPI, host: str, port: int, started: Callable[[str], None]) ->
     name = f"[{host}]" if family == socket.AF_INET6 else host
     with listener:
         started(f"http://{name}:{listener.getsockname()[1]}/")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False)).run(sockets=[listener])
+        config = uvicorn.Config(app, log_level="warning", server_header=False, **settings)
+        uvicorn.Server(config).run(sockets=[listener])

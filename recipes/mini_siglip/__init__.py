@@ -1,0 +1,1 @@
+"""How the embedded SigLIP is made: data, model, training, retrieval."""

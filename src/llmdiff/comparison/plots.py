@@ -1,0 +1,68 @@
+"""Pictures of the findings: distances with their intervals, and sheets of equal prompts and seeds."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from llmdiff.comparison.findings import Findings, Row
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation import SheetEntry, contact_sheet
+
+_COLOURS = {"closer": "#15803d", "farther": "#b91c1c"}
+_WORDINGS = ("o", "s", "^", "D")
+
+
+def check_matplotlib() -> None:
+    """Raises LLMDiffError if matplotlib is not installed."""
+    try:
+        import matplotlib  # noqa: F401 - whether it is there
+    except ImportError as error:
+        raise LLMDiffError("Plots need matplotlib: pip install 'llmdiff-adapter[plot]'.") from error
+
+
+def distances(rows: Sequence[Row], reference: str) -> bytes:
+    """The distance of each condition with its interval, and faint its mean under each wording, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.2 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        colour = "black" if row.condition == reference else _COLOURS.get(row.verdict, "#64748b")
+        d = row.distance
+        axes.errorbar(d.mean, place, xerr=[[d.mean - d.low], [d.high - d.mean]], fmt="o", color=colour, capsize=3)
+        for marker, (wording, mean) in zip(_WORDINGS, row.by_wording.items(), strict=False):
+            label = wording if place == 0 else None
+            axes.plot(mean, place, marker, color="#94a3b8", markersize=4, fillstyle="none", label=label)
+        if row.condition == reference:
+            axes.axvline(d.mean, color="black", linewidth=0.8, linestyle=":")
+    axes.set(yticks=range(len(rows)), yticklabels=[f"{row.condition} ({len(row.seeds)})" for row in rows])
+    axes.set_xlabel("distance to the teacher, 95 % interval (in brackets: trainings); 0 says all, 1 nothing")
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#e2e8f0")
+    if rows:
+        axes.legend(loc="best", fontsize=8)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def sheet(found: Findings, folders: dict[str, Path]) -> bytes | None:
+    """The prompts of the sheet, drawn by the base model and each condition from one noise; None where none is drawn.
+
+    Args:
+        found: the findings.
+        folders: of the pictures, by name of the condition.
+    """
+    there = {name: folder for name, folder in folders.items() if (folder / "sheet-0.png").is_file()}
+    if not there:
+        return None
+    entries = []
+    for number, prompt in enumerate(found.config.pictures.sheet):
+        images = tuple(Image.open(folder / f"sheet-{number}.png").convert("RGB") for folder in there.values())
+        entries.append(SheetEntry(images, prompt))
+    buffer = io.BytesIO()
+    contact_sheet(entries, headings=list(there)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Tests of llmdiff.comfyui and of the node pack."""

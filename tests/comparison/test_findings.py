@@ -1,0 +1,188 @@
+"""Findings are what the result files say, recomputed here in plain numpy, and a part of a grid is told as such."""
+
+import json
+import shutil
+import sys
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmdiff.cli.app import run as command_line
+from llmdiff.comparison import ComparisonConfig, read_findings, write_report
+from llmdiff.comparison.cells import Cell, cells
+from llmdiff.comparison.document import Heading, Paragraph, Table, markdown, page
+from llmdiff.comparison.notes import read_note, write_note
+from llmdiff.comparison.run import compare, picture_key, screen_key
+from llmdiff.errors import LLMDiffError
+from llmdiff.evaluation.bootstrap import crossed_interval
+
+WORDINGS, THINGS, TIMESTEPS, SCENES = ("plain", "natural"), (1, 2, 3), (700, 500), 12
+COMMAND = "llmdiff compare study.yaml"
+
+
+def write_result(config: ComparisonConfig, cell: Cell, mean: float, spread: float = 0.05) -> None:
+    """A result like that of a training, with distances about a mean; scenes are as hard for all conditions."""
+    own = np.random.default_rng((cell.seed, len(cell.condition)))
+    distances = []
+    for things, wording, timestep in product(THINGS, WORDINGS, TIMESTEPS):
+        hard = np.random.default_rng((things, 7)).normal(0, 0.3, SCENES)
+        values = mean + 0.02 * cell.seed + hard + own.normal(0, spread, SCENES) + (wording == "natural") * 0.1
+        distances.append({"things": things, "wording": wording, "timestep": timestep, "distances": values.tolist()})
+    write_note(cell.result, {"screen": screen_key(config), "parameters": 1234, "distances": distances})
+
+
+@pytest.fixture
+def config(make) -> ComparisonConfig:
+    readings = {name: {"changes": {"reading.extraction": name}} for name in ("last", "mean", "weighted")}
+    names = {"llmdiff": {"about": "the paper's"}} | readings
+    claims = [{"say": f"Better than {name}", "better": "llmdiff", "than": name} for name in names if name != "llmdiff"]
+    return make(conditions=names, claims=claims, seeds=[0, 1, 2])
+
+
+def fill(config: ComparisonConfig, means: dict[str, float], seeds: tuple[int, ...] = (0, 1, 2)) -> None:
+    for cell in cells(config):
+        if cell.condition in means and cell.seed in seeds:
+            write_result(config, cell, means[cell.condition])
+
+
+def by_scene(cell: Cell) -> np.ndarray:
+    rows = read_note(cell.result)["distances"]
+    return np.array([
+        np.mean([row["distances"][i] for row in rows if row["things"] == things])
+        for things in THINGS for i in range(SCENES)
+    ])  # fmt: skip
+
+
+def test_numbers_and_verdicts_are_those_of_the_result_files(config):
+    fill(config, {"llmdiff": 0.3, "last": 0.5, "mean": 0.1, "weighted": 0.3})
+    found = read_findings(config)
+    assert (found.done, found.total, found.is_whole) == (12, 12, True)
+    rows = {row.condition: row for row in found.rows}
+    for name, row in rows.items():
+        values = np.stack([by_scene(cell) for cell in cells(config) if cell.condition == name])
+        assert row.distance.mean == pytest.approx(values.mean())
+        assert (row.distance.low, row.distance.high) == pytest.approx(crossed_interval(values))
+        assert row.distance.low < row.distance.mean < row.distance.high
+        assert row.by_wording["natural"] - row.by_wording["plain"] == pytest.approx(0.1, abs=0.03)
+        reference = np.stack([by_scene(cell) for cell in cells(config) if cell.condition == "llmdiff"])
+        if name != "llmdiff":
+            assert row.difference.mean == pytest.approx((values - reference).mean())
+            assert (row.difference.low, row.difference.high) == pytest.approx(crossed_interval(values - reference))
+    assert {name: row.verdict for name, row in rows.items() if name != "llmdiff"} == {
+        "last": "farther", "mean": "closer", "weighted": "undecided",
+    }  # fmt: skip
+    assert [one.word for one in found.claims] == ["holds", "does not hold: the contrary does", "undecided"]
+
+
+def test_of_a_part_only_what_both_have_is_compared_and_one_seed_proves_nothing(config):
+    fill(config, {"llmdiff": 0.3, "last": 0.5}, seeds=(0, 1))
+    fill(config, {"mean": 0.1}, seeds=(1,))
+    fill(config, {"weighted": 0.3}, seeds=(2,))
+    found = read_findings(config)
+    assert (found.done, found.total, found.is_whole) == (6, 12, False)
+    rows = {row.condition: row for row in found.rows}
+    assert (rows["last"].seeds, rows["last"].verdict) == ((0, 1), "farther")
+    assert (rows["mean"].seeds, rows["mean"].verdict) == ((1,), "too few seeds")
+    assert (rows["weighted"].difference, rows["weighted"].verdict) == (None, "not measured")
+    assert [one.seeds for one in found.claims] == [2, 1, 0]
+    one = np.stack([by_scene(c) for c in cells(config) if c.seed == 1 and c.condition in ("mean", "llmdiff")])
+    assert rows["mean"].difference.mean == pytest.approx(float((one[1] - one[0]).mean()))
+
+
+def test_results_of_other_settings_or_damaged_ones_do_not_count(config):
+    fill(config, {"llmdiff": 0.3, "last": 0.5})
+    other = config.model_copy(update={"screen": config.screen.model_copy(update={"scenes": 9})})
+    assert read_findings(other).done == 0
+    cell = cells(config)[0]
+    cell.result.write_bytes(cell.result.read_bytes().replace(b"0.3", b"0.2", 1))
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert read_findings(config).done == 5
+
+
+def write_pictures(config: ComparisonConfig, path: Any, right: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    prompts = [
+        {"group": "plain", "prompt": str(i), "right": float(rng.random() < right), "facts": right} for i in range(40)
+    ]
+    write_note(path, {"pictures": picture_key(config), "prompts": prompts})
+
+
+def test_pictures_are_compared_with_the_base_prompt_by_prompt(config):
+    config = config.model_copy(update={"pictures": config.pictures.model_copy(update={"conditions": ("last",)})})
+    assert read_findings(config).drawn == ()
+    write_pictures(config, config.folder / "base" / "pictures.json", 0.3, 0)
+    for cell in cells(config):
+        if cell.condition == "last" and cell.seed < 2:
+            write_pictures(config, cell.pictures, 0.9, 1 + cell.seed)
+    base, last = read_findings(config).drawn
+    assert (base.condition, base.gain, last.condition, last.seeds) == ("base", None, "last", (0, 1))
+    assert last.gain.mean == pytest.approx(last.share.mean - base.share.mean)
+    assert last.gain.low > 0
+
+
+def test_the_report_says_what_was_found_in_three_forms(config, tmp_path):
+    fill(config, {"llmdiff": 0.3, "last": 0.5}, seeds=(0, 1))
+    found = read_findings(config)
+    document = tmp_path / "docs" / "comparison.md"
+    written = write_report(found, COMMAND, document)
+    folder = config.folder / "report"
+    assert {folder / name for name in ("report.md", "report.html", "report.json", "distances.png")} <= set(written)
+    text = document.read_text("utf-8")
+    last = next(row for row in found.rows if row.condition == "last")
+    figures = f"{last.difference.mean:+.3f} ({last.difference.low:+.3f} to {last.difference.high:+.3f})"
+    assert "**PARTIAL: 4 of 12 cells are done." in text
+    assert figures in text
+    assert figures in (folder / "report.html").read_text("utf-8")
+    assert COMMAND in text
+    assert "![Distances with their intervals](images/comparison-distances.png)" in text
+    assert (tmp_path / "docs" / "images" / "comparison-distances.png").read_bytes().startswith(b"\x89PNG")
+    assert "data:image/png;base64," in (folder / "report.html").read_text("utf-8")
+    content = json.loads((folder / "report.json").read_text("utf-8"))
+    assert content["rows"][1]["difference"]["mean"] == pytest.approx(last.difference.mean)
+    assert [one["verdict"] for one in content["claims"]] == ["holds", "not measured", "not measured"]
+    fill(config, dict.fromkeys(config.conditions, 0.3))
+    write_report(read_findings(config), COMMAND)
+    assert "PARTIAL" not in (folder / "report.md").read_text("utf-8")
+
+
+def test_without_any_result_there_is_a_report_that_says_so(config):
+    write_report(read_findings(config), COMMAND)
+    assert "PARTIAL: 0 of 12" in (config.folder / "report" / "report.md").read_text("utf-8")
+
+
+def test_without_matplotlib_the_sentence_says_what_to_install(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(LLMDiffError, match=r"llmdiff-adapter\[plot\]"):
+        write_report(read_findings(config), COMMAND)
+
+
+def test_a_document_escapes_what_it_is_told():
+    blocks = [Heading("A & B", 1), Paragraph("<b>", strong=True), Table([["a|b", "c"], ["<i>", "d"]])]
+    assert markdown(blocks) == "# A & B\n\n**<b>**\n\n| a\\|b | c |\n| --- | --- |\n| <i> | d |\n"
+    html = page("A", blocks)
+    assert "<h1>A &amp; B</h1>" in html
+    assert "<td>&lt;i&gt;</td>" in html
+
+
+def test_the_command_reports_and_draws_and_goes_on(done, tmp_path, capsys, monkeypatch):
+    """The whole of it on tiny models: cells that are done, pictures that are not, and the report."""
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copytree(done.folder, tmp_path / "copy")
+    settings = json.loads(done.model_dump_json()) | {"folder": str(tmp_path / "copy")}
+    settings["pictures"] = {"conditions": ["last"], "limit": 1, "steps": 2, "sheet": ["a red ball"]}
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(settings))
+    assert command_line(["compare", str(path), "--report", "--json"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert (before["done"], before["pictures"]) == (4, [])
+    assert command_line(["compare", str(path)]) == 0
+    assert "4 of 4 cells are done" in capsys.readouterr().out
+    assert (tmp_path / "copy" / "report" / "sheet.png").is_file()
+    config = ComparisonConfig.read(path)
+    assert [one.condition for one in read_findings(config).drawn] == ["base", "last"]
+    pictures = {file: file.stat().st_mtime_ns for file in config.folder.rglob("pictures.json")}
+    assert len(pictures) == 3
+    compare(config)
+    assert {file: file.stat().st_mtime_ns for file in config.folder.rglob("pictures.json")} == pictures
