@@ -172,6 +172,15 @@ def test_it_may_be_called_within_an_event_loop(endpoint: Loopback) -> None:
     assert [list(one) for one in found] == [["one"], ["two"]]
 
 
+def test_what_is_meant_for_this_machine_goes_through_no_proxy_of_the_network(
+    endpoint: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert PROMPT in rewrite(endpoint)
+
+
 def test_a_redirect_is_not_followed(endpoint: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
