@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from llmdiff.evaluation.overview import Overview, evaluate_all
 from llmdiff.evaluation.set_distances import cmmd, frechet
 from llmdiff.evaluation.similarity import ImageTextModel
 from llmdiff.scenes.captions import plain_text
@@ -106,3 +107,14 @@ def test_it_is_small_and_whole(siglip: ImageTextModel) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 6_000_000
     assert all(weight.dtype == torch.float32 for weight in siglip._model.parameters())
     assert siglip.revision == ImageTextModel.load(str(folder)).revision
+
+
+@pytest.mark.slow
+def test_a_guidance_of_20_is_farther_from_what_is_told_than_one_of_4(tmp_path: Path) -> None:
+    """By every score: facts, the score of the model, and both distances to drawn scenes."""
+    settings = Overview(adapter="none", limit=4, seeds=1, guidance_sweep=(20.0,))
+    rows = {(row["score"], row["system"]): row["mean"] for row in evaluate_all(settings, tmp_path)}
+    for score in ("facts", "siglip"):
+        assert rows[score, "base at 20"] < rows[score, "base"] < rows[score, "drawn"]
+    for score in ("fd", "cmmd"):
+        assert rows[score, "base at 20"] > rows[score, "base"] > rows[score, "drawn"]

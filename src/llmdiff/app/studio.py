@@ -29,6 +29,7 @@ class Pair:
 
     adapted: Path
     base: Path | None
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Studio:
         base = self._base(job, renderer, settings, half) if request.compare else None
         image = renderer.draw(settings, steps_of(job, "Drawing with the LLM", half))
         picture = Picture(image, renderer.record(settings), base)
-        pair = Pair(self._written(picture), self._written(base) if base else None)
+        pair = Pair(self._written(picture), self._written(base) if base else None, picture.seed)
         if base is not None:
             self._write(f"{file_stem(picture.prompt, picture.seed)}-compare", comparison_sheet([picture]),
                         Document(kind="comparison", pictures=(picture.metadata,)))  # fmt: skip
@@ -139,7 +140,7 @@ class Studio:
         with renderer.base_alone():
             image = renderer.draw(settings, steps_of(job, "Drawing (base model)", 0.0, last))
             picture = Picture(image, renderer.record(settings))
-        job.part = Pair(Path(), self._written(picture))
+        job.part = Pair(Path(), self._written(picture), picture.seed)
         return picture
 
     def sweep_scales(self, job: Job, request: GenerationRequest, scales: Sequence[float]) -> Sheet:

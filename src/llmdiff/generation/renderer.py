@@ -287,7 +287,7 @@ def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" =
     name = str(shipped_adapter()) if models.adapter == EMBEDDED else models.adapter
     llm: Any = models.llm
     if beside is not None:
-        recorded = storage.read_config(storage.locate(name)).llm
+        recorded = storage.read_config(storage.locate(name, None)).llm
         same = all(recorded.get(key) == value for key, value in beside.llm.identity().items() if key in _SAME_LLM)
         llm = beside.llm if same else llm
     return LLMDiffAdapter.from_pretrained(name, llm=llm, quantization=models.quantization, device=device)
