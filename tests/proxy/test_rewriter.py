@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import shutil
+import ssl
+import subprocess
 import time
 import warnings
 from io import StringIO
@@ -16,7 +19,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.hashing import text_hash
 from llmdiff.proxy import ProxyConfig, Rewriter, Rewriting, default_instruction
 from llmdiff.proxy.endpoint import LARGEST
-from proxy.loopback import Loopback, Reply, completion, drips, echoes, fails, floods, hangs_up, says, send
+from proxy.loopback import Loopback, Reply, completion, drips, echoes, fails, floods, hangs_up, loopback, says, send
 
 PROMPT = "the animal that barks"
 KEY = "sk-it-must-not-be-seen-0123456789"
@@ -132,6 +135,18 @@ def test_an_endpoint_that_is_not_there_is_asked_once(endpoint: Loopback) -> None
     with pytest.warns(UserWarning, match="cannot be reached: 9 of 9 prompts are drawn as they are") as warned:
         assert rewriter.rewrite(map(str, range(9))) == {}
     assert len(warned) == 1
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate")
+def test_a_certificate_that_nobody_has_signed_is_not_trusted(endpoint: Loopback, tmp_path: Path) -> None:
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    files = [str(tmp_path / name) for name in ("certificate.pem", "key.pem")]
+    subprocess.run([*made, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*files)
+    with loopback(tls) as here, pytest.warns(UserWarning, match="has a certificate that is not trusted"):
+        assert rewrite(here) == {}
+    assert here.asked == []
 
 
 def test_a_key_that_is_not_accepted_is_not_tried_on_every_prompt(endpoint: Loopback) -> None:
