@@ -12,8 +12,8 @@ from llmdiff.training import Recipe
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "llmdiff"
 NAMES = (
-    "architecture", "beside", "benchmarks", "comfyui", "data", "drawing", "evaluation", "how-it-works", "index", "limits", "llms",
-    "memory", "method", "performance", "proxy", "server", "study", "training",
+    "architecture", "beside", "benchmarks", "comfyui", "data", "drawing", "evaluation", "how-it-works", "index",
+    "limits", "llms", "memory", "method", "performance", "proxy", "server", "study", "training",
 )  # fmt: skip
 WITHOUT_FILES = ("beside", "data", "drawing", "how-it-works", "index", "limits", "llms", "memory", "proxy")
 """Pages that name no file of the project, and tell of those of a reader."""
