@@ -27,7 +27,7 @@ lint: $(READY)  ## check style, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 docs: $(READY)  ## build the documentation into site/, with strict links
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo site/index.html
 
 $(READY): pyproject.toml constraints.txt tools/setup
 	@tools/setup $(VENV)

@@ -17,4 +17,4 @@ def main(url: str, model: str, out: Path = Path("out")) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(sys.argv[1], sys.argv[2])

@@ -1,5 +1,6 @@
 """The scripts in examples/, run as they stand on the embedded models."""
 
+import json
 import runpy
 import warnings
 from pathlib import Path
@@ -41,3 +42,16 @@ def test_scripts_run(
             script["main"]()
     assert all((tmp_path / path).is_file() for path in LEAVES.get(name, ()))
     assert PRINTS.get(name, "") in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = json.loads((FOLDER / "start.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    names: dict[str, object] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for cell in code:
+            exec(compile(cell, "start.ipynb", "exec"), names)
+    near, far = (float(line.rpartition(" ")[2]) for line in capsys.readouterr().out.strip().splitlines()[-2:])
+    assert near > far

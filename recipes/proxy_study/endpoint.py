@@ -82,9 +82,14 @@ def _temperature(question: dict[str, Any]) -> float:
 
 
 def oracle(file: Path) -> Answer:
-    """Answers by a JSON object of them by prompt."""
+    """Answers by a JSON object of lists of them by prompt, each question's by its seed."""
     answers = json.loads(file.read_text("utf-8"))
-    return lambda question: answers.get(question["messages"][-1]["content"], "")
+
+    def answer(question: dict[str, Any]) -> str:
+        known = answers.get(question["messages"][-1]["content"], [""])
+        return str(known[int(question.get("seed") or 0) % len(known)])
+
+    return answer
 
 
 def serve(answer: Answer, port: int) -> ThreadingHTTPServer:

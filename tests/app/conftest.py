@@ -64,7 +64,7 @@ class serving:  # noqa: N801 - used as a function
         self._thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it runs, no other event loop can be begun in its thread
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium is installed (Debian: apt install chromium)")
@@ -89,10 +89,27 @@ class Visitor:
     def open(self, tab: str) -> None:
         self.page.get_by_role("tab", name=tab, exact=True).click()
 
-    def settle(self, name: str) -> str:
+    def order(self, button: str, status: str) -> str:
+        """Presses a button, waits until its order has ended, and gives what is said of it."""
+        self.begin(button, status)
+        return self.settle(status)
+
+    def begin(self, button: str, status: str) -> None:
+        """Presses a button, with a mark on what was said before."""
+        self.page.evaluate(f"document.querySelector('#{status} .ld-status')?.setAttribute('data-before', '')")
+        self.page.click(f"#{button}:enabled")
+
+    def settle(self, status: str) -> str:
         """Waits until an order has ended, and gives what is said of it."""
-        self.page.wait_for_selector(f"#{name} .ld-done, #{name} .ld-problem, #{name} :text('Stopped')")
-        return self.page.locator(f"#{name}").inner_text()
+        ends = (".ld-done", ".ld-problem", ".ld-stopped")
+        self.page.wait_for_selector(", ".join(f"#{status} {end}:not([data-before])" for end in ends))
+        return self.page.locator(f"#{status}").inner_text()
+
+    def upload(self, button: str, file: Path) -> None:
+        """Gives a file to a button."""
+        with self.page.expect_file_chooser() as chooser:
+            self.page.click(f"#{button}")
+        chooser.value.set_files(file)
 
     def set_slider(self, name: str, value: float) -> None:
         box = self.page.locator(f"#{name} input[type=number]")

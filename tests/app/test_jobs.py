@@ -136,3 +136,16 @@ def test_who_stops_following_stops_the_job(worker: Worker) -> None:
 
     asyncio.run(look_once())
     assert isinstance(finish(job).error, Stopped)
+
+
+def test_many_orders_at_once_all_get_their_own(worker: Worker) -> None:
+    async def order(number: int) -> int:
+        job = worker.submit(lambda job: number, f"visitor {number}")
+        async for _ in follow(worker, job):
+            pass
+        return int(job.result)
+
+    async def all_at_once() -> list[int]:
+        return await asyncio.gather(*(order(number) for number in range(30)))
+
+    assert asyncio.run(all_at_once()) == list(range(30))

@@ -1,11 +1,13 @@
 """All scores of tiny models in one table."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.evaluation import overview
@@ -39,11 +41,17 @@ def others_are_tested_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overview, "evaluate_distance", lambda **_: distances)
 
 
+@pytest.fixture
+def _cheap_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To read a picture of noise takes the checker half a second."""
+    cheap = replace(DOMAINS[1], read=lambda image: Scene("night" if sum(image.tobytes()) % 2 else "day", ()))
+    monkeypatch.setitem(DOMAINS, 1, cheap)
+
+
+@pytest.mark.usefixtures("_cheap_reading")
 def test_every_score_of_every_system_and_the_adapter_beside_each(
     places: Places, siglip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cheap = replace(DOMAINS[1], read=lambda image: Scene("night" if sum(image.tobytes()) % 2 else "day", ()))
-    monkeypatch.setitem(DOMAINS, 1, cheap)
     rows = evaluate_all(small(places, siglip), tmp_path)
     found = {(row["score"], row["system"]): row for row in rows}
     systems = ["base", "base at 1", "adapted", "drawn", "adapted - base", "adapted - base at 1"]
@@ -92,3 +100,24 @@ def test_few_pictures_have_no_distances_and_drawn_ones_are_right(places: Places,
     assert len(pairs) == 6
     images = [[np.asarray(Image.open(path)) for path in pair] for pair in pairs]
     assert all(not np.array_equal(one, other) for one, other in images)
+
+
+@pytest.mark.usefixtures("_cheap_reading")
+@pytest.mark.fault("identity")
+def test_an_adapter_that_was_trained_on_is_drawn_with_anew(places: Places, siglip: str, tmp_path: Path) -> None:
+    adapter = Path(shutil.copytree(places.adapter, tmp_path / "adapter"))
+    settings = small(places, siglip, adapter=str(adapter), seeds=1, guidance_sweep=())
+    before = evaluate_all(settings, tmp_path / "out")
+    weights = load_file(adapter / "adapter.safetensors")
+    for name, weight in weights.items():
+        if weight.is_floating_point():
+            weights[name] = weight + 0.5
+    save_file(weights, adapter / "adapter.safetensors")
+    after = evaluate_all(settings, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    changed = {
+        old["system"]
+        for old, new in zip(before, after, strict=True)
+        if old["score"] == "siglip" and old["mean"] != new["mean"]
+    }
+    assert changed == {"adapted", "adapted - base"}

@@ -76,7 +76,7 @@ def build_form(context: Context) -> Form:
     width, height = context.studio.default_size
     labels = list(context.studio.labels)
     prompt = gr.Textbox(EXAMPLE, label="Prompt", lines=3, max_length=_LONGEST, elem_id="prompt")
-    prompt_counts = gr.HTML(lambda: _counts(context, EXAMPLE, False), elem_id="prompt-counts")
+    prompt_counts = gr.HTML(_counts(context, EXAMPLE, False), elem_id="prompt-counts")
     negative = gr.Textbox("", label="Negative prompt", lines=1, max_length=_LONGEST, elem_id="negative",
                           placeholder="what the picture should not show")  # fmt: skip
     negative_counts = gr.HTML(parts.counts(None), elem_id="negative-counts")

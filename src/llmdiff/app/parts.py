@@ -40,7 +40,7 @@ def done(text: str) -> str:
 
 def stopped() -> str:
     """That something was stopped."""
-    return '<div class="ld-status" role="status"><span>Stopped.</span></div>'
+    return '<div class="ld-status ld-stopped" role="status"><span>Stopped.</span></div>'
 
 
 def problem(error: Exception) -> str:
@@ -70,6 +70,12 @@ def facts(values: Mapping[str, Any]) -> str:
 def order(prompt: str, settings: str) -> str:
     """A prompt, and with what it is drawn."""
     return f'<div class="ld-order">{escape(prompt[:_LONGEST])}<small>{escape(settings)}</small></div>'
+
+
+def chips(values: Mapping[str, Any]) -> str:
+    """Names and values in a row."""
+    shown = "".join(f"<span><b>{escape(name)}</b>{escape(str(value))}</span>" for name, value in values.items())
+    return f'<div class="ld-counts">{shown}</div>'
 
 
 def note(text: str) -> str:

@@ -104,4 +104,4 @@ def _lines(text: str) -> Sequence[str]:
 
 
 def _finished(sheet: Sheet) -> str:
-    return f"Done · {len(sheet.rows) * len(sheet.columns)} pictures"
+    return f"{len(sheet.rows) * len(sheet.columns)} pictures"

@@ -49,7 +49,7 @@ def build_why(context: Context, form: Form) -> gr.HTML:
             replacements = replacements_in(exchange_text)
             return lambda job: context.studio.why(job, request_of, replacements)
 
-        async for shown in context.follow(request, make, lambda _: "Done"):
+        async for shown in context.follow(request, make, lambda found: f"{len(found.adapted.words)} words"):
             yield shown.status, *_found(shown.found), *running(shown.is_running)
 
     ask.click(

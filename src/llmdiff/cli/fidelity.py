@@ -26,9 +26,11 @@ def fidelity(
     console.quiet_hosts()
     from llmdiff.evaluation.fidelity import evaluate_fidelity
 
-    options = {"dtype": dtype, "quantization": quantization, "reference": reference}
+    keep_in = home() / "evaluations"
     with console.progress_bar() as progress:
-        result = evaluate_fidelity(llm, **options, progress=progress, keep_in=home() / "evaluations")
+        result = evaluate_fidelity(
+            llm, dtype=dtype, quantization=quantization, reference=reference, progress=progress, keep_in=keep_in
+        )
     if as_json:
         console.print_json(result)
         return

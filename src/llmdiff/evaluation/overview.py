@@ -5,9 +5,9 @@ scored can be looked at.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.evaluation.consistency import evaluate_consistency
 from llmdiff.evaluation.distance import evaluate_distance
 from llmdiff.evaluation.domains import DOMAINS, version_for
+from llmdiff.evaluation.outcomes import identity
 from llmdiff.evaluation.pictures import FEWEST, evaluate_pictures
 from llmdiff.evaluation.prompts import ScenePrompt, scene_prompts
 from llmdiff.evaluation.scenes import GUIDANCE, STEPS
@@ -74,7 +75,7 @@ def evaluate_all(settings: Overview, out: Path, progress: Progress = silent) -> 
 
     Args:
         settings: What is drawn and scored.
-        out: A folder for pictures, one within it for each set of settings.
+        out: A folder for pictures, within it one for these models, prompts and settings.
         progress: Shows how far it is.
 
     Returns:
@@ -91,17 +92,19 @@ def evaluate_all(settings: Overview, out: Path, progress: Progress = silent) -> 
         >>> [row["system"] for row in rows if row["score"] == "scene"]
         ['base', 'drawn']
     """
-    scenes = _scenes(settings)
-    folder = out / json_hash(asdict(settings))[:12]
+    scenes, folder = _prompts_and_folder(settings, out)
     folders: dict[str, Path] = {}
     pictures: list[Listed] = []
     for system, (adapter, guidance) in _systems(settings).items():
         folders[system] = folder / system.replace(" ", "-")
         pictures = listed(_requests(settings, scenes, adapter, guidance), folders[system])
         _draw(pictures, system, progress)
+    compared = [("adapted", other) for other in folders if "adapted" in folders and other != "adapted"]
+    reference = settings.reference
     if scenes:
-        folders["drawn"], reference = _drawn(scenes, settings.seeds, pictures, folder)
-    enough = len(pictures) >= FEWEST
+        folders["drawn"], drawn_again = _drawn(scenes, settings.seeds, pictures, folder)
+        reference = reference or drawn_again
+    features = settings.features if len(pictures) >= FEWEST else None
     rows = evaluate_pictures(
         folders,
         settings.siglip,
@@ -109,23 +112,28 @@ def evaluate_all(settings: Overview, out: Path, progress: Progress = silent) -> 
         settings.device,
         progress,
         scenes=bool(scenes),
-        features=settings.features if enough else None,
-        reference=(settings.reference or reference) if enough and settings.features else None,
-        differences=[("adapted", other) for other in folders if other.startswith("base")]
-        if "adapted" in folders
-        else [],
+        features=features,
+        reference=reference if features else None,
+        differences=compared,
     )
     return rows + (_of_scenes(settings, scenes, out, progress) if scenes else [])
 
 
-def _scenes(settings: Overview) -> list[ScenePrompt]:
-    """The scene benchmark's prompts for the base; none where there is a file of others."""
-    if settings.prompts is not None:
-        if settings.features is not None and settings.reference is None:
-            raise LLMDiffError("Distances of pictures of your own prompts need --reference, or --features none.")
-        return []
-    side = Renderer.load(Models(base=settings.base, adapter=None)).default_size()[0]
-    return scene_prompts(settings.limit, version_for(side))
+def _prompts_and_folder(settings: Overview, out: Path) -> tuple[list[ScenePrompt], Path]:
+    """The scene benchmark's prompts for the base, none where there is a file of others; and where pictures go.
+
+    The name of the folder depends on the weights: pictures of a model that has been trained on are drawn anew.
+    """
+    if settings.prompts is not None and settings.features is not None and settings.reference is None:
+        raise LLMDiffError("Distances of pictures of your own prompts need --reference, or --features none.")
+    adapter = None if settings.adapter == "none" else settings.adapter
+    renderer = Renderer.load(Models(base=settings.base, adapter=adapter))
+    scenes = []
+    if settings.prompts is None:
+        scenes = scene_prompts(settings.limit, version_for(renderer.default_size()[0]))
+    texts = [request.prompts for request in _requests(settings, scenes, "none", settings.guidance).values()]
+    key = identity(renderer, scenes, texts, settings.seeds, settings.steps, settings.guidance)
+    return scenes, out / json_hash(key)[:12]
 
 
 def _systems(settings: Overview) -> dict[str, tuple[str, float]]:
@@ -177,9 +185,9 @@ def _save(image: Image.Image, prompt: str, path: Path) -> None:
 
 def _of_scenes(
     settings: Overview, scenes: Sequence[ScenePrompt], out: Path, progress: Progress
-) -> Iterable[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     """Rows of the scores that draw or predict for themselves."""
-    models = {"base": settings.base, "adapter": settings.adapter, "keep_in": out, "progress": progress}
+    models: dict[str, Any] = {"base": settings.base, "adapter": settings.adapter, "keep_in": out, "progress": progress}
     few = max(1, (settings.limit or 20) // 4)
     rows = [
         _row("consistency", row["model"].replace("difference", "adapted - base"), row["same"], row["low"], row["high"])

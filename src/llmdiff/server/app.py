@@ -38,6 +38,7 @@ def server_app(drawer: Drawer, config: ServerConfig, metrics: Metrics | None = N
 
     Example:
         >>> from fastapi.testclient import TestClient
+        >>> from llmdiff.server import ServerConfig, Worker
         >>> worker = Worker(Renderer.load(Models(base="my-sd", adapter="my-adapter"), device="cpu"))
         >>> client = TestClient(server_app(worker, ServerConfig(models=Models(base="my-sd", adapter="my-adapter"))))
         >>> answer = client.post("/v1/images/generations", json={"prompt": "a cup", "num_inference_steps": 2})
