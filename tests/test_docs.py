@@ -17,6 +17,8 @@ NAMES = (
 )  # fmt: skip
 WITHOUT_FILES = ("beside", "data", "drawing", "how-it-works", "index", "limits", "llms", "memory", "proxy")
 """Pages that name no file of the project, and tell of those of a reader."""
+OF_OTHERS = "## Prompt suites"
+"""Where the files of other projects begin that a page names."""
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 SECTIONS = ("reading", "objective", "loop", "cache")
 
@@ -35,7 +37,8 @@ def document(request: pytest.FixtureRequest) -> Path:
 def test_files_that_are_named_exist(document: Path) -> None:
     if document.stem in WITHOUT_FILES:
         return
-    named = [code for code in code_in(document.read_text()) if re.fullmatch(r"[\w./-]+(?:\.(?:py|json|md)|/)", code)]
+    ours = document.read_text().partition(OF_OTHERS)[0]
+    named = [code for code in code_in(ours) if re.fullmatch(r"[\w./-]+(?:\.(?:py|json|md)|/)", code)]
     assert named
     modules = {path.name for path in SOURCE.rglob("*.py")}
     missing = [one for one in named if not ((SOURCE / one).exists() or (ROOT / one).exists() or one in modules)]

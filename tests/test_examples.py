@@ -37,7 +37,7 @@ PUBLIC = (
 NOT_MADE_BY_USERS = {
     "AppSettings", "BaseDescription", "BlockWeights", "Document", "Exchanges", "Explanation", "Interrupted",
     "LayerShape", "LLMDiffError", "Models", "Nearest", "Picture", "Provenance", "Record", "Redrawn", "Report",
-    "ScenePrompt", "SheetEntry", "Tokens", "Word", "WordAttention",
+    "ScenePrompt", "SceneReport", "SceneSettings", "SheetEntry", "Tokens", "Word", "WordAttention",
 }  # fmt: skip
 """What a user is given, or names within the example of something else."""
 SHORT = {

@@ -153,7 +153,8 @@ def test_two_runs_beside_each_other_grow(visitor: Visitor, served: Served) -> No
     visitor.open("Runs")
     for name, run in (("run-first", "first"), ("run-second", "second")):
         visitor.page.locator(f"#{name} input").click()
-        visitor.page.get_by_role("option", name=run, exact=True).click()
+        visitor.page.locator(f"#{name} input").fill(run)
+        visitor.page.keyboard.press("Enter")
     expect(visitor.page.locator("#run-state-1")).to_contain_text("0.2000")
     expect(visitor.page.locator("#run-levels-1")).to_contain_text("-66.7%")
     expect(visitor.page.locator("#run-sheets-2 img").first).to_be_visible()

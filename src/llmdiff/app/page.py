@@ -15,6 +15,7 @@ from llmdiff.app.tab_sweep import build_sweep
 from llmdiff.app.tab_why import build_why
 
 _DRAW = "draw"
+_RUNS = "Runs"
 _AN_HOUR, _A_DAY = 3600, 24 * 3600
 
 
@@ -29,16 +30,22 @@ def build_page(context: Context) -> gr.Blocks:
                 of_sweep = build_sweep(context, form)
             with gr.Tab("Why", id="why") as why_tab:
                 of_why = build_why(context, form)
-            with gr.Tab("Runs", id="runs"):
-                build_runs(context)
+            with gr.Tab(_RUNS, id="runs"):
+                timer = build_runs(context)
             with gr.Tab("Gallery", id="gallery") as gallery_tab:
                 show, places = build_gallery(context, form, tabs, _DRAW)
         for tab, place in ((sweep_tab, of_sweep), (why_tab, of_why)):
             tab.select(order, keep(form), place, **LIGHT)
+        tabs.select(_watch_runs, None, timer, **LIGHT)
         gallery_tab.select(show, None, places, **LIGHT)
         page.load(lambda stored: restore(context, stored), form.stored, keep(form), **LIGHT)
         page.unload(_leaver(context))
     return page
+
+
+def _watch_runs(event: gr.SelectData) -> gr.Timer:
+    """Looks for new figures of runs as long as their tab is open."""
+    return gr.Timer(active=event.value == _RUNS)
 
 
 def _leaver(context: Context) -> Any:

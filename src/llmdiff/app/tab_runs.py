@@ -21,8 +21,8 @@ _WIDE = 900  # pixels of a sheet on the page
 _NOTHING = "\u200b"  # a space without width
 
 
-def build_runs(context: Context) -> None:
-    """The tab; it shows the runs below the folder that the app was started with."""
+def build_runs(context: Context) -> gr.Timer:
+    """The tab of the runs below the folder that the app was started with; gives what has it look for new figures."""
     root = context.studio.settings.runs
     with gr.Row(elem_classes="ld-buttons"):
         first = gr.Dropdown([_NONE], value=_NONE, label="Run", elem_id="run-first")
@@ -57,12 +57,13 @@ def build_runs(context: Context) -> None:
     turns = gr.State(0)
     for box in both:
         box.change(show, both, outputs, **LIGHT).then(_redraw(len(plots)), turns, [turns, *plots], **LIGHT)
-    timer = gr.Timer(_INTERVAL)
+    timer = gr.Timer(_INTERVAL, active=False)
     timer.tick(look_again, [*both, seen], outputs, **LIGHT)
     refresh = {"fn": list_runs, "inputs": both, "outputs": both, **LIGHT}
     first.focus(**refresh)
     second.focus(**refresh)
     gr.on([context_load()], **refresh)
+    return timer
 
 
 def _redraw(count: int) -> Any:
