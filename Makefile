@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 TEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-all matrix lint
+.PHONY: help demo test test-all matrix lint docs
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -25,6 +25,9 @@ matrix: $(READY)  ## test every cell of LLMs and base models by features, and wr
 
 lint: $(READY)  ## check style, formatting and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(READY)  ## build the documentation into site/, with strict links
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo site/index.html
 
 $(READY): pyproject.toml constraints.txt tools/setup
 	@tools/setup $(VENV)

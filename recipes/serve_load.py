@@ -32,8 +32,9 @@ import typer
 
 from llmdiff.generation.png import read_picture
 
+_PATIENCE = {"RAY_raylet_start_wait_time_s": "300"}
 PATH = "/images/generations"
-_START = 300.0  # seconds
+_START = 900.0  # seconds; replicas of Ray on a busy machine take minutes
 _GROWTH = 0.05  # of memory, from a quarter of the requests to all of them
 _WORDS = (("a", "two", "three"), ("red", "blue", "green", "yellow"), ("ball", "box", "house", "tree", "boat", "cup"))
 _MALFORMED: tuple[bytes, ...] = (
@@ -114,28 +115,34 @@ def main(
     ray: Annotated[int, typer.Option(min=0, help="Replicas of Ray Serve; 0 is one process.")] = 0,
     kill: Annotated[bool, typer.Option("--kill", help="Kill a replica after a third of the requests.")] = False,
     seed: int = 0,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keeps the command line's pictures for a further run with the same options.")
+    ] = None,
 ) -> None:
     """Put a load on a server of its own, and print a report as JSON."""
     rng = random.Random(seed)
     models = ["--base", base, "--adapter", adapter]
-    with tempfile.TemporaryDirectory() as folder:
-        asks = [_ask(rng, steps, side) for _ in range(requests)]
-        expected = draw_expected(asks, models, Path(folder))
+    asks = [_ask(rng, steps, side) for _ in range(requests)]
+    kinds = _kinds(requests, cancelled, malformed, rng)
+    with tempfile.TemporaryDirectory() as place:
+        expected = draw_expected(asks, kinds, models, folder or Path(place))
         options = [*models, "--device", "cpu", "--batch-size", str(batch_size), "--timeout", "600"]
         if ray:
             options += ["--ray", "--replicas", str(ray), "--replica-gpus", "0"]
         with server(options) as (process, address):
-            load = Load(address, process, asks, expected, rng, cancelled, malformed, kill)
+            load = Load(address, process, asks, expected, kinds, kill)
             report = load.run(clients)
     problems = report.problems(exact=batch_size == 1)
     print(json.dumps(report.shown() | {"problems": problems}, indent=2))
     raise typer.Exit(bool(problems))
 
 
-def draw_expected(asks: Sequence[Ask], models: Sequence[str], folder: Path) -> list[list[bytes]]:
-    """The files that the command line writes for requests, by request."""
+def draw_expected(asks: Sequence[Ask], kinds: Sequence[str], models: Sequence[str], folder: Path) -> list[list[bytes]]:
+    """The files that the command line writes for good requests, by request."""
     file, out = folder / "prompts.jsonl", folder / "expected"
-    file.write_text("".join(json.dumps(asdict(ask)) + "\n" for ask in asks))
+    folder.mkdir(parents=True, exist_ok=True)
+    good = [ask for ask, kind in zip(asks, kinds, strict=True) if kind == "good"]
+    file.write_text("".join(json.dumps(asdict(ask)) + "\n" for ask in good))
     command = [sys.executable, "-m", "llmdiff", "generate", "--prompts", str(file), "--out", str(out)]
     subprocess.run([*command, *models, "--device", "cpu"], check=True, stdout=subprocess.DEVNULL)
     by_line: dict[tuple[int, int], bytes] = {}
@@ -143,14 +150,15 @@ def draw_expected(asks: Sequence[Ask], models: Sequence[str], folder: Path) -> l
         match = re.fullmatch(r"(\d+)-.*-s(\d+)\.png", path.name)
         assert match is not None, path
         by_line[int(match[1]), int(match[2])] = path.read_bytes()
-    return [[by_line[line, ask.seed + n] for n in range(ask.num)] for line, ask in enumerate(asks, 1)]
+    lines = {ask: [by_line[line, ask.seed + n] for n in range(ask.num)] for line, ask in enumerate(good, 1)}
+    return [lines.get(ask, []) for ask in asks]
 
 
 @contextmanager
 def server(options: Sequence[str]) -> Iterator[tuple[psutil.Process, str]]:
     """A server on a free port of loopback, and its address; it must end well when it is told to."""
     command = [sys.executable, "-m", "llmdiff", "serve", "--port", str(_free_port()), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | _PATIENCE)
     killer = threading.Timer(_START, process.kill)
     killer.start()
     try:
@@ -174,20 +182,15 @@ class Load:
         process: psutil.Process,
         asks: Sequence[Ask],
         expected: Sequence[Sequence[bytes]],
-        rng: random.Random,
-        cancelled: float,
-        malformed: float,
+        kinds: Sequence[str],
         kill: bool,
     ) -> None:
         self.report = Report()
         self._client = openai.OpenAI(base_url=address, api_key="none", max_retries=8, timeout=600)
         self._http = httpx.Client(base_url=address, timeout=600)
         self._process, self._asks, self._expected, self._kill = process, asks, expected, kill
-        counts = round(len(asks) * cancelled), round(len(asks) * malformed)
-        self._kinds = ["cancelled"] * counts[0] + ["malformed"] * counts[1]
-        self._kinds += ["good"] * (len(asks) - sum(counts))
-        rng.shuffle(self._kinds)
-        self._rng, self._lock, self._done = rng, threading.Lock(), 0
+        self._kinds = kinds
+        self._rng, self._lock, self._done = random.Random(0), threading.Lock(), 0
 
     def run(self, clients: int) -> Report:
         """Send everything and wait for it."""
@@ -241,6 +244,15 @@ class Load:
             self.report.errors[answer.status_code] += 1
             if "message" not in answer.json().get("error", {}):
                 self.report.faults.append(f"{body!r} was answered {answer.text[:100]}")
+
+
+def _kinds(requests: int, cancelled: float, malformed: float, rng: random.Random) -> list[str]:
+    """What becomes of each request: most are good."""
+    counts = {"cancelled": round(requests * cancelled), "malformed": round(requests * malformed)}
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    kinds += ["good"] * (requests - len(kinds))
+    rng.shuffle(kinds)
+    return kinds
 
 
 def _ask(rng: random.Random, steps: int, side: int) -> Ask:

@@ -32,12 +32,12 @@ from tiny_similarity import save_similarity
 
 ROOT = Path(llmdiff.__file__).parent
 PUBLIC = (
-    "", "adapter", "base", "language", "generation", "evaluation", "explanation", "proxy", "training", "study",
+    "", "adapter", "app", "base", "language", "generation", "evaluation", "explanation", "proxy", "training", "study",
 )  # fmt: skip
 NOT_MADE_BY_USERS = {
-    "BaseDescription", "BlockWeights", "Document", "Exchanges", "Explanation", "Interrupted", "LayerShape",
-    "LLMDiffError", "Models", "Nearest", "Picture", "Provenance", "Record", "Redrawn", "Report", "ScenePrompt",
-    "SheetEntry", "Tokens", "Word", "WordAttention",
+    "AppSettings", "BaseDescription", "BlockWeights", "Document", "Exchanges", "Explanation", "Interrupted",
+    "LayerShape", "LLMDiffError", "Models", "Nearest", "Picture", "Provenance", "Record", "Redrawn", "Report",
+    "ScenePrompt", "SceneReport", "SceneSettings", "SheetEntry", "Tokens", "Word", "WordAttention",
 }  # fmt: skip
 """What a user is given, or names within the example of something else."""
 SHORT = {
@@ -50,8 +50,8 @@ OF_OTHER_MODELS = {"LanguageModel", "encode"}
 NOT_RUN = {"load_pipeline"}
 """Examples that need a device or a file of many gigabytes; the names in them are looked up."""
 IN_THE_MIDST = (
-    "llmdiff.adapter.modular", "llmdiff.data", "llmdiff.precompute", "llmdiff.training.costs",
-    "llmdiff.training.layer_distillation", "llmdiff.training.trainer",
+    "llmdiff.adapter.modular", "llmdiff.comfyui", "llmdiff.comparison", "llmdiff.data", "llmdiff.precompute",
+    "llmdiff.training.costs", "llmdiff.training.layer_distillation", "llmdiff.training.trainer",
 )  # fmt: skip
 """Modules whose examples are cut out of a longer program, or fetch models: it is tried that they are Python."""
 RECIPE = """

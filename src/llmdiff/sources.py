@@ -1,6 +1,7 @@
 """The sources of models, folders or Hub ids, and the reasons why one cannot be used."""
 
 import socket
+from os import PathLike
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -84,9 +85,11 @@ def reason(error: Exception) -> str:
     return first.split(". ")[0].split(" (")[0].rstrip(".:")[:_LONGEST]
 
 
-def public_name(name: str | None) -> str | None:
+def public_name(name: str | PathLike[str] | None) -> str | None:
     """A Hub id as it is; of a local path the last part only, since records are for other people."""
-    return name if name is None or is_remote_id(name) else Path(name).name
+    if name is None:
+        return None
+    return str(name) if is_remote_id(str(name)) else Path(name).name
 
 
 def is_remote_id(name: str) -> bool:

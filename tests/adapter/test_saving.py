@@ -401,3 +401,8 @@ def test_saving_leaves_the_random_state_alone(sd, make_adapter, tmp_path):
     torch.manual_seed(2)
     adapter.save_pretrained(tmp_path)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_base_that_was_loaded_by_a_path_is_recorded_by_its_name(sd, make_adapter, tmp_path):
+    sd.register_to_config(_name_or_path=tmp_path / "secret" / "my-base")
+    assert make_adapter(sd).config.base.name == "my-base"

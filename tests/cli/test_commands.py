@@ -60,7 +60,8 @@ def test_help_is_quick_and_reads_like_documentation() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["generate", "regenerate", "train", "data check", "demo", "models list", "models pull", "models where"]
+    "command",
+    ["generate", "regenerate", "train", "data check", "compare", "demo", "models list", "models pull", "models where"],
 )
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     result = run(*command.split(), "--help")
@@ -174,6 +175,7 @@ def test_a_long_prompt_is_one_line_of_warning(draw: Run) -> None:
         (["generate", "a", "b", "--out", "one.png"], "one.png"),
         (["generate", "a", "--adapter", "none", "--compare"], "--compare"),
         (["regenerate", "nowhere.png"], "no file"),
+        (["compare", "nowhere.yaml"], "The comparison nowhere.yaml cannot be read"),
         (
             ["models", "where", "gpt"],
             "choose one of smollm2-135m, gemma3-270m, minilm, base-text, base, adapter, siglip",

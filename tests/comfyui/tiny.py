@@ -44,8 +44,8 @@ def build_pipe(kind: str) -> Any:
     return build_sd(**SHAPE) if kind == "sd" else build_sdxl(**LARGE)
 
 
-def build_model(pipe: Any) -> Any:
-    """The U-Net of a pipeline as ComfyUI's."""
+def build_model(pipe: Any, dtype: torch.dtype = torch.float32, computes: torch.dtype | None = None) -> Any:
+    """The U-Net of a pipeline as ComfyUI's, with weights of a dtype that computes in another, if any."""
     installation.start()
     from comfy import supported_models
     from comfy.model_detection import detect_unet_config
@@ -55,7 +55,8 @@ def build_model(pipe: Any) -> Any:
     weights = {name: weight.clone() for name, weight in original_unet(pipe.unet).items()}
     kind = supported_models.SDXL if pipe.unet.config.addition_embed_type else supported_models.SD15
     tiny = type("Tiny", (kind,), {"unet_extra_config": {"num_heads": HEADS, "num_head_channels": -1}})
-    config = tiny(detect_unet_config(weights, prefix) | {"dtype": torch.float32})
+    config = tiny(detect_unet_config(weights, prefix) | {"dtype": dtype})
+    config.manual_cast_dtype = computes
     model = config.get_model(weights, prefix)
     unexpected = model.diffusion_model.load_state_dict({name.removeprefix(prefix): w for name, w in weights.items()})
     assert not unexpected.missing_keys

@@ -69,6 +69,10 @@ def test_answers_are_those_of_the_recipes_oracle(tmp_path: Path) -> None:
 
     make(tmp_path / "oracle.json")
     prompt = implied_prompts()[0]
-    answer = look_up(tmp_path / "oracle.json")({"messages": [{"content": "x"}, {"content": prompt.prompt}]})
-    assert answer == DOMAINS[1].plainly(prompt.facts)
+    question = {"messages": [{"content": "x"}, {"content": prompt.prompt}]}
+    assert look_up(tmp_path / "oracle.json")(question) == DOMAINS[1].plainly(prompt.facts)
     assert len(json.loads((tmp_path / "oracle.json").read_text())) == 420
+    make(tmp_path / "wordings.json", wordings=3)
+    answer = look_up(tmp_path / "wordings.json")
+    assert len({answer(question | {"seed": seed}) for seed in range(3)}) > 1
+    assert answer({"messages": [{"content": "of nothing that is asked"}]}) == ""

@@ -84,8 +84,10 @@ def test_the_order_of_texts_does_not_matter(renderer: Renderer) -> None:
 def test_pictures_of_several_texts_are_drawn_in_batches_too(renderer: Renderer) -> None:
     orders = [settings(*TEXTS), settings(*TEXTS[::-1], seed=6), settings(TEXTS[0], *TEXTS[:2], seed=7)]
     apart = [renderer.draw(one) for one in orders]
-    together = renderer.draw_batch(orders)
+    seen: list[tuple[int, ...]] = []
+    together = renderer.draw_batch(orders, on_latents=lambda share, latents: seen.append(tuple(latents.shape)))
     assert len(together) == 3
+    assert set(seen) == {(3, 4, 8, 8)}
     for one, other in zip(apart, together, strict=True):
         assert abs(pixels(one) - pixels(other)).max() <= 1
     assert abs(pixels(apart[0]) - pixels(apart[1])).max() > 1

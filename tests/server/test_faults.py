@@ -56,6 +56,14 @@ def test_a_body_that_will_not_do_is_400(server: Running, body: bytes) -> None:
     assert error["message"]
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+def test_a_form_on_another_sites_page_draws_nothing(server: Running, kind: str) -> None:
+    answer = server.http.post(PATH, content=GOOD, headers={"Content-Type": kind, "Origin": "http://example.org"})
+    assert answer.status_code == 400
+    assert "access-control-allow-origin" not in answer.headers
+    assert server.http.options(PATH, headers={"Origin": "http://example.org"}).status_code == 405
+
+
 @pytest.mark.parametrize("value", ["../../etc/passwd", "file:///etc/passwd", LINK_LOCAL, "/etc/passwd", "\\\\host\\x"])
 def test_no_request_names_a_file_or_an_address(server: Running, value: str) -> None:
     for key in ("base", "adapter", "llm", "base_config", "image", "url", "lora", "device"):

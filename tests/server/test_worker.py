@@ -30,7 +30,7 @@ def small(renderer: Renderer, places: Places) -> Iterator[Running]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -99,6 +99,7 @@ def test_who_comes_when_the_queue_is_full_is_told_when_to_come_again(small: Runn
             assert refused.json()["error"]["code"] == "queue_full"
             assert 1 <= int(refused.headers["retry-after"]) <= 60
             assert waiting(small) == 3  # none of its two is in it
+    until(lambda: waiting(small) == 0)
     assert small.post(**TWO_STEPS, n=2).status_code == 200
 
 
@@ -131,6 +132,19 @@ def test_who_stays_gets_a_picture_that_another_of_the_call_left(small: Running, 
             until(lambda: drawing(small) == 2)
         pixels = np.asarray(picture(stays.result().json()["data"][0]["b64_json"]), int)
     assert np.abs(pixels - alone(renderer, 1, 20)).max() <= 1
+
+
+def test_nobody_is_told_of_a_prompt_that_shared_the_call(small: Running) -> None:
+    prompts = ["word " * 3000, "a red ball"]
+    with leaving(small, **LONG), ThreadPoolExecutor(2) as pool:
+        until(lambda: drawing(small) == 1)
+        answers = [pool.submit(small.post, **TWO_STEPS | {"prompt": prompt}) for prompt in prompts]
+        until(lambda: waiting(small) == 2)
+        end_of_what_is_drawn(small)
+        words = [answer.result().json()["warnings"] for answer in answers]
+        assert "256 of the prompt's" in words[0][-1]
+        assert words[1] == []
+    assert small.metric("llmdiff_call_pictures_sum") == 3
 
 
 def test_of_a_call_that_fails_each_is_drawn_alone(

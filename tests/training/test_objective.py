@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llmdiff.data import Sample
 from llmdiff.language import ExtractionConfig
+from llmdiff.precompute import Answers
 from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.objective import AdapterObjective, shuffled
 from llmdiff.training.precision import loss_scaler
@@ -249,3 +250,16 @@ def test_with_shuffled_captions_the_llm_reads_another_picture_and_the_teacher_it
     objective.loss(np.arange(8), 0, Streams(0, range(8)))
     assert sorted(read[0]) == sorted(text.lower() for text in taught[0])
     assert all(own != text.lower() for own, text in zip(read[0], taught[0], strict=True))
+
+
+@pytest.mark.parametrize("target", [{"distil": 9}, {"distil_layers": 9}])
+def test_answers_that_are_kept_change_no_loss_and_layers_are_taught_all_the_same(make, tmp_path, target):
+    plain, first, again = (make(caption_dropout=0.0, **target) for _ in range(3))
+    expected = plain.loss(np.arange(4), 0, Streams(0, range(4))).item()
+    asked = []
+    for objective in (first, again):
+        objective.answers = Answers(tmp_path / "answers", of=["base"])
+        ask = objective._ask_base
+        objective._ask_base = lambda *given, ask=ask: asked.append(1) or ask(*given)
+        assert objective.loss(np.arange(4), 0, Streams(0, range(4))).item() == expected
+    assert len(asked) == (1 if "distil" in target else 2)

@@ -1,6 +1,7 @@
 """What all tabs share: the models, the worker, and how an order is followed on the page."""
 
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -51,8 +52,9 @@ class Context:
         Args:
             request: of the visitor, who has one order at a time.
             make: makes the work, and raises LLMDiffError if the form has a mistake.
-            finished: says of the result that it is there.
+            finished: says of the result what it is.
         """
+        begun = time.monotonic()
         try:
             job = self.worker.submit(make(), owner_of(request))
         except LLMDiffError as error:
@@ -63,7 +65,8 @@ class Context:
             yield Shown(parts.progress(before, stage, share), None if part is known else part, True)
             known = part
         if job.error is None:
-            yield Shown(parts.done(finished(job.result)), job.result, False)
+            seconds = time.monotonic() - begun
+            yield Shown(parts.done(f"Done in {seconds:.1f} s · {finished(job.result)}"), job.result, False)
         elif isinstance(job.error, Stopped):
             yield Shown(parts.stopped(), job.part, False)
         else:

@@ -63,12 +63,20 @@ def filled(picture: PictureSettings) -> Mapping[str, Any]:
     return picture.model_dump(include=set(NAMES) | {"prompt"}) | {"size": size}
 
 
+def order(prompt: str, *settings: Any) -> str:
+    """The prompt and settings of the form, as other tabs show them."""
+    fields = values(*settings)
+    seed = "random" if fields["seed"] is None else fields["seed"]
+    line = f"seed {seed} · scale {fields['scale']:g} · {fields['steps']:g} steps · guidance {fields['guidance']:g}"
+    return parts.order(prompt, f"{line} · from the Draw tab")
+
+
 def build_form(context: Context) -> Form:
     """The form, without the button that draws."""
     width, height = context.studio.default_size
     labels = list(context.studio.labels)
     prompt = gr.Textbox(EXAMPLE, label="Prompt", lines=3, max_length=_LONGEST, elem_id="prompt")
-    prompt_counts = gr.HTML(lambda: _counts(context, EXAMPLE, False), elem_id="prompt-counts")
+    prompt_counts = gr.HTML(_counts(context, EXAMPLE, False), elem_id="prompt-counts")
     negative = gr.Textbox("", label="Negative prompt", lines=1, max_length=_LONGEST, elem_id="negative",
                           placeholder="what the picture should not show")  # fmt: skip
     negative_counts = gr.HTML(parts.counts(None), elem_id="negative-counts")

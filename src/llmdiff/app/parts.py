@@ -7,6 +7,7 @@ from typing import Any
 from llmdiff.app.reading import Reading
 from llmdiff.errors import LLMDiffError
 
+_LONGEST = 1000  # characters of a prompt that is shown
 _SHOWN = 160  # characters around the place where a prompt is cut
 
 
@@ -39,7 +40,7 @@ def done(text: str) -> str:
 
 def stopped() -> str:
     """That something was stopped."""
-    return '<div class="ld-status" role="status"><span>Stopped.</span></div>'
+    return '<div class="ld-status ld-stopped" role="status"><span>Stopped.</span></div>'
 
 
 def problem(error: Exception) -> str:
@@ -64,6 +65,17 @@ def facts(values: Mapping[str, Any]) -> str:
     """Names and values as a list."""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in values.items())
     return f'<dl class="ld-facts">{rows}</dl>'
+
+
+def order(prompt: str, settings: str) -> str:
+    """A prompt, and with what it is drawn."""
+    return f'<div class="ld-order">{escape(prompt[:_LONGEST])}<small>{escape(settings)}</small></div>'
+
+
+def chips(values: Mapping[str, Any]) -> str:
+    """Names and values in a row."""
+    shown = "".join(f"<span><b>{escape(name)}</b>{escape(str(value))}</span>" for name, value in values.items())
+    return f'<div class="ld-counts">{shown}</div>'
 
 
 def note(text: str) -> str:

@@ -72,7 +72,7 @@ class Run:
         if len(self.figures):
             newest = int(self.figures["step"].iloc[-1])
             facts["step"] = f"{newest:,} of {steps:,}" if steps else f"{newest:,}"
-        losses = self._of("loss")["loss"] if "loss" in self.figures else []
+        losses = self._of("loss")["loss"]
         if len(losses):
             facts["loss"] = f"{losses.iloc[-1]:.4f}"
         facts["state"] = "training" if (self.folder / "run.lock").exists() else "not training"

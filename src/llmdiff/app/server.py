@@ -73,6 +73,7 @@ def ui_app(settings: AppSettings, *, password: str | None = None, renderer: Rend
         app,
         page,
         path="/",
+        app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
         auth=None if password is None else _check(password),
         auth_message="Any name, and the password that you were given.",
         max_file_size=LARGEST_UPLOAD,

@@ -21,6 +21,8 @@ from llmdiff.models import EMBEDDED
 
 _PER_GROUP = 4  # of the embedded domain's prompts, among which the nearest are looked for
 _BASE = "base model"
+_Orders = list[list[tuple[Renderer | None, PictureSettings]]]
+"""The pictures of a sheet, row by row: who draws each, None of the base model alone, and its settings."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Pair:
 
     adapted: Path
     base: Path | None
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Studio:
         base = self._base(job, renderer, settings, half) if request.compare else None
         image = renderer.draw(settings, steps_of(job, "Drawing with the LLM", half))
         picture = Picture(image, renderer.record(settings), base)
-        pair = Pair(self._written(picture), self._written(base) if base else None)
+        pair = Pair(self._written(picture), self._written(base) if base else None, picture.seed)
         if base is not None:
             self._write(f"{file_stem(picture.prompt, picture.seed)}-compare", comparison_sheet([picture]),
                         Document(kind="comparison", pictures=(picture.metadata,)))  # fmt: skip
@@ -139,7 +142,7 @@ class Studio:
         with renderer.base_alone():
             image = renderer.draw(settings, steps_of(job, "Drawing (base model)", 0.0, last))
             picture = Picture(image, renderer.record(settings))
-        job.part = Pair(Path(), self._written(picture))
+        job.part = Pair(Path(), self._written(picture), picture.seed)
         return picture
 
     def sweep_scales(self, job: Job, request: GenerationRequest, scales: Sequence[float]) -> Sheet:
@@ -147,7 +150,9 @@ class Studio:
         _check_count(len(scales) * request.num)
         renderer = self._use(str(request.adapter))
         pictures = request.pictures(self.default_size)
-        orders = [[(renderer, one.model_copy(update={"scale": scale})) for scale in scales] for one in pictures]
+        orders: _Orders = [
+            [(renderer, one.model_copy(update={"scale": scale})) for scale in scales] for one in pictures
+        ]
         return self._sheet(job, orders, [f"scale {scale:g}" for scale in scales], [f"seed {p.seed}" for p in pictures])
 
     def sweep_adapters(self, job: Job, request: GenerationRequest) -> Sheet:
@@ -155,7 +160,7 @@ class Studio:
         _check_count(len(request.prompts) * (1 + len(self.adapters)))
         pictures = [request.picture(prompt, 0, self.default_size) for prompt in request.prompts]
         renderers = [None, *self._renderers.values()]
-        orders = [[(renderer, one) for renderer in renderers] for one in pictures]
+        orders: _Orders = [[(renderer, one) for renderer in renderers] for one in pictures]
         return self._sheet(job, orders, [_BASE, *self.labels], request.prompts)
 
     def why(self, job: Job, request: GenerationRequest, replacements: Mapping[str, str]) -> Explanation:
@@ -171,7 +176,7 @@ class Studio:
     def _sheet(
         self,
         job: Job,
-        orders: list[list[tuple[Renderer | None, PictureSettings]]],
+        orders: _Orders,
         columns: Sequence[str],
         rows: Sequence[str],
     ) -> Sheet:

@@ -32,7 +32,7 @@ def build_draw(context: Context) -> Form:
             order = context.studio.request([prompt], {**values(*settings), "compare": compare})
             return lambda job: context.studio.draw(job, order)
 
-        async for shown in context.follow(request, make, lambda _: f"Done · seed {values(*settings)['seed']}"):
+        async for shown in context.follow(request, make, _seed_of):
             yield shown.status, *_pictures(shown.found), *running(shown.is_running), [prompt, *settings]
 
     gr.on(
@@ -44,6 +44,10 @@ def build_draw(context: Context) -> Form:
     )
     stop.click(context.stop, None, None, **LIGHT)
     return form
+
+
+def _seed_of(pair: Pair) -> str:
+    return f"seed {pair.seed}"
 
 
 def _pictures(found: Pair | None) -> tuple[Any, Any]:

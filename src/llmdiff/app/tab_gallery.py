@@ -26,7 +26,7 @@ def build_gallery(context: Context, form: Form, tabs: gr.Tabs, draw_tab: str) ->
     with gr.Row(equal_height=False):
         with gr.Column(scale=7, min_width=300):
             gallery = gr.Gallery(
-                label="Drawn lately", columns=4, height="auto", object_fit="cover", interactive=False,
+                label="Drawn lately", show_label=False, columns=4, height="auto", object_fit="cover", interactive=False,
                 allow_preview=False, buttons=[], elem_id="gallery",
             )  # fmt: skip
         with gr.Column(scale=5, min_width=300):
@@ -75,7 +75,9 @@ def build_gallery(context: Context, form: Form, tabs: gr.Tabs, draw_tab: str) ->
 
 def _upload() -> gr.UploadButton:
     """A button for one file of the visitor's machine, and nothing else: an address in its place is not fetched."""
-    button = gr.UploadButton("Read a PNG …", file_types=[".png"], file_count="single", size="md", elem_id="upload")
+    button = gr.UploadButton(
+        "Read a PNG …", file_types=[".png"], file_count="single", size="md", elem_id="upload", elem_classes="ld-quiet"
+    )
     take = button.async_move_resource_to_block_cache
 
     async def take_files(place: str | Path | None) -> str | None:

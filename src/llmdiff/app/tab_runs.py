@@ -1,5 +1,6 @@
 """The tab of training runs: losses, validation for each level of noise, sample sheets; two runs beside each other."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ _INTERVAL = 3.0  # seconds between two looks at the folders
 _NONE = "none"
 _SHEETS = 6  # that are shown of each run
 _WIDE = 900  # pixels of a sheet on the page
+_NOTHING = "\u200b"  # a space without width
 
 
-def build_runs(context: Context) -> None:
-    """The tab; it shows the runs below the folder that the app was started with."""
+def build_runs(context: Context) -> gr.Timer:
+    """The tab of the runs below the folder that the app was started with; gives what has it look for new figures."""
     root = context.studio.settings.runs
     with gr.Row(elem_classes="ld-buttons"):
         first = gr.Dropdown([_NONE], value=_NONE, label="Run", elem_id="run-first")
@@ -51,14 +53,22 @@ def build_runs(context: Context) -> None:
         return show(chosen, beside)
 
     both = [first, second]
+    plots = [loss, *(part for column in columns for part in column if isinstance(part, gr.LinePlot))]
+    turns = gr.State(0)
     for box in both:
-        box.change(show, both, outputs, **LIGHT)
-    timer = gr.Timer(_INTERVAL)
+        box.change(show, both, outputs, **LIGHT).then(_redraw(len(plots)), turns, [turns, *plots], **LIGHT)
+    timer = gr.Timer(_INTERVAL, active=False)
     timer.tick(look_again, [*both, seen], outputs, **LIGHT)
     refresh = {"fn": list_runs, "inputs": both, "outputs": both, **LIGHT}
     first.focus(**refresh)
     second.focus(**refresh)
     gr.on([context_load()], **refresh)
+    return timer
+
+
+def _redraw(count: int) -> Any:
+    """Has plots be drawn anew, by a title that looks the same: a plot knows the lines only that it began with."""
+    return lambda turn: [turn + 1, *[gr.LinePlot(x_title="step" + _NOTHING * (turn % 2))] * count]
 
 
 def context_load() -> Any:
@@ -76,8 +86,8 @@ def _column(number: int) -> list[Any]:
                            elem_id=f"run-heldout-{number}", buttons=[], visible=False)  # fmt: skip
         levels = gr.HTML(elem_id=f"run-levels-{number}")
         sheets = gr.Gallery(
-            label="Sample sheets, the newest first", columns=2, height="auto", object_fit="contain", interactive=False,
-            buttons=["fullscreen"], visible=False, elem_id=f"run-sheets-{number}",
+            label="Sample sheets", show_label=False, columns=1, height="auto", object_fit="contain", interactive=False,
+            buttons=["fullscreen"], visible=False, elem_id=f"run-sheets-{number}", elem_classes="ld-sheets",
         )  # fmt: skip
     return [column, state, plot, levels, sheets]
 
@@ -93,7 +103,15 @@ def _shown(root: Path, names: list[str]) -> list[Any]:
         return [parts.problem(error), gr.LinePlot(visible=False), *_empty(), *_empty()]
     losses = pd.concat([run.losses() for run in runs])
     columns = [_run(run) for run in runs] + [_empty()] * (2 - len(runs))
-    return ["", gr.LinePlot(losses, visible=len(losses) > 0), *columns[0], *columns[1]]
+    return ["", _plot(losses), *columns[0], *columns[1]]
+
+
+def _plot(curves: pd.DataFrame) -> gr.LinePlot:
+    """A plot of losses by step, from 0 on; hidden as long as there is no line to draw."""
+    if curves["step"].nunique() < 2:
+        return gr.LinePlot(visible=False)
+    steps, most = curves["step"], float(curves["loss"].max())
+    return gr.LinePlot(curves, visible=True, x_lim=[float(steps.min()), float(steps.max())], y_lim=[0, 1.05 * most])
 
 
 def _empty() -> list[Any]:
@@ -101,15 +119,20 @@ def _empty() -> list[Any]:
 
 
 def _run(run: Run) -> list[Any]:
-    validation = run.validation()
-    sheets = [(str(thumbnail(path, _WIDE)), f"step {int(path.stem):,}") for path in run.sheets()[:_SHEETS]]
+    sheets = run.sheets()[:_SHEETS]
     return [
         gr.Column(visible=True),
-        parts.facts({"run": run.name, **run.state()}),
-        gr.LinePlot(validation, visible=len(validation) > 0),
-        _levels(run),
-        gr.Gallery(sheets, visible=bool(sheets)),
+        parts.chips({"run": run.name, **run.state()}),
+        _plot(run.validation()),
+        _levels(run) + _steps(sheets),
+        gr.Gallery([str(thumbnail(path, _WIDE)) for path in sheets], visible=bool(sheets)),
     ]
+
+
+def _steps(sheets: Sequence[Path]) -> str:
+    """The title of sample sheets."""
+    steps = ", ".join(f"{int(path.stem):,}" for path in sheets)
+    return f'<p class="ld-title">Sample sheets of step {steps}</p>' if sheets else ""
 
 
 def _levels(run: Run) -> str:

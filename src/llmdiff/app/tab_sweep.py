@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 
-from llmdiff.app import parts
 from llmdiff.app.context import LIGHT, QUIET, Context, running
 from llmdiff.app.form import Form, values
 from llmdiff.app.jobs import Work
@@ -18,8 +17,8 @@ _MOST_SEEDS = 8
 _PROMPTS = "a red ball to the left of a blue box\na green star at night\ntwo yellow cups"
 
 
-def build_sweep(context: Context, form: Form) -> None:
-    """The tab; the settings that do not vary are those of the form."""
+def build_sweep(context: Context, form: Form) -> gr.HTML:
+    """The tab, whose settings are those of the form where they do not vary; gives the place that shows them."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             kind = gr.Radio([SCALES, ADAPTERS], value=SCALES, show_label=False, elem_id="sweep-kind")
@@ -33,7 +32,7 @@ def build_sweep(context: Context, form: Form) -> None:
                 max_length=20_000,
                 elem_id="sweep-prompts",
             )
-            gr.HTML(parts.note("Prompt, steps, guidance and all else are those of the Draw tab."))
+            given = gr.HTML(elem_id="sweep-order")
             with gr.Row(elem_classes="ld-buttons"):
                 draw = gr.Button("Draw the sheet", variant="primary", scale=3, elem_id="sweep-draw")
                 stop = gr.Button(
@@ -42,8 +41,8 @@ def build_sweep(context: Context, form: Form) -> None:
         with gr.Column(scale=8, min_width=300):
             status = gr.HTML(elem_id="sweep-status")
             sheet = gr.Image(
-                label="Sheet", interactive=False, format="png", type="pil", buttons=["download", "fullscreen"],
-                elem_id="sheet",
+                label="Sheet", show_label=False, interactive=False, format="png", type="pil",
+                buttons=["download", "fullscreen"], elem_id="sheet",
             )  # fmt: skip
 
     def choose(chosen: str) -> list[Any]:
@@ -77,6 +76,7 @@ def build_sweep(context: Context, form: Form) -> None:
         on_draw, [kind, scales, seeds, prompts, form.prompt, *form.settings], [status, sheet, draw, stop], **QUIET
     )
     stop.click(context.stop, None, None, **LIGHT)
+    return given
 
 
 def scales_in(text: str) -> list[float]:
@@ -104,4 +104,4 @@ def _lines(text: str) -> Sequence[str]:
 
 
 def _finished(sheet: Sheet) -> str:
-    return f"Done · {len(sheet.rows) * len(sheet.columns)} pictures"
+    return f"{len(sheet.rows) * len(sheet.columns)} pictures"

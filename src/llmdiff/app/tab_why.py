@@ -16,15 +16,20 @@ from llmdiff.explanation import BlockWeights, Explanation
 _BLOCK, _WEIGHT = "block", "weight"
 
 
-def build_why(context: Context, form: Form) -> None:
-    """The tab; prompt and settings are those of the form."""
-    with gr.Row(equal_height=True, elem_classes="ld-buttons"):
-        exchange = gr.Textbox(
-            "", label="Exchange words (others are left out, one by one)", placeholder="red=green, ball=cup", scale=5,
-            max_length=500, elem_id="exchange",
-        )  # fmt: skip
-        ask = gr.Button("Explain the prompt of the Draw tab", variant="primary", scale=3, elem_id="why-ask")
-        stop = gr.Button("Stop", scale=1, min_width=80, interactive=False, elem_id="why-stop", elem_classes="ld-quiet")
+def build_why(context: Context, form: Form) -> gr.HTML:
+    """The tab, whose prompt and settings are those of the form; gives the place that shows them."""
+    order = gr.HTML(elem_id="why-order")
+    with gr.Row(equal_height=False, elem_classes="ld-buttons"):
+        with gr.Column(scale=5, min_width=300):
+            exchange = gr.Textbox(
+                "", label="Exchange words", info="others are left out, one by one", placeholder="red=green, ball=cup",
+                max_length=500, elem_id="exchange",
+            )  # fmt: skip
+        with gr.Column(scale=3, min_width=300), gr.Row(elem_classes="ld-buttons"):
+            ask = gr.Button("Explain", variant="primary", scale=3, elem_id="why-ask")
+            stop = gr.Button(
+                "Stop", scale=1, min_width=80, interactive=False, elem_id="why-stop", elem_classes="ld-quiet"
+            )
     status = gr.HTML(elem_id="why-status")
     words = gr.HTML(elem_id="why-words")
     with gr.Row(equal_height=False):
@@ -40,11 +45,11 @@ def build_why(context: Context, form: Form) -> None:
 
     async def on_ask(request: gr.Request, exchange_text: str, prompt: str, *settings: Any) -> AsyncIterator[Any]:
         def make() -> Work:
-            order = context.studio.request([prompt], values(*settings))
+            request_of = context.studio.request([prompt], values(*settings))
             replacements = replacements_in(exchange_text)
-            return lambda job: context.studio.why(job, order, replacements)
+            return lambda job: context.studio.why(job, request_of, replacements)
 
-        async for shown in context.follow(request, make, lambda _: "Done"):
+        async for shown in context.follow(request, make, lambda found: f"{len(found.adapted.words)} words"):
             yield shown.status, *_found(shown.found), *running(shown.is_running)
 
     ask.click(
@@ -54,6 +59,7 @@ def build_why(context: Context, form: Form) -> None:
         **QUIET,
     )
     stop.click(context.stop, None, None, **LIGHT)
+    return order
 
 
 def replacements_in(text: str) -> dict[str, str]:
@@ -80,7 +86,7 @@ def _found(found: Explanation | None) -> list[Any]:
         return [gr.skip()] * 4
     return [
         why_parts.words(found),
-        gr.BarPlot(_frame(found.blocks), visible=True),
+        gr.BarPlot(_frame(found.blocks), visible=True, x_lim=[0, len(found.blocks.weights) + 1]),
         why_parts.nearest(found.nearest),
         why_parts.moved(found.exchanges),
     ]

@@ -13,22 +13,31 @@ from llmdiff.explanation.plot import branches, overlay
 
 _SIDE = 160  # pixels of a map on the page
 _QUALITY = 82  # of its JPEG
+_READING = (
+    "Where the attention of each word goes: in the base model's own picture; with the LLM, in the layers' own "
+    "attention (text) and in the adapter's. Colours go up to each map's own maximum, the number is the word's share of "
+    "all attention."
+)
+_MOVED = "How far the vectors of each word move, in units of their length, when one is left out or exchanged"
 
 
 def words(found: Explanation) -> str:
     """A card for each word, with its attention in each branch."""
-    rows = branches(found)
+    rows = [(name, image, maps) for name, (_, image, maps) in zip(_names(found), branches(found), strict=True)]
     cards = "".join(
-        f'<div class="ld-word"><h4>{escape(word.text)}</h4>'
+        f'<div class="ld-word"><h4>{escape(word.text)}</h4><div>'
         + "".join(_map(name, image, maps[number]) for name, image, maps in rows)
-        + "</div>"
+        + "</div></div>"
         for number, word in enumerate(found.adapted.words)
     )
-    note = (
-        "Where the attention of each word goes, each map by its own maximum: mean over layers, heads and steps. The "
-        "number is the word's share of all attention."
-    )
-    return f'<p class="ld-note">{note}</p><div class="ld-words">{cards}</div>'
+    return f'<p class="ld-note">{_READING}</p><div class="ld-words">{cards}</div>'
+
+
+def _names(found: Explanation) -> list[str]:
+    """Short names of the branches whose attention is known, in the order of `branches`."""
+    base = found.base is not None and found.base.text is not None
+    known = {"base model": base, "text": found.adapted.text is not None, "adapter": found.adapted.adapter is not None}
+    return [name for name, is_known in known.items() if is_known]
 
 
 def nearest(found: Sequence[Nearest]) -> str:
@@ -48,9 +57,8 @@ def moved(found: Exchanges) -> str:
         f"<tr><td>{_exchange(text, replacement)}</td>{''.join(_cell(value, most) for value in row)}</tr>"
         for text, replacement, row in zip(texts, found.replacements, found.moved, strict=True)
     )
-    caption = "How far the vectors of each word move, in units of their length, when one is left out or exchanged"
     return (
-        f'<div style="overflow-x:auto"><table class="ld-table"><caption>{caption}</caption>'
+        f'<p class="ld-title">{_MOVED}</p><div class="ld-scroll"><table class="ld-table">'
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -68,10 +76,10 @@ def _cell(value: float, most: float) -> str:
 
 def _map(name: str, image: Image.Image, attention: np.ndarray) -> str:
     shown = overlay(_small(image), attention, float(attention.max()))
-    label = escape(name.replace("\n", " "))
+    label = escape(name)
     return (
         f'<figure><img alt="{label}" src="data:image/jpeg;base64,{_encoded(shown)}">'
-        f"<figcaption><span>{label}</span><span>{attention.mean():.1%}</span></figcaption></figure>"
+        f"<figcaption><span>{label}</span><b>{attention.mean():.1%}</b></figcaption></figure>"
     )
 
 

@@ -4,7 +4,6 @@ import os
 from typing import Annotated, Any
 
 import typer
-from pydantic import SecretStr
 
 from llmdiff.cli import console
 from llmdiff.errors import LLMDiffError
@@ -112,12 +111,12 @@ def _models(**names: str | None) -> Any:
     return GenerationRequest.model_validate(names | {"prompts": ["-"]}).models()
 
 
-def _key(variable: str | None) -> SecretStr | None:
+def _key(variable: str | None) -> str | None:
     """The key that a variable of the environment has."""
     key = os.environ.get(variable or _KEY, "").strip()
     if variable is not None and not key:
         raise LLMDiffError(f"The variable {variable} has no key: set it, or leave --api-key-env out.")
-    return SecretStr(key) if key else None
+    return key or None
 
 
 def _started(address: str) -> None:

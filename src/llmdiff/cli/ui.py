@@ -11,6 +11,7 @@ from llmdiff.errors import LLMDiffError
 
 PASSWORD = "LLMDIFF_UI_PASSWORD"
 """The environment variable that has the password of `--auth`."""
+_GRACE = 2  # seconds that open pages may keep the app from ending
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -60,7 +61,7 @@ def ui(
     console.quiet_hosts()
     try:
         from llmdiff.app import ui_app
-        from llmdiff.study.serving import serve
+        from llmdiff.serving import serve
 
         settings = AppSettings(base, base_config, adapters, llm, out, runs, device)
         with console.progress_bar() as progress:
@@ -68,7 +69,13 @@ def ui(
             app = ui_app(settings, password=password)
     except ImportError as error:
         raise LLMDiffError(f"This needs {error.name}: pip install 'llmdiff-adapter[ui]'.") from error
-    serve(app, host, port, lambda address: console.print_line(f"The app is at {address}"))
+    serve(
+        app,
+        host,
+        port,
+        lambda address: console.print_line(f"The app is at {address}"),
+        timeout_graceful_shutdown=_GRACE,
+    )
 
 
 def _password() -> str:

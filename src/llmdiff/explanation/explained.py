@@ -150,5 +150,6 @@ def coarser(maps: np.ndarray, finest: int) -> np.ndarray:
 
 def _rounded(values: np.ndarray) -> Any:
     """Nested lists of numbers; nan, for which JSON has no word, as None."""
-    rounded = values.astype(float).round(5)
-    return np.where(np.isnan(rounded), None, rounded.astype(object)).tolist()
+    rounded = values.astype(float).round(5).astype(object)
+    rounded[np.isnan(values)] = None
+    return rounded.tolist()

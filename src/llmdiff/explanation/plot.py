@@ -62,7 +62,7 @@ def figure(explanation: Explanation) -> "Figure":
     heights = [2.6, *[_CELL * len(rows) + 0.35] * blocks_of_words, _PANELS]
     whole = Figure(figsize=(_LABEL + _MOST_ACROSS * _CELL, sum(heights) + 0.6), layout="constrained", facecolor="white")
     whole.suptitle(_wrapped(explanation.settings.prompt, 90), fontsize=12, color=_INK, fontweight="bold")
-    parts = whole.subfigures(len(heights), 1, height_ratios=heights)
+    parts: Any = whole.subfigures(len(heights), 1, height_ratios=heights)
     _pictures(parts[0], explanation)
     for number in range(blocks_of_words):
         first = number * across

@@ -98,10 +98,15 @@ def base_reading(tokenizer: Any, limit: int | None, prompt: str) -> BaseReading 
     """
     if tokenizer is None or limit is None:
         return None
-    ids = tokenizer(prompt, truncation=False, verbose=False).input_ids
+    coded = tokenizer(prompt, truncation=False, verbose=False, return_offsets_mapping=tokenizer.is_fast)
+    ids, cut = coded["input_ids"], slice(limit - 1, limit + 11)  # the last one that is read ends the text
     if len(ids) <= limit:
         return BaseReading(len(ids), limit)
-    lost = tokenizer.decode(ids[limit - 1 : limit + 11], skip_special_tokens=True)
+    if tokenizer.is_fast:
+        places = [place for span in coded["offset_mapping"][cut] for place in span if span[0] < span[1]]
+        lost = prompt[min(places) : max(places)] if places else ""
+    else:
+        lost = tokenizer.decode(ids[cut], skip_special_tokens=True)
     return BaseReading(len(ids), limit, " ".join(lost.split()))
 
 

@@ -27,8 +27,8 @@ def preview(pipe: Any, latents: Tensor) -> list[Image.Image]:
         B pictures. PixArt's and Sana's have the size at which they are drawn.
 
     Example:
-        >>> [image.size for image in preview(pipe, torch.randn(1, 4, 8, 8))]
-        [(64, 64)]
+        >>> len(preview(pipe, torch.randn(2, 4, 8, 8)))
+        2
     """
     vae = pipe.vae
     with _in_its_precision(vae):

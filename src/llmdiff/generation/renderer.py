@@ -165,7 +165,7 @@ class Renderer:
         else:
             for text in (text for one in pictures for text in one.texts):
                 warn_if_cut(self.pipe, text)
-        watch = Watch(on_step, on_latents)
+        watch = Watch(on_step, _of_pictures(on_latents, len(settings.texts)))
         try:
             output = self._call(pictures, watch)
         except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
@@ -255,6 +255,13 @@ def _size(width: int, height: int) -> str:
     return f"{width}x{height}"
 
 
+def _of_pictures(tell: LatentsProgress | None, texts: int) -> LatentsProgress | None:
+    """Is told of each picture once, of which a call has a row for each of its texts."""
+    if tell is None or texts == 1:
+        return tell
+    return lambda share, latents: tell(share, latents[::texts])
+
+
 def _without_weights(settings: PictureSettings) -> PictureSettings:
     return settings.model_copy(
         update={name: emphasis.plain(getattr(settings, name)) for name in ("prompt", "negative")}
@@ -280,7 +287,7 @@ def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" =
     name = str(shipped_adapter()) if models.adapter == EMBEDDED else models.adapter
     llm: Any = models.llm
     if beside is not None:
-        recorded = storage.read_config(storage.locate(name)).llm
+        recorded = storage.read_config(storage.locate(name, None)).llm
         same = all(recorded.get(key) == value for key, value in beside.llm.identity().items() if key in _SAME_LLM)
         llm = beside.llm if same else llm
     return LLMDiffAdapter.from_pretrained(name, llm=llm, quantization=models.quantization, device=device)

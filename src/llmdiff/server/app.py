@@ -38,6 +38,7 @@ def server_app(drawer: Drawer, config: ServerConfig, metrics: Metrics | None = N
 
     Example:
         >>> from fastapi.testclient import TestClient
+        >>> from llmdiff.server import ServerConfig, Worker
         >>> worker = Worker(Renderer.load(Models(base="my-sd", adapter="my-adapter"), device="cpu"))
         >>> client = TestClient(server_app(worker, ServerConfig(models=Models(base="my-sd", adapter="my-adapter"))))
         >>> answer = client.post("/v1/images/generations", json={"prompt": "a cup", "num_inference_steps": 2})
@@ -64,7 +65,7 @@ def _add_generations(app: FastAPI, drawer: Drawer, config: ServerConfig) -> None
         "description": "The pictures, or with `stream` events of them.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
-    route = app.post("/v1/images/generations", responses=answers, tags=["images"])  # type: ignore[arg-type]
+    route = app.post("/v1/images/generations", responses=answers, tags=["images"])
     route(Generations(drawer, config).generate)
 
 

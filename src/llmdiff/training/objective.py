@@ -134,17 +134,17 @@ class AdapterObjective:
         t = to_device(draw_timesteps(self.settings.timesteps, count, rng, share), self.device)
         noisy = schedule.add_noise(z, noise, t)
 
-        def teacher() -> Tensor:
-            return self.base_prediction(noisy, t, [one.text(self.data.teacher_captions) for one in samples], sizes)
+        taught = [one.text(self.data.teacher_captions) for one in samples]
 
         def student() -> Tensor:
             return self.prediction(noisy, t, captions, rng, sizes)
 
         if step < self.settings.distil_layers:
             layers = [self.base.denoiser.get_submodule(path) for path in self.adapter.named_branches()]
-            errors = layer_errors(self.base.denoiser, layers, teacher, student)
+            errors = layer_errors(self.base.denoiser, layers, lambda: self._ask_base(noisy, t, taught, sizes), student)
         else:
-            wanted = teacher() if step < self.settings.distil else target(schedule, z, noise, t)
+            distils = step < self.settings.distil
+            wanted = self.base_prediction(noisy, t, taught, sizes) if distils else target(schedule, z, noise, t)
             errors = squared_errors(student(), wanted)
             if self.settings.min_snr is not None:
                 errors = errors * min_snr_weights(schedule, t, self.settings.min_snr)
@@ -186,12 +186,12 @@ class AdapterObjective:
     ) -> Tensor:
         """The base model's own prediction: a target without the noise of single pictures."""
         if self.answers is not None and sizes is None:
-            return self.answers.get(noisy, t, captions, lambda: self._base_prediction(noisy, t, captions))
-        return self._base_prediction(noisy, t, captions, sizes)
+            return self.answers.get(noisy, t, captions, lambda: self._ask_base(noisy, t, captions, None))
+        return self._ask_base(noisy, t, captions, sizes)
 
-    def _base_prediction(
-        self, noisy: Tensor, t: Tensor, captions: list[str], sizes: list[SizeConditioning] | None = None
-    ) -> Tensor:
+    @torch.no_grad()
+    def _ask_base(self, noisy: Tensor, t: Tensor, captions: list[str], sizes: list[SizeConditioning] | None) -> Tensor:
+        """The same, for which the base model runs in any case."""
         with self._precision(noisy), self.adapter.disable_adapter():
             return self.base.predict(noisy, t, self.base.encode(captions), sizes)
 
