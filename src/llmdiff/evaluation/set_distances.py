@@ -6,7 +6,7 @@ Letters in shapes: M and N pictures, F features.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -115,7 +115,8 @@ def _moments(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The mean μ (F,) and a factor R of the covariance Σ = RᵀR, (F, F) or, of fewer pictures, (M, F)."""
     values = x.double().numpy()
     mean = values.mean(0)
-    return mean, np.linalg.qr((values - mean) / np.sqrt(len(values) - 1), mode="r")
+    factor: Any = np.linalg.qr((values - mean) / np.sqrt(len(values) - 1), mode="r")
+    return mean, factor
 
 
 def _among(x: Tensor) -> float:
