@@ -13,6 +13,7 @@ from torch import nn
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.branch import Branch
+from llmdiff.adapter.storage import WEIGHTS
 from llmdiff.comfyui import Joint
 from llmdiff.errors import LLMDiffError
 from llmdiff.hashing import weights_hash
@@ -104,13 +105,23 @@ def load_llm(name: str, dtype: str, quantization: str, device: str) -> LoadedLLM
 @torch.inference_mode(False)
 def load_adapter(name: str, llm: LoadedLLM | None) -> LoadedAdapter:
     """An adapter from ``models/llmdiff``, another folder or the Hub; its own LLM is loaded if none is given."""
-    name = name.strip()
-    if not name:
+    if not name.strip():
         raise LLMDiffError("Name an adapter: a folder in models/llmdiff, any other folder, or a Hub id.")
-    inside = [Path(root) / name for root in folder_paths.get_folder_paths(FOLDER)]
-    place = next((str(path) for path in inside if path.is_dir()), name)
-    adapter = LLMDiffAdapter.from_pretrained(place, llm=None if llm is None else llm.llm)
+    adapter = LLMDiffAdapter.from_pretrained(_place(name), llm=None if llm is None else llm.llm)
     return LoadedAdapter(adapter, llm or LoadedLLM(adapter.llm, managed=adapter.llm.quantization is None))
+
+
+def changed_at(name: str) -> int:
+    """The time of the last change of an adapter in a folder, in nanoseconds; 0 of one that is not here."""
+    weights = Path(_place(name)) / WEIGHTS
+    return weights.stat().st_mtime_ns if weights.is_file() else 0
+
+
+def _place(name: str) -> str:
+    """The folder of ``models/llmdiff`` that has a name, or else what is named."""
+    name = name.strip()
+    inside = [Path(root) / name for root in folder_paths.get_folder_paths(FOLDER)]
+    return next((str(path) for path in inside if path.is_dir()), name)
 
 
 def register_folder() -> None:

@@ -10,7 +10,7 @@ from llmdiff.comfyui import condition, join_model, set_scale
 from llmdiff.comfyui.model import KEY
 from llmdiff.errors import LLMDiffError
 
-from .memory import ANYWHERE, LoadedAdapter, LoadedLLM, load_adapter, load_llm, register_folder
+from .memory import ANYWHERE, LoadedAdapter, LoadedLLM, changed_at, load_adapter, load_llm, register_folder
 
 CATEGORY = "LLMDiff"
 LLM = io.Custom("LLMDIFF_LLM")
@@ -68,6 +68,11 @@ class LLMDiffLoadAdapter(io.ComfyNode):
     @classmethod
     def execute(cls, name: str, llm: LoadedLLM | None = None) -> Any:
         return io.NodeOutput(load_adapter(name, llm))
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str, llm: LoadedLLM | None = None) -> Any:
+        """What has the node run again: an adapter that has been trained on since."""
+        return changed_at(name)
 
 
 class LLMDiffEncode(io.ComfyNode):

@@ -6,6 +6,7 @@ import numpy as np
 from transformers import CLIPTokenizer, SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
 from embedded_base.modules import tokenizer
+from llmdiff.files import share
 from llmdiff.scenes.vocabulary import IMAGE_SIZE
 from mini_siglip import data
 
@@ -42,3 +43,4 @@ def save(model: SiglipModel, words: CLIPTokenizer, folder: Path) -> None:
     words.save_pretrained(folder)
     side = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     SiglipImageProcessorPil(size=side).save_pretrained(folder)
+    share(folder)

@@ -33,9 +33,8 @@ def retrieval(model: ImageTextModel, groups: int = 10, size: int = 100, families
         families: Of `data.FAMILY` scenes that differ in one thing.
 
     Returns:
-        picture_of_caption and caption_of_picture, where chance is 1 / size; picture_of_family, where chance is
-        1 / FAMILY at least; and how many choices each is the share of. Where a caption is true of several pictures,
-        any of those is right.
+        picture_of_caption and caption_of_picture, where chance is 1 / size; picture_of_family, where chance is 40 %;
+        and how many choices each is the share of. Where a caption is true of several pictures, any of those is right.
     """
     right: dict[str, list[bool]] = {"picture_of_caption": [], "caption_of_picture": [], "picture_of_family": []}
     for group in range(groups):

@@ -60,7 +60,8 @@ def test_help_is_quick_and_reads_like_documentation() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["generate", "regenerate", "train", "data check", "demo", "models list", "models pull", "models where"]
+    "command",
+    ["generate", "regenerate", "train", "data check", "compare", "demo", "models list", "models pull", "models where"],
 )
 def test_every_command_explains_itself(run: Run, command: str) -> None:
     result = run(*command.split(), "--help")
@@ -174,7 +175,11 @@ def test_a_long_prompt_is_one_line_of_warning(draw: Run) -> None:
         (["generate", "a", "b", "--out", "one.png"], "one.png"),
         (["generate", "a", "--adapter", "none", "--compare"], "--compare"),
         (["regenerate", "nowhere.png"], "no file"),
-        (["models", "where", "gpt"], "choose one of smollm2-135m, gemma3-270m, minilm, base, adapter, siglip"),
+        (["compare", "nowhere.yaml"], "The comparison nowhere.yaml cannot be read"),
+        (
+            ["models", "where", "gpt"],
+            "choose one of smollm2-135m, gemma3-270m, minilm, base-text, base, adapter, siglip",
+        ),
     ],
 )
 def test_mistakes_cost_one_sentence(run: Run, arguments: list[str], words: str, tmp_path: Path) -> None:
@@ -263,7 +268,7 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_models(run: Run, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads(run("models", "list", "--json").stdout)}
-    assert list(rows) == ["smollm2-135m", "gemma3-270m", "minilm", "base", "adapter", "siglip"]
+    assert list(rows) == ["smollm2-135m", "gemma3-270m", "minilm", "base-text", "base", "adapter", "siglip"]
     llm = rows["smollm2-135m"]
     assert not llm["present"]
     assert Path(llm["path"]).is_relative_to(tmp_path / "home")

@@ -142,6 +142,9 @@ def test_an_adapter_is_found_in_the_folder_of_models(nodes: dict[str, Any], plac
     (inside / "mine").symlink_to(places.adapter)
     (adapter,) = nodes["LLMDiffLoadAdapter"].execute(" mine ").result
     assert adapter.adapter.config.mode == "augment"
+    changed = (places.adapter / "adapter.safetensors").stat().st_mtime_ns
+    fingerprint = nodes["LLMDiffLoadAdapter"].fingerprint_inputs
+    assert (fingerprint("mine"), fingerprint("nobody")) == (changed, 0)
     for name, message in (("", "Name an adapter"), ("nobody", "The adapter 'nobody' is neither a folder")):
         with pytest.raises(LLMDiffError, match=message):
             nodes["LLMDiffLoadAdapter"].execute(name)

@@ -154,6 +154,16 @@ def test_the_dial_at_0_is_the_model_alone(drawn: Drawn) -> None:
     assert not np.array_equal(np.asarray(with_adapter), np.asarray(base))
 
 
+def test_an_adapter_that_changes_on_disk_is_loaded_again(drawn: Drawn) -> None:
+    folder = drawn.server.folder / "models" / "llmdiff" / "changing"
+    workflow = drawing("small.safetensors", "changing", "augment", "a red cup", NEGATIVE)
+    pictures = []
+    for seed in (1, 2):
+        build_adapter(drawn.pipe, drawn.adapters["augment"].llm, "augment", seed).save_pretrained(folder)
+        pictures += drawn.server.draw(workflow)
+    assert not np.array_equal(np.asarray(pictures[0]), np.asarray(pictures[1]))
+
+
 def test_an_llm_may_be_loaded_by_itself(drawn: Drawn) -> None:
     workflow = drawing("small.safetensors", "augment", "augment", "a red cup", NEGATIVE)
     inputs = {"name": str(drawn.server.folder / "llm"), "dtype": "float32", "quantization": "none", "device": "cpu"}

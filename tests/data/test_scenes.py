@@ -69,3 +69,13 @@ def test_other_scenes_have_another_identity():
     assert names[0] == names[1]
     assert len({*names[0], *names[2]}) == 12
     assert scenes[0].pixels(1).shape == (3, *scenes[0].size(1)) == (3, *scenes[0].size_conditioning(1).target_size)
+
+
+def test_captions_are_short_or_long_and_say_what_they_are_of() -> None:
+    data = {
+        detail: Scenes(SceneData(kind="scenes", captions=60, detail=detail)) for detail in ("short", "usual", "long")
+    }
+    length = {detail: np.mean([len(texts[0].split()) for texts in one.captions]) for detail, one in data.items()}
+    assert length["short"] < 0.8 * length["usual"] < 0.8 * length["long"]
+    facts = {detail: sum(len(one._facts[i]) for i in range(60)) for detail, one in data.items()}
+    assert facts["short"] < facts["usual"] <= facts["long"]

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.base import ImageModel
 from llmdiff.evaluation import distance, evaluate_distance
-from llmdiff.evaluation.distance import THINGS
-from llmdiff.generation import load_pipeline
+from llmdiff.evaluation.distance import THINGS, distance_prompts, scene_distances
+from llmdiff.generation import Models, Renderer, load_pipeline
 from llmdiff.language import LanguageModel
 from tiny_base import Places
 
@@ -55,3 +56,19 @@ def test_the_shipped_adapter_hears_more_than_nothing_and_unseen_words_worst():
     for things in THINGS:
         assert found[things, "plain"] < 0.2
         assert found[things, "plain"] < found[things, "unseen words"]
+
+
+def test_distances_of_scenes_are_those_of_the_rows_and_all_prompts_are_known_beforehand(places):
+    renderer = Renderer.load(Models(base=str(places.base), adapter=str(places.adapter)))
+    asked: list[str] = []
+
+    def encode(prompts):
+        asked.extend(prompts)
+        return renderer.adapter.encode(prompts)
+
+    lists = scene_distances(ImageModel(renderer.pipe), renderer.adapter, 3, (700, 300), encode=encode)
+    found = [one for ones in lists for one in ones]
+    rows = evaluate_distance(str(places.base), str(places.adapter), 3, (700, 300))
+    assert [float(one.of_scenes.mean()) for one in found] == pytest.approx([row["distance"] for row in rows])
+    assert {one.of_scenes.shape for one in found} == {(3,)}
+    assert set(asked) == set(distance_prompts(3))

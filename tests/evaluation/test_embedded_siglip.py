@@ -53,11 +53,11 @@ SPOILT = {
 
 
 def test_it_finds_pictures_of_unseen_scenes(siglip: ImageTextModel) -> None:
-    """Of 50 pictures, where chance is 2 %, and of four that differ in one thing, where chance is 25 to 30."""
-    found = retrieval(siglip, groups=2, size=50, families=50)
-    assert found["picture_of_caption"] > 0.7
-    assert found["caption_of_picture"] > 0.7
-    assert found["picture_of_family"] > 0.55
+    """Of 60 pictures, where chance is 2 %, and of four that differ in one thing, where chance is 40."""
+    found = retrieval(siglip, groups=1, size=60, families=30)
+    assert found["picture_of_caption"] > 0.75
+    assert found["caption_of_picture"] > 0.75
+    assert found["picture_of_family"] > 0.6
 
 
 @pytest.mark.parametrize("spoil", SPOILT)

@@ -79,7 +79,8 @@ def test_prompts_and_reference_of_one_s_own(places: Places, siglip: str, tmp_pat
     own = {"prompts": tmp_path / "prompts.txt", "guidance_sweep": ()}
     with pytest.raises(LLMDiffError, match="need --reference"):
         evaluate_all(small(places, siglip, **own), tmp_path)
-    rows = evaluate_all(small(places, siglip, **own, features=None), tmp_path)
+    with pytest.warns(UserWarning, match="knows picture-book scenes alone"):
+        rows = evaluate_all(small(places, siglip, **own, features="embedded"), tmp_path)
     assert [(row["score"], row["system"]) for row in rows] == [
         ("siglip", "base"), ("siglip", "adapted"), ("siglip", "adapted - base"),
     ]  # fmt: skip

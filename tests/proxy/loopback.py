@@ -1,6 +1,7 @@
 """A chat endpoint on loopback that answers as a test wants it to, rightly or in every wrong way."""
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -87,8 +88,8 @@ class Loopback:
 
 
 @contextmanager
-def loopback() -> Iterator[Loopback]:
-    """Serves on a free port of this machine."""
+def loopback(tls: ssl.SSLContext | None = None) -> Iterator[Loopback]:
+    """Serves on a free port of this machine, with TLS if a context is given."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -102,7 +103,9 @@ def loopback() -> Iterator[Loopback]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    here = Loopback(f"http://127.0.0.1:{server.server_port}/v1")
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    here = Loopback(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}/v1")
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield here

@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import shutil
+import ssl
+import subprocess
 import time
 import warnings
 from io import StringIO
@@ -16,7 +19,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.hashing import text_hash
 from llmdiff.proxy import ProxyConfig, Rewriter, Rewriting, default_instruction
 from llmdiff.proxy.endpoint import LARGEST
-from proxy.loopback import Loopback, Reply, completion, drips, echoes, fails, floods, hangs_up, says, send
+from proxy.loopback import Loopback, Reply, completion, drips, echoes, fails, floods, hangs_up, loopback, says, send
 
 PROMPT = "the animal that barks"
 KEY = "sk-it-must-not-be-seen-0123456789"
@@ -134,6 +137,18 @@ def test_an_endpoint_that_is_not_there_is_asked_once(endpoint: Loopback) -> None
     assert len(warned) == 1
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make a certificate")
+def test_a_certificate_that_nobody_has_signed_is_not_trusted(endpoint: Loopback, tmp_path: Path) -> None:
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    files = [str(tmp_path / name) for name in ("certificate.pem", "key.pem")]
+    subprocess.run([*made, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*files)
+    with loopback(tls) as here, pytest.warns(UserWarning, match="has a certificate that is not trusted"):
+        assert rewrite(here) == {}
+    assert here.asked == []
+
+
 def test_a_key_that_is_not_accepted_is_not_tried_on_every_prompt(endpoint: Loopback) -> None:
     endpoint.reply = fails(401)
     rewriter = Rewriter(config(endpoint))
@@ -170,6 +185,15 @@ def test_it_may_be_called_within_an_event_loop(endpoint: Loopback) -> None:
 
     found = asyncio.run(both())
     assert [list(one) for one in found] == [["one"], ["two"]]
+
+
+def test_what_is_meant_for_this_machine_goes_through_no_proxy_of_the_network(
+    endpoint: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert PROMPT in rewrite(endpoint)
 
 
 def test_a_redirect_is_not_followed(endpoint: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,9 +62,13 @@ def test_other_formats_show_the_same_picture(
     assert b"Steps: 2" in image.getexif().get_ifd(0x8769)[0x9286].decode("utf-16-be", "ignore").encode()
 
 
-def test_a_prompt_that_is_cut_is_told_with_its_picture(server: Running) -> None:
-    answer = server.post(**TWO_STEPS | {"prompt": "word " * 3000}).json()
-    assert any("cut" in one for one in answer["warnings"])
+def test_a_prompt_that_is_cut_is_told_with_each_of_its_pictures(server: Running) -> None:
+    for _ in range(2):
+        answer = server.post(**TWO_STEPS | {"prompt": "word " * 3000}).json()
+        base, llm = answer["warnings"]
+        assert base.startswith("The base model's text encoder reads 16 of")
+        assert llm == "The LLM reads 256 of the prompt's 15000 tokens: its first 256 characters."
+        assert answer["usage"]["input_tokens"] == 15000
     assert server.post(**TWO_STEPS).json()["warnings"] == []
 
 

@@ -134,6 +134,19 @@ def test_who_stays_gets_a_picture_that_another_of_the_call_left(small: Running, 
     assert np.abs(pixels - alone(renderer, 1, 20)).max() <= 1
 
 
+def test_nobody_is_told_of_a_prompt_that_shared_the_call(small: Running) -> None:
+    prompts = ["word " * 3000, "a red ball"]
+    with leaving(small, **LONG), ThreadPoolExecutor(2) as pool:
+        until(lambda: drawing(small) == 1)
+        answers = [pool.submit(small.post, **TWO_STEPS | {"prompt": prompt}) for prompt in prompts]
+        until(lambda: waiting(small) == 2)
+        end_of_what_is_drawn(small)
+        words = [answer.result().json()["warnings"] for answer in answers]
+        assert "256 of the prompt's" in words[0][-1]
+        assert words[1] == []
+    assert small.metric("llmdiff_call_pictures_sum") == 3
+
+
 def test_of_a_call_that_fails_each_is_drawn_alone(
     small: Running, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -255,11 +255,11 @@ def test_with_shuffled_captions_the_llm_reads_another_picture_and_the_teacher_it
 @pytest.mark.parametrize("target", [{"distil": 9}, {"distil_layers": 9}])
 def test_answers_that_are_kept_change_no_loss_and_layers_are_taught_all_the_same(make, tmp_path, target):
     plain, first, again = (make(caption_dropout=0.0, **target) for _ in range(3))
-    expected = float(plain.loss(np.arange(4), 0, Streams(0, range(4))))
+    expected = plain.loss(np.arange(4), 0, Streams(0, range(4))).item()
     asked = []
     for objective in (first, again):
         objective.answers = Answers(tmp_path / "answers", of=["base"])
         ask = objective._ask_base
         objective._ask_base = lambda *given, ask=ask: asked.append(1) or ask(*given)
-        assert float(objective.loss(np.arange(4), 0, Streams(0, range(4)))) == expected
+        assert objective.loss(np.arange(4), 0, Streams(0, range(4))).item() == expected
     assert len(asked) == (1 if "distil" in target else 2)

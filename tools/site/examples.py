@@ -6,7 +6,7 @@ from typing import Any
 import griffe
 
 
-class Examples(griffe.Extension):  # type: ignore[misc]
+class Examples(griffe.Extension):
     """Takes `Example:` for `Examples:`, so that what follows is shown as code and not read as Markdown."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:

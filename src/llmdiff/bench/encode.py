@@ -121,6 +121,6 @@ def _call(llm: LanguageModel, variant: str, prompts: int, tokens: int) -> Any:
         return torch.no_grad()(lambda: llm.model(input_ids=ids, use_cache=False))
     config = ExtractionConfig.model_validate({"extraction": variant})
     every = torch.ones(llm.block_count)
-    weights = every if variant == "llmdiff" else fixed_weights(config.extraction, llm.block_count)
+    weights = every if variant == "llmdiff" else fixed_weights(config, llm.block_count)
     batch = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
     return lambda: extract_sum(llm, batch, config, weights)

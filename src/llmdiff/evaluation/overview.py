@@ -7,7 +7,7 @@ scored can be looked at.
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,9 @@ class Overview:
         steps: Denoising steps.
         guidance: Classifier-free guidance scale.
         guidance_sweep: Scales at which the base is drawn too.
-        siglip: Model of the SigLIP score; None computes none.
+        siglip: Model of the SigLIP score; None computes none, and "embedded" only of picture-book scenes.
         clip: CLIP of CLIP-IQA; None computes none.
-        features: Model of the features for distances to the reference; None computes none.
+        features: Model of the features for distances to the reference, likewise.
         reference: Pictures that distances are taken to; those of the drawn scenes if None.
         device: Where the scoring models compute.
     """
@@ -93,6 +93,8 @@ def evaluate_all(settings: Overview, out: Path, progress: Progress = silent) -> 
         ['base', 'drawn']
     """
     scenes, folder = _prompts_and_folder(settings, out)
+    if not scenes or scenes[0].version != 1:
+        settings = _without_embedded(settings)
     folders: dict[str, Path] = {}
     pictures: list[Listed] = []
     for system, (adapter, guidance) in _systems(settings).items():
@@ -124,7 +126,7 @@ def _prompts_and_folder(settings: Overview, out: Path) -> tuple[list[ScenePrompt
 
     The name of the folder depends on the weights: pictures of a model that has been trained on are drawn anew.
     """
-    if settings.prompts is not None and settings.features is not None and settings.reference is None:
+    if settings.prompts is not None and settings.features not in (None, EMBEDDED) and settings.reference is None:
         raise LLMDiffError("Distances of pictures of your own prompts need --reference, or --features none.")
     adapter = None if settings.adapter == "none" else settings.adapter
     renderer = Renderer.load(Models(base=settings.base, adapter=adapter))
@@ -134,6 +136,20 @@ def _prompts_and_folder(settings: Overview, out: Path) -> tuple[list[ScenePrompt
     texts = [request.prompts for request in _requests(settings, scenes, "none", settings.guidance).values()]
     key = identity(renderer, scenes, texts, settings.seeds, settings.steps, settings.guidance)
     return scenes, out / json_hash(key)[:12]
+
+
+def _without_embedded(settings: Overview) -> Overview:
+    """The same, of pictures of which the embedded SigLIP knows nothing: other models than it are kept."""
+    if EMBEDDED in (settings.siglip, settings.features):
+        warnings.warn(
+            "The embedded SigLIP knows picture-book scenes alone, so it does not score these pictures: give --siglip "
+            "and --features with models of your own.",
+            stacklevel=3,
+        )
+    kept: dict[str, Any] = {
+        name: None if (model := getattr(settings, name)) == EMBEDDED else model for name in ("siglip", "features")
+    }
+    return replace(settings, **kept)
 
 
 def _systems(settings: Overview) -> dict[str, tuple[str, float]]:

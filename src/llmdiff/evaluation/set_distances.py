@@ -6,7 +6,7 @@ Letters in shapes: M and N pictures, F features.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -50,11 +50,10 @@ def frechet(x: Tensor, y: Tensor) -> float:
         >>> round(frechet(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]])), 6)
         9.0
     """
-    (mean, covariance), (other_mean, other_covariance) = _moments(x), _moments(y)
-    root = _root(covariance)
-    middle = np.linalg.eigvalsh(root @ other_covariance @ root).clip(0)
-    traces = np.trace(covariance) + np.trace(other_covariance)
-    return float(np.square(mean - other_mean).sum() + traces - 2 * np.sqrt(middle).sum())
+    (mean, factor), (other_mean, other_factor) = _moments(x), _moments(y)
+    traces = np.square(factor).sum() + np.square(other_factor).sum()
+    middle = np.linalg.svd(factor @ other_factor.T, compute_uv=False)  # tr (Σ₁^½ Σ₂ Σ₁^½)^½, without a root of a zero
+    return float(np.square(mean - other_mean).sum() + traces - 2 * middle.sum())
 
 
 def cmmd(x: Tensor, y: Tensor) -> float:
@@ -113,15 +112,11 @@ def _blocks_left_out(x: Tensor) -> Iterator[Tensor]:
 
 
 def _moments(x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (F,) and covariance (F, F)."""
+    """The mean μ (F,) and a factor R of the covariance Σ = RᵀR, (F, F) or, of fewer pictures, (M, F)."""
     values = x.double().numpy()
-    return values.mean(0), np.atleast_2d(np.cov(values, rowvar=False))
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    root: np.ndarray = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    return root
+    mean = values.mean(0)
+    factor: Any = np.linalg.qr((values - mean) / np.sqrt(len(values) - 1), mode="r")
+    return mean, factor
 
 
 def _among(x: Tensor) -> float:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import torch
 import transformers
@@ -125,11 +126,8 @@ class _PromptEncoder:
 
     def _key(self, tokens: Tokens) -> str:
         """A hash of everything that the last bit of a prompt's encoding depends on."""
-        ids: tuple[Hashable, ...] = (
-            tokens.ids.tolist(),
-            tokens.skip,
-            None if tokens.weights is None else tokens.weights.tolist(),
-        )
+        weights = None if tokens.weights is None else tokens.weights.tolist()
+        ids: tuple[Any, ...] = (tokens.ids.tolist(), tokens.skip, weights)
         if tokens.again is not None:
             ids = (*ids, tokens.again.tolist())
         identity = sorted(self.llm.identity().items())

@@ -82,6 +82,15 @@ class ProxyConfig(BaseModel):
         return url.rstrip("/")
 
     @property
+    def is_here(self) -> bool:
+        """Whether the endpoint is on this machine."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    @property
     def completions(self) -> str:
         """The URL that is asked."""
         return self.url if self.url.endswith(_COMPLETIONS) else self.url + _COMPLETIONS
@@ -96,7 +105,7 @@ class ProxyConfig(BaseModel):
         Raises:
             LLMDiffError: the variable that `key_env` names is not set, or holds what cannot be a key.
         """
-        if self.key_env is None and not (self.url.startswith("https:") or _is_here(self.url)):
+        if self.key_env is None and not (self.url.startswith("https:") or self.is_here):
             return None
         value = os.environ.get(self.key_env or KEY, "").strip()
         if not value:
@@ -115,12 +124,3 @@ def _split(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts
-
-
-def _is_here(url: str) -> bool:
-    """Whether a URL is of this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -50,6 +50,7 @@ class Endpoint:
             follow_redirects=False,
             headers={"Accept-Encoding": "identity"},
             timeout=config.timeout,
+            trust_env=not config.is_here,  # what is meant for this machine goes through no proxy of the network
             verify=True if config.url.startswith("https:") else _no_peers(),
         )
 
@@ -76,8 +77,10 @@ class Endpoint:
                     status, body = await self._post(self._plain_question(prompt))
         except (TimeoutError, httpx.TimeoutException):
             raise NoAnswerError(f"gave no answer within {self._config.timeout:g} s") from None
-        except httpx.ConnectError:
-            raise NoAnswerError("cannot be reached", lasting=True) from None
+        except httpx.ConnectError as error:
+            distrusted = "certificate" in str(error).lower()
+            what = "has a certificate that is not trusted" if distrusted else "cannot be reached"
+            raise NoAnswerError(what, lasting=True) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
             raise NoAnswerError(f"broke off ({type(error).__name__})") from None
         if status != 200:

@@ -65,7 +65,7 @@ def _add_generations(app: FastAPI, drawer: Drawer, config: ServerConfig) -> None
         "description": "The pictures, or with `stream` events of them.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
-    route = app.post("/v1/images/generations", responses=answers, tags=["images"])  # type: ignore[arg-type]
+    route = app.post("/v1/images/generations", responses=answers, tags=["images"])
     route(Generations(drawer, config).generate)
 
 

@@ -94,7 +94,9 @@ class Generations:
             leaving.cancel()
 
     async def _all(self, body: ImageRequest, orders: Sequence[Order]) -> ImagesResponse:
-        data, words, tokens = [], [], 0
+        data: list[ImageData] = []
+        words: list[str] = []
+        tokens = 0
         for order in orders:
             drawn = await _last(order)
             data.append(ImageData(b64_json=await _base64(body, drawn), seed=order.settings.seed))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ from llmdiff.generation.picture import Picture
 from llmdiff.generation.preview import can_preview, preview
 from llmdiff.generation.record import PictureSettings
 from llmdiff.generation.renderer import Renderer
+from llmdiff.server.reading import read_prompt
 
 log = logging.getLogger("llmdiff.server")
+_OF_CUTS = re.compile(r"\b(are|was) cut\b")  # `read_prompt` tells of them
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Drawn:
     Attributes:
         picture: With all that it was drawn with.
         tokens: Of its prompt.
-        warnings: What was said while it, or a picture beside it, was drawn.
+        warnings: What is not read of its prompt, and what else was said while it was drawn.
     """
 
     picture: Picture
@@ -138,10 +141,13 @@ def _draw(renderer: Renderer, orders: Sequence[Order]) -> None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")  # others are remembered by Python, each with its prompt, for ever
         images = renderer.draw_batch(settings, progress.step, progress.latents if progress.wanted else None)
-    words = tuple(dict.fromkeys(str(one.message) for one in said if issubclass(one.category, UserWarning)))
+    alike = len({(one.prompt, one.negative) for one in settings}) == 1  # else a warning may quote another's prompt
+    words = [str(one.message) for one in said if alike and issubclass(one.category, UserWarning)]
+    words = [one for one in words if not _OF_CUTS.search(one)]
     for order, image in zip(orders, images, strict=True):
+        reading = read_prompt(renderer, order.settings)
         picture = Picture(image, renderer.record(order.settings))
-        order.tell(Drawn(picture, _count_tokens(renderer, order.settings.prompt), words))
+        order.tell(Drawn(picture, reading.tokens, tuple(dict.fromkeys((*reading.cuts, *words)))))
 
 
 class _Progress:
@@ -164,11 +170,3 @@ class _Progress:
             if due > self._shown[row] and not order.cancelled:
                 self._shown[row] = due
                 order.tell(preview(self._renderer.pipe, latents[row : row + 1])[0])
-
-
-def _count_tokens(renderer: Renderer, prompt: str) -> int:
-    adapter = renderer.adapter
-    tokenizer = adapter.llm.tokenizer if adapter is not None else getattr(renderer.pipe, "tokenizer", None)
-    if tokenizer is None:
-        return 0
-    return len(tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids)

@@ -58,7 +58,7 @@ class Replica:
     def submit(self, orders: Sequence[Order]) -> None:
         """Takes the orders of a request."""
         for order in orders:
-            task = asyncio.ensure_future(self._draw(order))  # type: ignore[arg-type]
+            task = asyncio.ensure_future(self._draw(order))
             self._tasks.add(task)  # the loop holds no task
             task.add_done_callback(self._tasks.discard)
 
@@ -79,13 +79,16 @@ def deployment(config: ServerConfig, replicas: int, gpus: float) -> serve.Applic
         gpus: GPUs of each, also parts of one.
     """
     options: dict[str, Any] = {"num_gpus": gpus} if gpus else {}
-    return serve.deployment(Replica, name=NAME).options(
+    chosen: Any = serve.deployment(  # of a class, though its annotation says of a decorator
+        Replica,
+        name=NAME,
         num_replicas=replicas,
         ray_actor_options=options,
         max_ongoing_requests=_AHEAD * config.batch_size,
         max_queued_requests=config.queue,
         graceful_shutdown_timeout_s=config.grace,
-    ).bind(config)  # fmt: skip
+    )
+    return chosen.bind(config)
 
 
 def start_replicas(config: ServerConfig, host: str, port: int, replicas: int, gpus: float | None = None) -> None:
