@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from llmdiff.app import AppSettings, ui_app
 from tiny_base import Places
@@ -112,9 +112,15 @@ class Visitor:
         chooser.value.set_files(file)
 
     def set_slider(self, name: str, value: float) -> None:
-        box = self.page.locator(f"#{name} input[type=number]")
-        box.fill(str(value))
-        box.blur()
+        """Sets a slider by its number, again if it was only just put on the page and did not take it."""
+        box, slider = (self.page.locator(f"#{name} input[type={kind}]") for kind in ("number", "range"))
+        for _ in range(20):
+            box.fill(str(value))
+            box.blur()
+            self.page.wait_for_timeout(200)
+            if slider.input_value() == str(value):
+                return
+        expect(slider).to_have_value(str(value))
 
 
 @pytest.fixture

@@ -128,15 +128,25 @@ def test_a_sheet_of_scales_and_one_of_prompts(visitor: Visitor, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_why_shows_each_word(visitor: Visitor) -> None:
-    visitor.page.locator("#prompt textarea").fill("a red <i>ball</i>")
+    visitor.page.locator("#prompt textarea").fill("a red <i>ball</i> ${1+1} {{2+2}}")
     set_steps(visitor, 2)
     visitor.open("Why")
-    expect(visitor.page.locator("#why-order")).to_contain_text("a red <i>ball</i>")
+    expect(visitor.page.locator("#why-order")).to_contain_text("a red <i>ball</i> ${1+1} {{2+2}}")
     visitor.page.locator("#exchange textarea, #exchange input").first.fill("red=<b>blue</b>")
-    assert "5 words" in visitor.order("why-ask", "why-status")
+    assert "9 words" in visitor.order("why-ask", "why-status")
     words = visitor.page.locator("#why-words .ld-word")
-    assert [words.nth(n).locator("h4").inner_text() for n in range(words.count())] == ["a", "red", "i", "ball", "i"]
-    assert visitor.page.locator("#why-words figure").count() == 5 * 3
+    assert [words.nth(n).locator("h4").inner_text() for n in range(words.count())] == [
+        "a",
+        "red",
+        "i",
+        "ball",
+        "i",
+        "1",
+        "1",
+        "2",
+        "2",
+    ]
+    assert visitor.page.locator("#why-words figure").count() == 9 * 3
     expect(visitor.page.locator("#why-moved")).to_contain_text("red → <b>blue</b>")
     expect(visitor.page.locator("#why-blocks canvas, #why-blocks svg").first).to_be_visible()
 

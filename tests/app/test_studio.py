@@ -12,6 +12,7 @@ from PIL import Image
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.app import AppSettings, parts
 from llmdiff.app.jobs import Job
+from llmdiff.app.pictures import for_page, newest_pictures, thumbnail
 from llmdiff.app.reading import Reader
 from llmdiff.app.settings import MOST_PICTURES, MOST_STEPS
 from llmdiff.app.studio import Studio, labels_of
@@ -156,3 +157,17 @@ def test_lists_of_the_form_are_read() -> None:
     assert replacements_in("red = dark green , ball=") == {"red": "dark green", "ball": ""}
     with pytest.raises(LLMDiffError, match="word=other"):
         replacements_in("red")
+
+
+def test_the_page_gets_copies_with_all_that_a_png_carries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, studio: Studio
+) -> None:
+    pair = run(lambda job: studio.draw(job, studio.request(["a red ball"], VALUES)))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "page"))
+    copy = for_page(pair.adapted)
+    assert copy.is_relative_to(tmp_path / "page")
+    assert copy.name == pair.adapted.name
+    assert copy.read_bytes() == pair.adapted.read_bytes()
+    assert thumbnail(pair.adapted, 8) != copy
+    assert newest_pictures(studio.settings.out)[0] == pair.adapted
+    assert newest_pictures(tmp_path / "none") == []

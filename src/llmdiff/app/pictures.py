@@ -37,15 +37,32 @@ def thumbnail(path: Path, side: int) -> Path:
     Raises:
         LLMDiffError: it is not a picture that can be read.
     """
-    status = path.stat()
-    name = hashlib.sha256(f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {side}".encode()).hexdigest()
-    place = page_files() / f"{name[:32]}.png"
+    place = _place(path, f"{side}")
     if not place.is_file():
         image = read_picture(path)[0]
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
         with written_whole(place) as draft:
             image.save(draft, format="PNG")
     return place
+
+
+def for_page(path: Path) -> Path:
+    """A copy of a picture as it is, with all that it carries, in the folder for the page's files.
+
+    Gradio serves files of that folder, and of no other one that the app is not told to open.
+    """
+    place = _place(path, "whole")
+    if not place.is_file():
+        with written_whole(place) as draft:
+            draft.write_bytes(path.read_bytes())
+    return place
+
+
+def _place(path: Path, what: str) -> Path:
+    """Where a copy of a file lies, as it is now, under the file's own name."""
+    status = path.stat()
+    text = f"{path.absolute()} {status.st_size} {status.st_mtime_ns} {what}"
+    return page_files() / hashlib.sha256(text.encode()).hexdigest()[:32] / path.name
 
 
 def page_files() -> Path:

@@ -27,9 +27,12 @@ _Orders = list[list[tuple[Renderer | None, PictureSettings]]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture with the adapter and, if it was asked for, the base model's of the same seed, as files."""
+    """A picture with the adapter and, if it was asked for, the base model's of the same seed, as files.
 
-    adapted: Path
+    While the first is still being drawn, it is None.
+    """
+
+    adapted: Path | None
     base: Path | None
     seed: int
 
@@ -142,7 +145,7 @@ class Studio:
         with renderer.base_alone():
             image = renderer.draw(settings, steps_of(job, "Drawing (base model)", 0.0, last))
             picture = Picture(image, renderer.record(settings))
-        job.part = Pair(Path(), self._written(picture), picture.seed)
+        job.part = Pair(None, self._written(picture), picture.seed)
         return picture
 
     def sweep_scales(self, job: Job, request: GenerationRequest, scales: Sequence[float]) -> Sheet:

@@ -8,6 +8,7 @@ import gradio as gr
 from llmdiff.app.context import LIGHT, QUIET, Context, running
 from llmdiff.app.form import Form, build_form, values
 from llmdiff.app.jobs import Work
+from llmdiff.app.pictures import for_page
 from llmdiff.app.studio import Pair
 
 
@@ -54,8 +55,8 @@ def _pictures(found: Pair | None) -> tuple[Any, Any]:
     """What the two places show: nothing new as long as there is none."""
     if found is None:
         return gr.skip(), gr.skip()
-    adapted = str(found.adapted) if found.adapted.name else None  # the base model's is there first
-    return str(found.base) if found.base else None, adapted
+    places = [path if path is None else str(for_page(path)) for path in (found.base, found.adapted)]
+    return places[0], places[1]
 
 
 def _picture(context: Context, label: str, name: str) -> gr.Image:

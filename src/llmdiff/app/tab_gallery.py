@@ -10,7 +10,7 @@ from gradio_client.utils import is_http_url_like
 from llmdiff.app import parts
 from llmdiff.app.context import LIGHT, QUIET, Context
 from llmdiff.app.form import NAMES, Form, filled
-from llmdiff.app.pictures import newest_pictures, page_files, read_back, thumbnail
+from llmdiff.app.pictures import for_page, newest_pictures, read_back, thumbnail
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import Document
 from llmdiff.generation.record import PictureSettings
@@ -95,15 +95,10 @@ def _shown(context: Context, path: Path, *, is_own: bool) -> list[Any]:
         image, document = read_back(path)
     except LLMDiffError as error:
         return [parts.problem(error), None, "", gr.Button(interactive=False), None]
-    copy = page_files() / f"{path.stem}.png"
-    if is_own:
-        copy.write_bytes(path.read_bytes())  # as it is, with all that it carries
-    else:
-        image.save(copy)
     settings = document.pictures[0].picture
     return [
         _difference(context, document),
-        str(copy),
+        str(for_page(path)) if is_own else image,
         parts.facts(_facts(document)),
         gr.Button(interactive=True),
         settings.model_dump(mode="json"),
