@@ -10,7 +10,6 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -169,7 +168,7 @@ def server(options: Sequence[str]) -> Iterator[tuple[psutil.Process, str]]:
             raise RuntimeError("The server did not start.")
         yield psutil.Process(process.pid), line.split()[-1] + "v1"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(120)
 
 

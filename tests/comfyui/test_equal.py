@@ -283,6 +283,11 @@ def test_a_model_of_another_shape_is_refused_in_a_sentence(forms: Forms, sd: For
         set_scale(join_model(forms.model, joint_of(other)), float("nan"))
 
 
+def test_a_lora_is_not_left_out_unseen(sd: Forms, llm: LanguageModel) -> None:
+    with pytest.raises(LLMDiffError, match="The adapter has a LoRA"):
+        join_model(sd.model, joint_of(full(sd.pipe, llm, "augment")))
+
+
 def test_the_pooled_vector_must_be_the_models(sd: Forms, llm: LanguageModel) -> None:
     adapter = build_adapter(sd.pipe, llm, "replace")
     config = adapter.config.model_copy(update={"pooled_width": 12})

@@ -33,10 +33,15 @@ def test_no_request_is_answered_with_a_fault_of_the_server(modest: Running, mode
         if mode is GenerationMode.NEGATIVE and operation.method != "post":
             continue
 
-        @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        @settings(
+            max_examples=40 if mode is GenerationMode.POSITIVE else 12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        )
         @given(case=operation.as_strategy(generation_mode=mode))
         def check(case: schemathesis.Case) -> None:
             statuses[case.call_and_validate(excluded_checks=excluded).status_code] += 1
 
         check()
-    assert statuses[200 if mode is GenerationMode.POSITIVE else 400] > 10
+    assert statuses[200 if mode is GenerationMode.POSITIVE else 400] > 5

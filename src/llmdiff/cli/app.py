@@ -37,6 +37,7 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
     llmdiff generate "a scarlet boat" --compare --num 4 --seed 7
     llmdiff generate "a cat" --base ./sd15 --adapter you/adapter
     llmdiff generate --prompts prompts.jsonl --out pictures
+    llmdiff generate "the animal that barks" --proxy http://localhost:8000/v1 --proxy-model qwen3-32b
     llmdiff regenerate out/a-scarlet-boat-s7.png
     llmdiff explain "a scarlet boat" --exchange scarlet=blue
     llmdiff train embedded -o loop.steps=2000
@@ -53,8 +54,9 @@ error, 2 for a mistake on the command line, 130 when interrupted.
 
 **Environment**
 
-- LLMDIFF_HOME: where fetched models and encodings of prompts are kept (default: ~/.cache/llmdiff)
+- LLMDIFF_HOME: where fetched models, encodings and rewritings of prompts are kept (default: ~/.cache/llmdiff)
 - LLMDIFF_ENCODINGS_MB: how much disk encodings of prompts may take (default: 512; 0: none are kept)
+- OPENAI_API_KEY: the key of the endpoint that --proxy names, or of another variable by --proxy-key-env
 - LLMDIFF_API_KEY: the key that clients of `llmdiff serve` must send
 - LLMDIFF_UI_PASSWORD: the password that `llmdiff ui --auth` asks for
 - LLMDIFF_TRACEBACK: 1 shows developers where an error comes from

@@ -33,6 +33,10 @@ def join_model(model: Any, joint: Joint, scale: float = 1.0, lora_patch: LoRAPat
     Raises:
         LLMDiffError: if the model is of another shape than the adapter's, takes another pooled vector than its replace
             mode makes, or has an adapter.
+
+    Example:
+        >>> joint = Joint(adapter.config, adapter.llm.width, adapter.named_branches())
+        >>> joined = set_scale(join_model(model, joint), 0.5)
     """
     if model.get_wrappers(APPLY_MODEL, KEY):
         raise LLMDiffError("The model has an adapter already: apply this one to the model that comes before it.")
@@ -43,7 +47,7 @@ def join_model(model: Any, joint: Joint, scale: float = 1.0, lora_patch: LoRAPat
         _check_attention(model)
     paths = {path: original_path(path, unet.num_res_blocks) for path in found}
     layers = {block_of(paths[path]): Joined(layer, joint.branches[path]) for path, layer in found.items()}
-    loras = _lora_patches(unet, joint.loras, lora_patch) if lora_patch is not None else {}
+    loras = _lora_patches(unet, joint.loras, lora_patch)
     model = model.clone()
     model.set_model_attn2_patch(attend_branch)
     model.set_model_attn2_output_patch(add_branch)
@@ -93,8 +97,10 @@ def _wrap(model: Any, wrappers: Conditioned) -> Any:
     return model
 
 
-def _lora_patches(unet: Any, loras: Mapping[str, LoRA], lora_patch: LoRAPatch) -> dict[str, Any]:
+def _lora_patches(unet: Any, loras: Mapping[str, LoRA], lora_patch: LoRAPatch | None) -> dict[str, Any]:
     """Patches of weights by their names in a ComfyUI model."""
+    if loras and lora_patch is None:
+        raise LLMDiffError("The adapter has a LoRA: say by lora_patch how ComfyUI is to have it.")
     patches = {}
     for path, lora in loras.items():
         name = f"{original_path(path, unet.num_res_blocks)}.weight"
@@ -104,6 +110,7 @@ def _lora_patches(unet: Any, loras: Mapping[str, LoRA], lora_patch: LoRAPatch) -
                 f"The adapter's LoRA does not fit the model's {name}: apply it to a model of the family that it was "
                 "made for."
             )
+        assert lora_patch is not None
         patches[f"diffusion_model.{name}"] = lora_patch(lora.up.data, lora.down.data)
     return patches
 
