@@ -51,7 +51,7 @@ class PictureScore(Protocol):
 class SiglipScore:
     """The score "siglip": the cosine of picture and prompt."""
 
-    names = ("siglip",)
+    names: tuple[str, ...] = ("siglip",)
 
     def __init__(self, model: ImageTextModel) -> None:
         self._model = model
@@ -65,7 +65,7 @@ class SiglipScore:
 class QualityScore:
     """The score "clip-iqa": the share of praise."""
 
-    names = ("clip-iqa",)
+    names: tuple[str, ...] = ("clip-iqa",)
 
     def __init__(self, model: ImageTextModel) -> None:
         self._model = model
@@ -78,7 +78,7 @@ class QualityScore:
 class SceneScore:
     """The score "scene", whether a picture shows every fact of its prompt, and "facts", the share of them."""
 
-    names = ("scene", "facts")
+    names: tuple[str, ...] = ("scene", "facts")
     model, revision = "checker", ""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class SceneScore:
 class Features:
     """The features of each picture, for distances of sets."""
 
-    names = ("features",)
+    names: tuple[str, ...] = ("features",)
 
     def __init__(self, model: VisionModel) -> None:
         self._model = model

@@ -94,7 +94,7 @@ def evaluate_pictures(
     of_set = Features(VisionModel.load(features, device)) if features is not None else None
     read = {
         system: _read(
-            system, [pictures[name] for name in sorted(pictures)], [*scores, *filter(None, [of_set])], progress
+            system, [pictures[name] for name in sorted(pictures)], [*scores, *([of_set] if of_set else [])], progress
         )
         for system, pictures in files.items()
     }
