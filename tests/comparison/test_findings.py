@@ -76,6 +76,22 @@ def test_numbers_and_verdicts_are_those_of_the_result_files(config):
     assert [one.word for one in found.claims] == ["holds", "does not hold: the contrary does", "undecided"]
 
 
+def test_a_claim_may_be_about_one_wording(config):
+    claims = [{"say": "", "better": "mean", "than": "last", "wording": one} for one in (None, "plain", "natural")]
+    config = ComparisonConfig.make(**config.model_dump() | {"claims": claims})
+    fill(config, {"last": 0.5, "mean": 0.1}, seeds=(0, 1))
+    for claim, found in zip(claims, read_findings(config).claims, strict=True):
+        values = []
+        for name in ("mean", "last"):
+            there = [cell for cell in cells(config) if cell.condition == name and cell.seed < 2]
+            rows = [read_note(cell.result)["distances"] for cell in there]
+            chosen = [[row["distances"] for row in of if claim["wording"] in (None, row["wording"])] for of in rows]
+            values.append(np.mean(chosen))
+        assert found.difference.mean == pytest.approx(values[0] - values[1])
+    with pytest.raises(LLMDiffError, match="wording"):
+        ComparisonConfig.make(**config.model_dump() | {"claims": [claims[0] | {"wording": "odd"}]})
+
+
 def test_of_a_part_only_what_both_have_is_compared_and_one_seed_proves_nothing(config):
     fill(config, {"llmdiff": 0.3, "last": 0.5}, seeds=(0, 1))
     fill(config, {"mean": 0.1}, seeds=(1,))

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -29,13 +29,21 @@ class Condition(BaseModel):
 
 
 class Claim(BaseModel):
-    """A sentence that the comparison tests: one condition is closer to the teacher than another."""
+    """A sentence that the comparison tests: one condition is closer to the teacher than another.
+
+    Attributes:
+        say: the sentence.
+        better: the condition that is to be closer.
+        than: the other.
+        wording: of the prompts that it is about; all if None.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     say: str
     better: str
     than: str
+    wording: Literal["plain", "natural", "unseen words"] | None = None
 
 
 class ScreenSettings(BaseModel):

@@ -92,7 +92,8 @@ def _conduct(found: Findings) -> str:
 def _claims(found: Findings) -> list[list[str]]:
     rows = [["claim", "difference of distances (95 %)", "seeds", "verdict"]]
     for one in found.claims:
-        pair = f"{one.claim.say} ({one.claim.better} – {one.claim.than})"
+        where = f", {one.claim.wording}" if one.claim.wording else ""
+        pair = f"{one.claim.say} ({one.claim.better} – {one.claim.than}{where})"
         rows.append([pair, _estimate(one.difference, sign=True), str(one.seeds), one.word])
     return rows
 
