@@ -139,6 +139,7 @@ def test_pictures_are_compared_with_the_base_prompt_by_prompt(config):
 
 
 def test_the_report_says_what_was_found_in_three_forms(config, tmp_path):
+    config = config.model_copy(update={"notes": ("There is no T5.",)})
     fill(config, {"llmdiff": 0.3, "last": 0.5}, seeds=(0, 1))
     found = read_findings(config)
     document = tmp_path / "docs" / "comparison.md"
@@ -152,6 +153,7 @@ def test_the_report_says_what_was_found_in_three_forms(config, tmp_path):
     assert figures in text
     assert figures in (folder / "report.html").read_text("utf-8")
     assert COMMAND in text
+    assert "\nThere is no T5.\n" in text
     assert "![Distances with their intervals](images/comparison-distances.png)" in text
     assert (tmp_path / "docs" / "images" / "comparison-distances.png").read_bytes().startswith(b"\x89PNG")
     assert "data:image/png;base64," in (folder / "report.html").read_text("utf-8")

@@ -73,6 +73,7 @@ class ComparisonConfig(BaseModel):
 
     Attributes:
         title: of the report.
+        notes: paragraphs of the report: what the comparison is about, and what is not in it.
         folder: where cells, caches and the report go.
         recipe: a preset's name, a recipe file, or the keys of a recipe; its folder, cache and samples are not used.
         seeds: of the training of each condition.
@@ -94,6 +95,7 @@ class ComparisonConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str = "Comparison"
+    notes: tuple[str, ...] = ()
     folder: Path
     recipe: str | dict[str, Any]
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)

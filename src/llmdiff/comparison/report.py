@@ -61,6 +61,8 @@ def _blocks(found: Findings, command: str) -> Iterator[Block]:
             strong=True,
         )
     yield Paragraph(_conduct(found))
+    for note in config.notes:
+        yield Paragraph(note)
     yield Code(command)
     if config.claims:
         yield Heading("What was claimed beforehand, and what came of it")
