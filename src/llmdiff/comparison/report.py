@@ -65,7 +65,7 @@ def _blocks(found: Findings, command: str) -> Iterator[Block]:
         yield Paragraph(note)
     yield Code(command)
     if config.claims:
-        yield Heading("What was claimed beforehand, and what came of it")
+        yield Heading("Claims, and what came of them")
         yield Table(_claims(found))
     yield Heading("Distances")
     yield Paragraph(
