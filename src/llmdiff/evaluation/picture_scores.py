@@ -38,9 +38,12 @@ class PictureScore(Protocol):
         revision: Of the model.
     """
 
-    names: tuple[str, ...]
-    model: str
-    revision: str
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Batch: ...
 
