@@ -76,6 +76,22 @@ def test_numbers_and_verdicts_are_those_of_the_result_files(config):
     assert [one.word for one in found.claims] == ["holds", "does not hold: the contrary does", "undecided"]
 
 
+def test_a_claim_may_be_about_one_wording(config):
+    claims = [{"say": "", "better": "mean", "than": "last", "wording": one} for one in (None, "plain", "natural")]
+    config = ComparisonConfig.make(**config.model_dump() | {"claims": claims})
+    fill(config, {"last": 0.5, "mean": 0.1}, seeds=(0, 1))
+    for claim, found in zip(claims, read_findings(config).claims, strict=True):
+        values = []
+        for name in ("mean", "last"):
+            there = [cell for cell in cells(config) if cell.condition == name and cell.seed < 2]
+            rows = [read_note(cell.result)["distances"] for cell in there]
+            chosen = [[row["distances"] for row in of if claim["wording"] in (None, row["wording"])] for of in rows]
+            values.append(np.mean(chosen))
+        assert found.difference.mean == pytest.approx(values[0] - values[1])
+    with pytest.raises(LLMDiffError, match="wording"):
+        ComparisonConfig.make(**config.model_dump() | {"claims": [claims[0] | {"wording": "odd"}]})
+
+
 def test_of_a_part_only_what_both_have_is_compared_and_one_seed_proves_nothing(config):
     fill(config, {"llmdiff": 0.3, "last": 0.5}, seeds=(0, 1))
     fill(config, {"mean": 0.1}, seeds=(1,))
@@ -123,6 +139,7 @@ def test_pictures_are_compared_with_the_base_prompt_by_prompt(config):
 
 
 def test_the_report_says_what_was_found_in_three_forms(config, tmp_path):
+    config = config.model_copy(update={"notes": ("There is no T5.",)})
     fill(config, {"llmdiff": 0.3, "last": 0.5}, seeds=(0, 1))
     found = read_findings(config)
     document = tmp_path / "docs" / "comparison.md"
@@ -136,6 +153,7 @@ def test_the_report_says_what_was_found_in_three_forms(config, tmp_path):
     assert figures in text
     assert figures in (folder / "report.html").read_text("utf-8")
     assert COMMAND in text
+    assert "\nThere is no T5.\n" in text
     assert "![Distances with their intervals](images/comparison-distances.png)" in text
     assert (tmp_path / "docs" / "images" / "comparison-distances.png").read_bytes().startswith(b"\x89PNG")
     assert "data:image/png;base64," in (folder / "report.html").read_text("utf-8")

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -29,13 +29,21 @@ class Condition(BaseModel):
 
 
 class Claim(BaseModel):
-    """A sentence that the comparison tests: one condition is closer to the teacher than another."""
+    """A sentence that the comparison tests: one condition is closer to the teacher than another.
+
+    Attributes:
+        say: the sentence.
+        better: the condition that is to be closer.
+        than: the other.
+        wording: of the prompts that it is about; all if None.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     say: str
     better: str
     than: str
+    wording: Literal["plain", "natural", "unseen words"] | None = None
 
 
 class ScreenSettings(BaseModel):
@@ -65,6 +73,7 @@ class ComparisonConfig(BaseModel):
 
     Attributes:
         title: of the report.
+        notes: paragraphs of the report: what the comparison is about, and what is not in it.
         folder: where cells, caches and the report go.
         recipe: a preset's name, a recipe file, or the keys of a recipe; its folder, cache and samples are not used.
         seeds: of the training of each condition.
@@ -86,6 +95,7 @@ class ComparisonConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str = "Comparison"
+    notes: tuple[str, ...] = ()
     folder: Path
     recipe: str | dict[str, Any]
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)

@@ -137,13 +137,16 @@ def read_findings(config: ComparisonConfig) -> Findings:
     """
     grid = cells(config)
     results = _results(config, grid)
-    scenes = {name: {seed: _by_scene(one) for seed, one in of.items()} for name, of in results.items()}
+    scenes = _scenes(results)
     return Findings(
         config=config,
         done=sum(map(len, results.values())),
         total=len(grid),
         rows=tuple(_row(config, name, results[name], scenes) for name in config.conditions if results[name]),
-        claims=tuple(Tested(claim, *_difference(scenes, claim.better, claim.than)) for claim in config.claims),
+        claims=tuple(
+            Tested(claim, *_difference(_scenes(results, claim.wording), claim.better, claim.than))
+            for claim in config.claims
+        ),
         drawn=tuple(_drawn(config, grid)),
     )
 
@@ -158,10 +161,18 @@ def _results(config: ComparisonConfig, grid: Sequence[Cell]) -> dict[str, dict[i
     return found
 
 
-def _by_scene(result: dict[str, Any]) -> np.ndarray:
-    """The mean distance of each scene over wordings and timesteps: (P,)."""
+Scenes = dict[str, dict[int, np.ndarray]]
+"""The mean distance of each scene (P,) by condition and seed."""
+
+
+def _scenes(results: dict[str, dict[int, dict[str, Any]]], wording: str | None = None) -> Scenes:
+    return {name: {seed: _by_scene(one, wording) for seed, one in of.items()} for name, of in results.items()}
+
+
+def _by_scene(result: dict[str, Any], wording: str | None) -> np.ndarray:
+    """The mean distance of each scene over timesteps and wordings, or in one wording: (P,)."""
     by_things: dict[int, list[list[float]]] = {}
-    for row in result["distances"]:
+    for row in (row for row in result["distances"] if wording in (None, row["wording"])):
         by_things.setdefault(row["things"], []).append(row["distances"])
     return np.concatenate([np.mean(rows, axis=0) for rows in by_things.values()])
 
@@ -170,7 +181,7 @@ def _row(
     config: ComparisonConfig,
     name: str,
     results: dict[int, dict[str, Any]],
-    scenes: dict[str, dict[int, np.ndarray]],
+    scenes: Scenes,
 ) -> Row:
     seeds = tuple(sorted(results))
     wordings: dict[str, list[float]] = {}
@@ -190,9 +201,7 @@ def _row(
     )
 
 
-def _difference(
-    scenes: dict[str, dict[int, np.ndarray]], first: str, second: str
-) -> tuple[int, Estimate | None, Verdict]:
+def _difference(scenes: Scenes, first: str, second: str) -> tuple[int, Estimate | None, Verdict]:
     """The number of seeds that both have, the paired difference of their distances on these, and what it says."""
     common = sorted(scenes[first].keys() & scenes[second].keys())
     if not common:

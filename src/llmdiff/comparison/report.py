@@ -61,9 +61,11 @@ def _blocks(found: Findings, command: str) -> Iterator[Block]:
             strong=True,
         )
     yield Paragraph(_conduct(found))
+    for note in config.notes:
+        yield Paragraph(note)
     yield Code(command)
     if config.claims:
-        yield Heading("What was claimed beforehand, and what came of it")
+        yield Heading("Claims, and what came of them")
         yield Table(_claims(found))
     yield Heading("Distances")
     yield Paragraph(
@@ -92,7 +94,8 @@ def _conduct(found: Findings) -> str:
 def _claims(found: Findings) -> list[list[str]]:
     rows = [["claim", "difference of distances (95 %)", "seeds", "verdict"]]
     for one in found.claims:
-        pair = f"{one.claim.say} ({one.claim.better} – {one.claim.than})"
+        where = f", {one.claim.wording}" if one.claim.wording else ""
+        pair = f"{one.claim.say} ({one.claim.better} – {one.claim.than}{where})"
         rows.append([pair, _estimate(one.difference, sign=True), str(one.seeds), one.word])
     return rows
 
