@@ -17,4 +17,6 @@ def main(url: str, model: str, out: Path = Path("out")) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: {sys.argv[0]} URL MODEL")
+    main(*sys.argv[1:])

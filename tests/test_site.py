@@ -192,4 +192,4 @@ def test_the_site_is_built_with_strict_links_and_asks_nobody(tmp_path: Path) -> 
         text = page.read_text(encoding="utf-8")
         assert re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//[^"]+"', text) == []
     for name, word in (("recipe", "distil_layers"), ("cli", "--average-rewritings"), ("adapter", "from_pretrained")):
-        assert word in (tmp_path / "site" / "reference" / name / "index.html").read_text(encoding="utf-8")
+        assert word in (tmp_path / "site" / "reference" / f"{name}.html").read_text(encoding="utf-8")

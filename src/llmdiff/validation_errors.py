@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 _LONGEST = 60  # characters of a value that are shown
+_OF_KEYS = ("dict_type", "model_attributes_type", "model_type")  # a value where a section is
 _OWN_WORDS = ("Value error, ", "Assertion failed, ")  # what pydantic puts before the words of a validator
 
 
@@ -30,7 +31,7 @@ def first_problem(error: ValidationError) -> str:
         return f"there is no key {where!r}"
     if problem["type"] == "missing":
         return f"the key {where!r} is missing"
-    what = problem["msg"]
+    what = "input should be keys and values" if problem["type"] in _OF_KEYS else problem["msg"]
     for prefix in _OWN_WORDS:
         what = what.removeprefix(prefix)
     what = what[:1].lower() + what[1:].rstrip(".")

@@ -96,7 +96,7 @@ def test_a_real_interrupt_in_the_midst(places: Places, tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (130, "error: interrupted\n")
+    assert (process.returncode, stderr) == (130, "interrupted\n")
     drawn = stdout.split()
     assert {str(path.relative_to(tmp_path)) for path in (tmp_path / "out").iterdir()} == set(drawn)
     assert all(read_png(tmp_path / path) for path in drawn)

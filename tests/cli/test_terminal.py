@@ -212,7 +212,7 @@ def test_an_interrupt_while_libraries_are_imported(tmp_path: Path, delay: float)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stderr) == (130, "error: interrupted\n")
+    assert (process.returncode, stderr) == (130, "interrupted\n")
 
 
 LATE = """
@@ -239,7 +239,7 @@ sys.exit(main())
 )
 def test_an_interrupt_that_a_library_makes_something_else_of(how: str) -> None:
     done = start(script=LATE.format(how=how))
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
 def test_who_started_it_to_go_on_is_obeyed() -> None:
@@ -255,4 +255,4 @@ def test_json_is_ascii(run: Run) -> None:
 def test_what_is_written_because_of_an_interrupt_is_written(tmp_path: Path) -> None:
     how = "import time\n    try: signal.raise_signal(2)\n    finally: time.sleep(2.5); print('whole')"
     done = start(script=LATE.format(how=how))
-    assert (done.returncode, done.stdout, done.stderr) == (130, "whole\n", "error: interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "whole\n", "interrupted\n")

@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from llmdiff.errors import LLMDiffError
+from llmdiff.evaluation import evaluate_pictures
 from llmdiff.evaluation.overview import Overview, evaluate_all
 from llmdiff.evaluation.set_distances import cmmd, frechet
 from llmdiff.evaluation.similarity import ImageTextModel
@@ -50,6 +52,15 @@ SPOILT = {
     "black": lambda image: Image.new("RGB", image.size),
     "upside down": lambda image: image.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
 }
+
+
+def test_pictures_of_another_size_are_of_another_domain(tmp_path: Path) -> None:
+    picture = tmp_path / "a"
+    picture.mkdir()
+    Image.new("RGB", (96, 64)).save(picture / "0.png")
+    (picture / "0.txt").write_text("a red ball")
+    with pytest.raises(LLMDiffError, match="nothing of a picture of 96x64"):
+        evaluate_pictures({"a": picture}, "embedded")
 
 
 def test_it_finds_pictures_of_unseen_scenes(siglip: ImageTextModel) -> None:

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from adapter.tiny import build_clip_tokenizer, perturb
 from llmdiff.adapter import LLMDiffAdapter, RefinerConfig
+from llmdiff.errors import LLMDiffError
 from llmdiff.explanation import block_weights, exchange_words, nearest_prompts, words_of
 from llmdiff.explanation.base_tokens import spans_among
 from llmdiff.explanation.exchange import exchanged, word_vectors
@@ -37,6 +38,11 @@ def test_a_word_moves_what_comes_after_it_alone(adapter: LLMDiffAdapter) -> None
     before = np.tril(np.ones_like(moved), -1).astype(bool)
     assert (moved[after] > 1e-2).all()
     assert (moved[before] < 1e-4).all()
+
+
+def test_a_word_that_is_not_there_cannot_be_exchanged(adapter: LLMDiffAdapter) -> None:
+    with pytest.raises(LLMDiffError, match="'blue' is no word of the prompt 'a red cup'"):
+        exchange_words(adapter, "a red cup", {"blue": "green"})
 
 
 def test_with_a_refiner_a_word_moves_those_before_it_too(make: Make) -> None:

@@ -153,7 +153,7 @@ def test_the_last_option_wins_and_new_branches_grow(tmp_path):
         (GOOD.replace("kind: folder, ", ""), "kind"),
         (GOOD.replace("data:", "date:"), "data"),
         (GOOD + "late: 0.1\nobjective: {high_noise_share: 0.1}", "'late' and 'objective.high_noise_share'"),
-        (GOOD + "late: 0.1\nobjective: 5", "objective: input should be a valid dictionary"),
+        (GOOD + "late: 0.1\nobjective: 5", "objective: input should be keys and values, got 5"),
         (GOOD + "late: much", "objective.high_noise_share: input should be a valid number"),
         (GOOD.replace("[a cup]", "a cup"), "samples: input should be a valid list"),
         ("a: [1, 2", "is not usable YAML"),

@@ -164,7 +164,7 @@ def stop() -> NoReturn:
 
 
 def _interrupted() -> int:
-    _say("error: interrupted")
+    _say("interrupted")
     return INTERRUPTED
 
 

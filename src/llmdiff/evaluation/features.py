@@ -17,6 +17,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.hashing import weights_hash
 from llmdiff.headers import readable_headers
 from llmdiff.models import EMBEDDED, find
+from llmdiff.scenes.vocabulary import IMAGE_SIZE
 from llmdiff.sources import LOADING_FAULTS, local_folder, reason
 from llmdiff.structured_text import read_json
 
@@ -114,6 +115,20 @@ class VisionModel:
         with usable(name):
             model.embed([Image.new("RGB", (64, 48))])
         return model
+
+    def check_domain(self, images: Sequence[Image.Image]) -> None:
+        """Makes sure that pictures can be of the domain of the model.
+
+        Raises:
+            LLMDiffError: The model is the embedded one, and a picture has not the size of its scenes.
+        """
+        sizes = {image.size for image in images} - {(IMAGE_SIZE, IMAGE_SIZE)}
+        if self.name == EMBEDDED and sizes:
+            width, height = min(sizes)
+            raise LLMDiffError(
+                f"The embedded SigLIP knows picture-book scenes of {IMAGE_SIZE}x{IMAGE_SIZE} pixels alone, and nothing "
+                f"of a picture of {width}x{height}: name another model."
+            )
 
     @torch.no_grad()
     def embed(self, images: Sequence[Image.Image]) -> Tensor:

@@ -140,15 +140,17 @@ def _prompts_and_folder(settings: Overview, out: Path) -> tuple[list[ScenePrompt
 
 def _without_embedded(settings: Overview) -> Overview:
     """The same, of pictures of which the embedded SigLIP knows nothing: other models than it are kept."""
-    if EMBEDDED in (settings.siglip, settings.features):
-        warnings.warn(
-            "The embedded SigLIP knows picture-book scenes alone, so it does not score these pictures: give --siglip "
-            "and --features with models of your own.",
-            stacklevel=3,
-        )
     kept: dict[str, Any] = {
         name: None if (model := getattr(settings, name)) == EMBEDDED else model for name in ("siglip", "features")
     }
+    if EMBEDDED in (settings.siglip, settings.features):
+        sentence = (
+            "The embedded SigLIP knows picture-book scenes alone, so it does not score these pictures: give --siglip "
+            "and --features with models of your own."
+        )
+        if settings.prompts is not None and not any((*kept.values(), settings.clip)):
+            raise LLMDiffError(sentence)
+        warnings.warn(sentence, stacklevel=3)
     return replace(settings, **kept)
 
 

@@ -58,6 +58,7 @@ class SiglipScore:
         self.model, self.revision = model.name, model.revision
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Batch:
+        self._model.check_domain(images)
         found = self._model.similarity(images, prompts)
         return Batch({"siglip": found.scores.numpy()}, found.in_pieces)
 
@@ -114,4 +115,5 @@ class Features:
         self.model, self.revision = model.name, model.revision
 
     def __call__(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Batch:
+        self._model.check_domain(images)
         return Batch({"features": self._model.embed(images).numpy()})

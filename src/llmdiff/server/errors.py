@@ -82,7 +82,9 @@ def _invalid(error: RequestValidationError) -> ApiError:
     problem = error.errors()[0]
     name = ".".join(str(part) for part in problem["loc"][1:])[:100]
     if problem["type"] == "json_invalid" or not name:
-        return ApiError(400, "The body is not a JSON object in UTF-8.", "invalid_json")
+        return ApiError(
+            400, "The body is not a JSON object in UTF-8, sent with Content-Type: application/json.", "invalid_json"
+        )
     known = _WORDS.get(problem["type"])
     what = str(problem["msg"]).removeprefix("Value error, ")
     message = known.format(name=name) if known else f"{name}: {what[:1].lower()}{what[1:]}."
