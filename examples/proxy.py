@@ -19,4 +19,4 @@ def main(url: str, model: str, out: Path = Path("out")) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(f"usage: {sys.argv[0]} URL MODEL")
-    main(*sys.argv[1:])
+    main(sys.argv[1], sys.argv[2])

@@ -263,7 +263,8 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("llmdiff.generation.generate_each", interrupt)
-    assert_one_sentence(run("generate", "a"), "interrupted", status=130)
+    result = run("generate", "a")
+    assert (result.status, result.stdout, result.stderr) == (130, "", "interrupted\n")
 
 
 def test_models(run: Run, tmp_path: Path) -> None:
