@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from fastapi import FastAPI, Request, Response
 
 from llmdiff.app.settings import LARGEST_UPLOAD, AppSettings
+from llmdiff.extras import extra
 from llmdiff.generation.renderer import Renderer
 
 _HEADERS = {
@@ -38,7 +39,7 @@ def ui_app(settings: AppSettings, *, password: str | None = None, renderer: Rend
         renderer: of the first adapter, if it is loaded already.
 
     Raises:
-        LLMDiffError: a model cannot be loaded.
+        LLMDiffError: a model cannot be loaded, or Gradio is not installed.
 
     Example:
         >>> app = ui_app(AppSettings(base="my-sd", adapters=("my-adapter",), device="cpu"))
@@ -47,7 +48,8 @@ def ui_app(settings: AppSettings, *, password: str | None = None, renderer: Rend
     """
     files = tempfile.TemporaryDirectory(prefix="llmdiff-ui-")
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": files.name, "HF_HUB_DISABLE_TELEMETRY": "1"}
-    import gradio as gr
+    with extra("ui"):
+        import gradio as gr
 
     from llmdiff.app.context import Context
     from llmdiff.app.jobs import Worker

@@ -20,6 +20,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.generation import Models, PictureSettings, Renderer
 from llmdiff.language import ExtractionConfig, LanguageModel, Tokens, extract_sum
+from llmdiff.plots import new_figure
 
 PROMPTS, TOKENS, BLOCKS = "prompts", "tokens", "blocks"
 SIDE, STEPS, PICTURES = "side", "steps", "pictures"
@@ -116,13 +117,9 @@ def plot(rows: Sequence[GrowthFigures], path: Path) -> None:
     Raises:
         LLMDiffError: if matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise LLMDiffError("Plots need matplotlib: pip install 'llmdiff-adapter[plot]'.") from error
     slopes = exponents(rows)
     across = min(3, len(slopes))
-    figure = Figure(figsize=(4 * across, 3 * math.ceil(len(slopes) / across)), layout="constrained")
+    figure = new_figure(4 * across, 3 * math.ceil(len(slopes) / across))
     for place, slope in enumerate(slopes, 1):
         same = [row for row in rows if row.axis == slope.axis]
         sizes = [row.size for row in same]

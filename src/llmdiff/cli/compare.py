@@ -29,8 +29,8 @@ def compare(
     console.quiet_hosts()
     from llmdiff.comparison import ComparisonConfig, read_findings, write_report
     from llmdiff.comparison import compare as run
-    from llmdiff.comparison.plots import check_matplotlib
     from llmdiff.comparison.report import summary
+    from llmdiff.plots import check_matplotlib
 
     config = ComparisonConfig.read(study)
     check_matplotlib()

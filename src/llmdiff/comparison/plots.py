@@ -7,27 +7,16 @@ from pathlib import Path
 from PIL import Image
 
 from llmdiff.comparison.findings import Findings, Row
-from llmdiff.errors import LLMDiffError
 from llmdiff.generation import SheetEntry, contact_sheet
+from llmdiff.plots import new_figure, png_of
 
 _COLOURS = {"closer": "#15803d", "farther": "#b91c1c"}
 _WORDINGS = ("o", "s", "^", "D")
 
 
-def check_matplotlib() -> None:
-    """Raises LLMDiffError if matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401 - whether it is there
-    except ImportError as error:
-        raise LLMDiffError("Plots need matplotlib: pip install 'llmdiff-adapter[plot]'.") from error
-
-
 def distances(rows: Sequence[Row], reference: str) -> bytes:
     """The distance of each condition with its interval, and faint its mean under each wording, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 1.2 + 0.34 * len(rows)), layout="constrained")
+    figure = new_figure(9, 1.2 + 0.34 * len(rows))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         colour = "black" if row.condition == reference else _COLOURS.get(row.verdict, "#64748b")
@@ -44,9 +33,7 @@ def distances(rows: Sequence[Row], reference: str) -> bytes:
     axes.grid(axis="x", color="#e2e8f0")
     if rows:
         axes.legend(loc="best", fontsize=8)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def sheet(found: Findings, folders: dict[str, Path]) -> bytes | None:

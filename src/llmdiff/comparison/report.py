@@ -10,6 +10,7 @@ from llmdiff.comparison.document import Block, Code, Heading, Paragraph, Picture
 from llmdiff.comparison.findings import Estimate, Findings, Row
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import why_not, written_whole
+from llmdiff.plots import check_matplotlib
 
 _NONE = "–"
 
@@ -28,7 +29,7 @@ def write_report(found: Findings, command: str, document: Path | None = None) ->
     Raises:
         LLMDiffError: The disk refuses, or matplotlib is not installed.
     """
-    plots.check_matplotlib()
+    check_matplotlib()
     folder = found.config.folder / "report"
     blocks = list(_blocks(found, command))
     pictures = [block for block in blocks if isinstance(block, Picture)]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from llmdiff.errors import LLMDiffError
 from llmdiff.explanation.attention import WordAttention
 from llmdiff.explanation.blocks import BlockWeights
 from llmdiff.explanation.exchange import Exchanges
 from llmdiff.explanation.explained import Explanation
 from llmdiff.explanation.nearest import Nearest
 from llmdiff.files import written_whole
+from llmdiff.plots import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,15 +52,11 @@ def figure(explanation: Explanation) -> "Figure":
     Raises:
         LLMDiffError: if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise LLMDiffError("Pictures of explanations need matplotlib: pip install 'llmdiff-adapter[plot]'.") from error
     rows = branches(explanation)
     blocks_of_words = -(-len(explanation.adapted.words) // _MOST_ACROSS)
     across = -(-len(explanation.adapted.words) // blocks_of_words)
     heights = [2.6, *[_CELL * len(rows) + 0.35] * blocks_of_words, _PANELS]
-    whole = Figure(figsize=(_LABEL + _MOST_ACROSS * _CELL, sum(heights) + 0.6), layout="constrained", facecolor="white")
+    whole = new_figure(_LABEL + _MOST_ACROSS * _CELL, sum(heights) + 0.6, facecolor="white")
     whole.suptitle(_wrapped(explanation.settings.prompt, 90), fontsize=12, color=_INK, fontweight="bold")
     parts: Any = whole.subfigures(len(heights), 1, height_ratios=heights)
     _pictures(parts[0], explanation)

@@ -1,7 +1,6 @@
 """The result of a study: a table for people, JSON for programs, a picture of it, and one page with all of them."""
 
 import base64
-import io
 import json
 from dataclasses import asdict, dataclass
 from html import escape
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmdiff.files import written_whole
+from llmdiff.plots import new_figure, png_of
 from llmdiff.study.agreement import alpha, bradley_terry
 from llmdiff.study.comparison import Comparison, compare
 from llmdiff.study.config import QUESTIONS, Question
@@ -113,11 +113,8 @@ def write_report(result: Report, folder: Path) -> list[Path]:
 
 def _picture(result: Report) -> bytes:
     """Votes of each comparison as a bar, and the share of the first system with its interval."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = result.comparisons
-    figure = Figure(figsize=(9, 1.4 + 0.8 * max(1, len(rows))), layout="constrained")
+    figure = new_figure(9, 1.4 + 0.8 * max(1, len(rows)))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         start = 0.0
@@ -136,9 +133,7 @@ def _picture(result: Report) -> bytes:
         "votes for the first (blue), equal, both bad, for the second; dot: share of the first, 95 % interval"
     )
     axes.set_title(result.title)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
+    return png_of(figure)
 
 
 def _page(result: Report, picture: bytes) -> str:
