@@ -1,8 +1,12 @@
 """Faults that pydantic finds in settings, in words for the one who wrote them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
+
+from llmdiff.errors import LLMDiffError
 
 _LONGEST = 60  # characters of a value that are shown
 _OF_KEYS = ("dict_type", "model_attributes_type", "model_type")  # a value where a section is
@@ -36,6 +40,28 @@ def first_problem(error: ValidationError) -> str:
         what = what.removeprefix(prefix)
     what = what[:1].lower() + what[1:].rstrip(".")
     return f"{where}: {what}, got {_shortened(problem['input'])}" if where else what
+
+
+@contextmanager
+def valid(what: str) -> Iterator[None]:
+    """Within it settings are made, and those that will not do are told in one sentence.
+
+    Args:
+        what: the settings are of, to begin a sentence: "The study".
+
+    Raises:
+        LLMDiffError: A setting will not do.
+
+    Example:
+        >>> with valid("The picture"):
+        ...     settings = PictureSettings.model_validate({"prompt": "a cup", "steps": 0})
+        Traceback (most recent call last):
+        llmdiff.errors.LLMDiffError: The picture will not do: steps: input should be greater than or equal to 1, got 0.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise LLMDiffError(f"{what} will not do: {first_problem(error)}.") from None  # which may quote a secret
 
 
 def _shortened(value: Any) -> str:

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not
 from llmdiff.structured_text import LARGEST_YAML, parse_yaml
-from llmdiff.validation_errors import first_problem
+from llmdiff.validation_errors import valid
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,59}")
 
@@ -138,10 +138,8 @@ class ComparisonConfig(BaseModel):
         Raises:
             LLMDiffError: A setting will not do.
         """
-        try:
+        with valid("The comparison"):
             return cls(**settings)
-        except ValidationError as error:
-            raise LLMDiffError(f"The comparison will not do: {first_problem(error)}.") from error
 
     @classmethod
     def read(cls, path: Path) -> Self:

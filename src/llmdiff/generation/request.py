@@ -11,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    ValidationError,
     field_validator,
     model_validator,
 )
@@ -21,7 +20,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models, PictureSettings
 from llmdiff.models import EMBEDDED, Quantization
 from llmdiff.proxy import ProxyConfig, Rewriting
-from llmdiff.validation_errors import first_problem
+from llmdiff.validation_errors import valid
 
 if TYPE_CHECKING:
     from llmdiff.proxy import Rewriter
@@ -65,10 +64,8 @@ class GenerationRequest(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _one_sentence(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
+        with valid("The request"):
             return handler(data)
-        except ValidationError as error:
-            raise LLMDiffError(f"The request will not do: {first_problem(error)}.") from error
 
     @field_validator("prompts")
     @classmethod
@@ -134,9 +131,11 @@ class GenerationRequest(BaseModel):
         Raises:
             LLMDiffError: the key in the environment will not do.
         """
+        if self.proxy is None:
+            return None
         from llmdiff.proxy import Rewriter
 
-        return Rewriter(self.proxy) if self.proxy is not None else None
+        return Rewriter(self.proxy)
 
     def pictures(
         self, default_size: tuple[int, int], rewritings: Mapping[str, Rewriting] = MappingProxyType({})

@@ -1,6 +1,5 @@
 """Which endpoint is asked to rewrite prompts, and how. Its key is in the environment and in nothing that is kept."""
 
-import ipaddress
 import os
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
@@ -11,15 +10,15 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.loopback import is_loopback
 from llmdiff.proxy.instruction import LONGEST, default_instruction
 from llmdiff.proxy.rewriting import MOST
-from llmdiff.validation_errors import first_problem
+from llmdiff.validation_errors import valid
 
 KEY = "OPENAI_API_KEY"
 """The environment variable of the key where no other is named."""
@@ -63,10 +62,8 @@ class ProxyConfig(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _one_sentence(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
+        with valid("The settings of the proxy"):
             return handler(data)
-        except ValidationError as error:
-            raise LLMDiffError(f"The settings of the proxy will not do: {first_problem(error)}.") from None
 
     @field_validator("url")
     @classmethod
@@ -84,11 +81,7 @@ class ProxyConfig(BaseModel):
     @property
     def is_here(self) -> bool:
         """Whether the endpoint is on this machine."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback(urlsplit(self.url).hostname or "")
 
     @property
     def completions(self) -> str:

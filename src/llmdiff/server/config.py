@@ -3,11 +3,11 @@
 import math
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models
-from llmdiff.validation_errors import first_problem
+from llmdiff.validation_errors import valid
 
 _ROOM = 4  # times the base model's own pixels that a picture may have where nothing else is said [choice]
 
@@ -67,10 +67,8 @@ class ServerConfig(BaseModel):
         Raises:
             LLMDiffError: A setting will not do.
         """
-        try:
+        with valid("The server"):
             config = cls(**settings)
-        except ValidationError as error:
-            raise LLMDiffError(f"The server will not do: {first_problem(error)}.") from error
         if config.steps > config.max_steps:
             raise LLMDiffError(f"Pictures have {config.steps} steps, but {config.max_steps} are the most: change one.")
         return config

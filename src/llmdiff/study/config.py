@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not
 from llmdiff.structured_text import LARGEST_YAML, parse_yaml
-from llmdiff.validation_errors import first_problem
+from llmdiff.validation_errors import valid
 
 Question = Literal["follows", "better"]
 QUESTIONS: dict[Question, str] = {
@@ -92,10 +92,8 @@ class StudyConfig(BaseModel):
         Raises:
             LLMDiffError: A setting will not do.
         """
-        try:
+        with valid("The study"):
             return cls(**settings)
-        except ValidationError as error:
-            raise LLMDiffError(f"The study will not do: {first_problem(error)}.") from error
 
     @classmethod
     def read(cls, path: Path, **settings: Any) -> Self:
