@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmdiff.cli import console
+from llmdiff.cli import console, model_options
 
 bench_app = typer.Typer(
     help="Measure what things cost on this machine: in turn, as medians and ranges.", no_args_is_help=True
@@ -104,7 +104,7 @@ def generate(
     adapter: Annotated[str, typer.Option(help="As for `llmdiff generate`; none: the base alone.")] = "embedded",
     steps: Annotated[int, typer.Option(min=1, help="Of the schedule.")] = 30,
     rounds: Rounds = 5,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
+    device: model_options.Device = None,
     as_json: Json = False,
 ) -> None:
     """Pictures of known prompts, with an adapter and without, one by one and several in a call."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import io
 import os
 import signal
 import sys
@@ -150,10 +151,11 @@ def prepare_streams() -> None:
                 os.fstat(number)
             except OSError:
                 os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            # It stays open, and pathlib takes time to import.
             setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", None) in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def stop() -> NoReturn:

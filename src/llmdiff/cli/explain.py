@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from llmdiff.cli import console
+from llmdiff.cli import console, model_options
 from llmdiff.cli.picture_files import check_place, names_file
 
 _PER_GROUP = 4  # of the prompts that are known in the embedded domain
@@ -13,17 +13,13 @@ _PER_GROUP = 4  # of the prompts that are known in the embedded domain
 
 def explain(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt to explain.")],
-    base: Annotated[
-        str, typer.Option(help="Base model: 'embedded', a diffusers folder, a .safetensors checkpoint, or a Hub id.")
-    ] = "embedded",
-    base_config: Annotated[
-        str | None, typer.Option(help="For a .safetensors checkpoint: a diffusers folder or Hub id of its shape.")
-    ] = None,
+    base: model_options.Base = "embedded",
+    base_config: model_options.BaseConfig = None,
     adapter: Annotated[
         str | None,
         typer.Option(help="Adapter: 'embedded', a folder, or a Hub id.", show_default="embedded, with that base"),
     ] = None,
-    llm: Annotated[str | None, typer.Option(help="LLM.", show_default="that of the adapter")] = None,
+    llm: model_options.Llm = None,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 turns it off.")] = 5.0,
@@ -46,7 +42,7 @@ def explain(
     ] = None,
     nearest: Annotated[int, typer.Option(min=0, max=100, help="How many of the nearest prompts to name.")] = 5,
     out: Annotated[Path, typer.Option(help="Folder, or the .png file to write.")] = Path("out"),
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
+    device: model_options.Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON, and the file's path.")] = False,
 ) -> None:
     """Show where the words of a prompt go, in one picture.

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmdiff.cli import console, proxy_options
+from llmdiff.cli import console, model_options, proxy_options
 from llmdiff.cli.picture_files import PictureFiles, check_place, names_file
 from llmdiff.errors import LLMDiffError
 
@@ -27,36 +27,11 @@ def generate(
     batch_size: Annotated[
         int, typer.Option(min=1, max=1024, help="Of --prompts: pictures in one call; more change their last bits.")
     ] = 1,
-    base: Annotated[
-        str, typer.Option(help="Base model: 'embedded', a diffusers folder, a .safetensors checkpoint, or a Hub id.")
-    ] = "embedded",
-    base_config: Annotated[
-        str | None,
-        typer.Option(
-            help="For a .safetensors checkpoint: a diffusers folder or Hub id of a model of the same shape.",
-            show_default="that on the Hub of the model that it looks like",
-        ),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(
-            help="Adapter: 'embedded', a folder, a Hub id, or 'none' for the base model alone.",
-            show_default="embedded, with the embedded base",
-        ),
-    ] = None,
-    llm: Annotated[
-        str | None,
-        typer.Option(
-            help="LLM: a name of `llmdiff models list`, a folder, a GGUF file or a Hub id.",
-            show_default="the one that the adapter was trained with",
-        ),
-    ] = None,
-    quantization: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the LLM: int8 (torchao), 8bit or 4bit (bitsandbytes).", show_default="as the adapter was trained"
-        ),
-    ] = None,
+    base: model_options.Base = "embedded",
+    base_config: model_options.BaseConfig = None,
+    adapter: model_options.Adapter = None,
+    llm: model_options.Llm = None,
+    quantization: model_options.Quantization = None,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 turns it off.")] = 5.0,
@@ -78,7 +53,7 @@ def generate(
     offload_llm: Annotated[
         bool, typer.Option("--offload-llm", help="Give back the LLM's memory once it has read the prompts.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
+    device: model_options.Device = None,
     proxy: proxy_options.Url = None,
     proxy_model: proxy_options.Model = None,
     proxy_instruction: proxy_options.Instruction = None,

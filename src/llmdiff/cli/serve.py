@@ -5,31 +5,23 @@ from typing import Annotated, Any
 
 import typer
 
-from llmdiff.cli import console
+from llmdiff.cli import console, model_options, serving_options
 from llmdiff.errors import LLMDiffError
+from llmdiff.extras import extra
+from llmdiff.loopback import is_loopback
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _KEY = "LLMDIFF_API_KEY"
 
 
 def serve(
-    base: Annotated[str, typer.Option(help="Base model, as of `llmdiff generate`.")] = "embedded",
-    base_config: Annotated[
-        str | None, typer.Option(help="For a .safetensors checkpoint: a folder or Hub id of its configs.")
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(help="Adapter, or 'none'.", show_default="embedded, with the embedded base"),
-    ] = None,
-    llm: Annotated[
-        str | None, typer.Option(help="LLM.", show_default="the one that the adapter was trained with")
-    ] = None,
-    quantization: Annotated[
-        str | None, typer.Option(help="Of the LLM: int8, 8bit or 4bit.", show_default="as the adapter was trained")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
-    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    base: model_options.Base = "embedded",
+    base_config: model_options.BaseConfig = None,
+    adapter: model_options.Adapter = None,
+    llm: model_options.Llm = None,
+    quantization: model_options.Quantization = None,
+    device: model_options.Device = None,
+    host: serving_options.Host = serving_options.HERE,
+    port: serving_options.Port = 8000,
     api_key_env: Annotated[
         str | None,
         typer.Option(
@@ -67,10 +59,8 @@ def serve(
 
     The models are those of the command line; no request can name others. docs/server.md has examples.
     """
-    try:
+    with extra("serve"):
         from llmdiff.server.config import ServerConfig
-    except ImportError as error:
-        raise _missing(error, "serve") from error
     config = ServerConfig.make(
         models=_models(base=base, base_config=base_config, adapter=adapter, llm=llm, quantization=quantization),
         **dict(device=device, model_name=model_name, api_key=_key(api_key_env)),
@@ -78,7 +68,7 @@ def serve(
         **dict(max_n=max_n, max_steps=max_steps, max_pixels=max_pixels, max_prompt=max_prompt, max_body=max_body),
         **dict(queue=queue, timeout=timeout, client_timeout=client_timeout, connections=connections, grace=grace),
     )
-    if host not in _LOOPBACK and config.api_key is None:
+    if not is_loopback(host) and config.api_key is None:
         console.say("warning", f"Everybody who reaches {host} can draw: no API key is set.", "yellow")
     console.rest_when_waiting()
     console.quiet_hosts()
@@ -89,18 +79,14 @@ def serve(
 
 
 def _serve(config: Any, host: str, port: int) -> None:
-    try:
+    with extra("serve"):
         from llmdiff.server.running import run_server
-    except ImportError as error:
-        raise _missing(error, "serve") from error
     run_server(config, host, port, _started)
 
 
 def _serve_replicas(config: Any, host: str, port: int, replicas: int, gpus: float | None) -> None:
-    try:
+    with extra("ray"):
         from llmdiff.server.ray_replicas import run_replicas
-    except ImportError as error:
-        raise _missing(error, "ray") from error
     run_replicas(config, host, port, replicas, gpus, _started)
 
 
@@ -121,7 +107,3 @@ def _key(variable: str | None) -> str | None:
 
 def _started(address: str) -> None:
     console.print_line(f"Serving at {address}")
-
-
-def _missing(error: ImportError, extra: str) -> LLMDiffError:
-    return LLMDiffError(f"This needs {error.name}: pip install 'llmdiff-adapter[{extra}]'.")

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmdiff.cli import console
-from llmdiff.errors import LLMDiffError
+from llmdiff.cli import console, serving_options
+from llmdiff.extras import extra
 
 study_app = typer.Typer(help="Ask people, blindly, which pictures they prefer.", no_args_is_help=True)
 
@@ -58,18 +58,16 @@ def new(
 @study_app.command("serve")
 def serve(
     folder: _Folder,
-    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8765,
+    host: serving_options.Host = serving_options.HERE,
+    port: serving_options.Port = 8765,
 ) -> None:
     """Serve the page of a study. Every vote is kept at once; each browser is a rater of its own."""
     from llmdiff.study.plan import Study
 
     study = Study.load(folder)
-    try:
+    with extra("study"):
         from llmdiff.serving import serve as run
         from llmdiff.study.server import study_app as application
-    except ImportError as error:
-        raise _missing(error) from error
     run(application(study), host, port, lambda address: console.print_line(f"The study is at {address}"))
 
 
@@ -82,10 +80,8 @@ def export(
     from llmdiff.study.plan import Study
 
     study = Study.load(folder)
-    try:
+    with extra("study"):
         from llmdiff.study import export_page
-    except ImportError as error:
-        raise _missing(error) from error
     export_page(study, out)
     console.print_line(out)
 
@@ -99,10 +95,8 @@ def collect(
     from llmdiff.study.plan import Study
 
     study = Study.load(folder)
-    try:
+    with extra("study"):
         from llmdiff.study import collect_answers
-    except ImportError as error:
-        raise _missing(error) from error
     console.print_line(f"{collect_answers(study, answers)} raters added")
 
 
@@ -118,13 +112,11 @@ def report(
     from llmdiff.study.plan import Study
 
     study = Study.load(folder)
-    try:
+    with extra("study"):
         from llmdiff.study import sentence, study_report, write_report
 
         result = study_report(study)
         written = write_report(result, out or folder)
-    except ImportError as error:
-        raise _missing(error) from error
     if as_json:
         console.print_json(result.as_json())
         return
@@ -146,7 +138,3 @@ def _system(text: str) -> tuple[str, dict[str, str]]:
     if not (name and equals and folder):
         raise typer.BadParameter(f"{text!r} is not of the form NAME=FOLDER.")
     return name, {"pictures": folder}
-
-
-def _missing(error: ImportError) -> LLMDiffError:
-    return LLMDiffError(f"This needs {error.name}: pip install 'llmdiff-adapter[study]'.")

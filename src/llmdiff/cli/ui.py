@@ -6,22 +6,19 @@ from typing import Annotated
 
 import typer
 
-from llmdiff.cli import console
+from llmdiff.cli import console, model_options, serving_options
 from llmdiff.errors import LLMDiffError
+from llmdiff.extras import extra
+from llmdiff.loopback import is_loopback
 
 PASSWORD = "LLMDIFF_UI_PASSWORD"
 """The environment variable that has the password of `--auth`."""
 _GRACE = 2  # seconds that open pages may keep the app from ending
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def ui(
-    base: Annotated[
-        str, typer.Option(help="Base model: 'embedded', a diffusers folder, a .safetensors checkpoint, or a Hub id.")
-    ] = "embedded",
-    base_config: Annotated[
-        str | None, typer.Option(help="For a .safetensors checkpoint: a diffusers folder or Hub id of its shape.")
-    ] = None,
+    base: model_options.Base = "embedded",
+    base_config: model_options.BaseConfig = None,
     adapter: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,14 +26,14 @@ def ui(
             show_default="embedded, with that base",
         ),
     ] = None,
-    llm: Annotated[str | None, typer.Option(help="LLM.", show_default="that of each adapter")] = None,
+    llm: model_options.Llm = None,
     out: Annotated[Path, typer.Option(help="Folder of the pictures that are drawn, which the gallery shows.")] = Path(
         "out"
     ),
     runs: Annotated[Path, typer.Option(help="Folder whose training runs are shown.")] = Path("runs"),
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps.", show_default="the fastest")] = None,
-    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
+    device: model_options.Device = None,
+    host: serving_options.Host = serving_options.HERE,
+    port: serving_options.Port = 7860,
     auth: Annotated[
         bool, typer.Option("--auth", help=f"Ask visitors for a password: that in {PASSWORD}, or one that you type now.")
     ] = False,
@@ -55,20 +52,17 @@ def ui(
     if "none" in adapters:
         raise LLMDiffError("The app compares a base model with adapters: name at least one with --adapter.")
     password = _password() if auth else None
-    if password is None and host not in _LOOPBACK:
+    if password is None and not is_loopback(host):
         console.say("note", f"Everybody who can reach {host} may use the app: --auth asks for a password.", "bold")
     console.rest_when_waiting()
     console.quiet_hosts()
-    try:
+    with extra("ui"):
         from llmdiff.app import ui_app
         from llmdiff.serving import serve
-
-        settings = AppSettings(base, base_config, adapters, llm, out, runs, device)
-        with console.progress_bar() as progress:
-            progress("Loading models", 0.0)
-            app = ui_app(settings, password=password)
-    except ImportError as error:
-        raise LLMDiffError(f"This needs {error.name}: pip install 'llmdiff-adapter[ui]'.") from error
+    settings = AppSettings(base, base_config, adapters, llm, out, runs, device)
+    with console.progress_bar() as progress:
+        progress("Loading models", 0.0)
+        app = ui_app(settings, password=password)
     serve(
         app,
         host,
