@@ -4,11 +4,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 
 import pytest
 
 from llmdiff.app import jobs
-from llmdiff.app.jobs import MOST_WAITING, Job, Stopped, Worker, follow
+from llmdiff.app.jobs import MOST_WAITING, Job, Worker, follow
 from llmdiff.errors import LLMDiffError
 
 
@@ -71,7 +72,7 @@ def test_a_stop_ends_at_the_next_step_and_the_next_job_begins(worker: Worker) ->
     other = worker.submit(lambda job: "next", "other")
     work.began.wait()
     worker.stop("me")
-    assert isinstance(finish(job).error, Stopped)
+    assert isinstance(finish(job).error, CancelledError)
     steps = work.steps
     assert finish(other).result == "next"
     assert work.steps == steps
@@ -84,7 +85,7 @@ def test_what_waits_is_stopped_at_once(worker: Worker) -> None:
     job = worker.submit(second, "two")
     worker.stop("two")
     assert job.is_done
-    assert isinstance(job.error, Stopped)
+    assert isinstance(job.error, CancelledError)
     assert not second.began.is_set()
 
 
@@ -100,7 +101,7 @@ def test_no_more_wait_than_may(worker: Worker) -> None:
 
 def test_a_job_that_nobody_follows_ends(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "_PATIENCE", 0.05)
-    assert isinstance(finish(worker.submit(Slow(), "gone")).error, Stopped)
+    assert isinstance(finish(worker.submit(Slow(), "gone")).error, CancelledError)
 
 
 def test_an_error_ends_the_job_and_not_the_worker(worker: Worker) -> None:
@@ -135,7 +136,7 @@ def test_who_stops_following_stops_the_job(worker: Worker) -> None:
         await looking.aclose()
 
     asyncio.run(look_once())
-    assert isinstance(finish(job).error, Stopped)
+    assert isinstance(finish(job).error, CancelledError)
 
 
 def test_many_orders_at_once_all_get_their_own(worker: Worker) -> None:

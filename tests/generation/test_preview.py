@@ -1,5 +1,6 @@
 """Pictures of latents: at the end they are the picture, and looking at them changes nothing."""
 
+from concurrent.futures import CancelledError
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,10 +22,6 @@ ALL = {name: family for name, family in (FAMILIES | AUGMENTED).items() if name !
 def settings(**options: Any) -> PictureSettings:
     common = {"prompt": "a red ball", "steps": 4, "guidance": 5, "scale": 1, "seed": 3, "width": 32, "height": 32}
     return PictureSettings.model_validate(common | options)
-
-
-class Stopped(Exception):  # noqa: N818
-    """What a caller raises to end a call."""
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -87,9 +84,9 @@ def test_a_call_that_is_stopped_leaves_no_trace(places: Places) -> None:
 
     def stop(share: float) -> None:
         if share > 0.4:
-            raise Stopped
+            raise CancelledError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(CancelledError):
         renderer.draw(settings(prompt="a blue box"), stop)
     assert np.array_equal(renderer.draw(settings()), whole)
 

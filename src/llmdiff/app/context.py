@@ -4,13 +4,14 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from llmdiff.app import parts
-from llmdiff.app.jobs import Stopped, Work, Worker, follow
+from llmdiff.app.jobs import Work, Worker, follow
 from llmdiff.app.reading import Reader
 from llmdiff.app.studio import Studio
 from llmdiff.errors import LLMDiffError
@@ -67,7 +68,7 @@ class Context:
         if job.error is None:
             seconds = time.monotonic() - begun
             yield Shown(parts.done(f"Done in {seconds:.1f} s · {finished(job.result)}"), job.result, False)
-        elif isinstance(job.error, Stopped):
+        elif isinstance(job.error, CancelledError):
             yield Shown(parts.stopped(), job.part, False)
         else:
             _tell(job.error)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError
 from typing import Any
 
 from llmdiff.errors import LLMDiffError
@@ -19,10 +20,6 @@ Work = Callable[["Job"], Any]
 """What is to be done: called with its job, of which it calls `Job.report` at every step."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """A job was stopped while it was at work."""
-
-
 class Job:
     """One piece of work and how far it is.
 
@@ -32,7 +29,7 @@ class Job:
         share: the finished share of it, 0 … 1.
         part: what is there so far, if the work says.
         result: what it has given, once it is done.
-        error: why it has failed; `Stopped` of one that was stopped.
+        error: why it has failed; `CancelledError` of one that was stopped.
     """
 
     def __init__(self, work: Work, owner: str) -> None:
@@ -59,10 +56,10 @@ class Job:
         """Notes how far the work is; a `llmdiff.progress.Progress`.
 
         Raises:
-            Stopped: it is to end.
+            CancelledError: it is to end.
         """
         if self._stop.is_set() or time.monotonic() > self._seen + _PATIENCE:
-            raise Stopped
+            raise CancelledError
         self.stage, self.share = stage, share
 
     def run(self) -> None:

@@ -127,8 +127,9 @@ def load_part(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn.M
     stem = DIFFUSERS_STEM if issubclass(found, ModelMixin) else TRANSFORMERS_STEM
     weights = choose_weights(folder, stem)
     variant = {"variant": weights.variant} if weights.variant else {}
+    host: Any = found  # of diffusers or transformers
     with held_to(what, lambda: held_by(folder, weights, stem)):
-        model, info = found.from_pretrained(  # type: ignore[attr-defined]
+        model, info = host.from_pretrained(
             str(folder), use_safetensors=True, dtype=dtype, output_loading_info=True, **variant
         )
     if missing := sorted(info["missing_keys"]):

@@ -119,7 +119,7 @@ def _load(data: DatasetData) -> Any:
 
 def _check_files(place: Path) -> None:
     """Raises LLMDiffError unless every parquet file at a path is one: `datasets` would wait for a FIFO for ever."""
-    found = place.rglob("*.parquet") if os.path.isdir(place) else [place] if is_there(place) else []  # noqa: PTH112
+    found = place.rglob("*.parquet") if os.path.isdir(place) else [place] if is_there(place) else []  # noqa: PTH112 - never raises
     for path in found:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise LLMDiffError(f"{path} is a device, a FIFO or a socket, not a parquet file; remove it.")

@@ -176,13 +176,16 @@ def _fact_rows(outcomes: Outcomes) -> list[dict[str, Any]]:
     return [
         {"fact": kind, "model": model} | _summary(values)
         for kind in kinds
-        for model, values in _with_differences(
-            {
-                model: _per_prompt([one for one in found if _stated(one, kind)], lambda o, kind=kind: _share(o, kind))  # type: ignore[misc]
-                for model, found in outcomes.items()
-            }
-        ).items()
+        for model, values in _with_differences(_shares(outcomes, kind)).items()
     ]
+
+
+def _shares(outcomes: Outcomes, kind: str) -> dict[str, np.ndarray]:
+    """The share of the facts of a kind that hold, by model and prompt that states any."""
+    return {
+        model: _per_prompt([one for one in found if _stated(one, kind)], lambda one: _share(one, kind))
+        for model, found in outcomes.items()
+    }
 
 
 def _prompt_rows(outcomes: Outcomes) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Hashable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -107,10 +108,15 @@ class _PromptEncoder:
             embeds = embeds * tokens.kept_weights[..., None].to(embeds)
         return embeds[0]
 
+    @cached_property
+    def weights(self) -> Tensor:
+        """The weight of each block's term, for all prompts that are computed: (T,)."""
+        return self.text_encoding.weights()
+
     def _total(self, tokens: Tokens) -> Tensor:
         """The sum (1, S, D) of docs/method.md section 2, in the memory of one term where that is enough."""
         if not self.text_encoding.attends:
-            return extract_sum(self.llm, tokens, self.config, self.text_encoding.weights())
+            return extract_sum(self.llm, tokens, self.config, self.weights)
         start, stack = extract_stack(self.llm, tokens, self.config)
         return self.text_encoding.total(start.to(self.device), stack.to(self.device))
 

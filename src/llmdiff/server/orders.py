@@ -6,6 +6,7 @@ import re
 import threading
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -94,10 +95,6 @@ class Order:
         return event
 
 
-class _AllCancelledError(Exception):
-    """Nobody waits for any picture of a call."""
-
-
 def draw_orders(renderer: Renderer, orders: Sequence[Order]) -> bool:
     """Draws pictures, those of one kind in one call, and tells whoever waits for them.
 
@@ -122,7 +119,7 @@ def _draw_or_tell(renderer: Renderer, orders: Sequence[Order]) -> bool:
     try:
         if orders:
             _draw(renderer, orders)
-    except _AllCancelledError:
+    except CancelledError:
         pass
     except Exception as error:
         if len(orders) > 1 and isinstance(error, LLMDiffError):
@@ -160,7 +157,7 @@ class _Progress:
 
     def step(self, share: float) -> None:
         if all(order.cancelled for order in self._orders):
-            raise _AllCancelledError
+            raise CancelledError
 
     def latents(self, share: float, latents: Tensor) -> None:
         if share >= 1:
