@@ -19,6 +19,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.hashing import text_hash
 from llmdiff.proxy import ProxyConfig, Rewriter, Rewriting, default_instruction
 from llmdiff.proxy.endpoint import LARGEST
+from llmdiff.proxy.store import RewritingStore
 from proxy.loopback import Loopback, Reply, completion, drips, echoes, fails, floods, hangs_up, loopback, says, send
 
 PROMPT = "the animal that barks"
@@ -78,6 +79,20 @@ def test_a_kept_answer_that_is_damaged_is_asked_for_again(endpoint: Loopback, tm
         file.write_bytes(damage)
         assert rewrite(endpoint) == first
     assert len(endpoint.asked) == 7
+
+
+@pytest.mark.fault("checksum")
+def test_no_changed_byte_of_a_kept_answer_is_drawn(tmp_path: Path) -> None:
+    store = RewritingStore(tmp_path)
+    store.put("key", "a yellow ball")
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        for bit in (1, 8, 32):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            assert store.get("key") in (None, "a yellow ball")
+    file.write_bytes(whole)
+    assert store.get("key") == "a yellow ball"
 
 
 def test_where_nothing_can_be_kept_the_rewriting_is_used_all_the_same(endpoint: Loopback, tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
-"""Small files of results: JSON with a checksum, so that a damaged one is computed anew and never reported."""
+"""Results of a comparison on disk, of which a damaged one is computed anew and never reported."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+from llmdiff.checked_json import read_checked, write_checked
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import open_regular, read_text, why_not, written_whole
-from llmdiff.hashing import json_hash
-from llmdiff.structured_text import parse_json
+from llmdiff.files import why_not
 
 _LARGEST = 20_000_000  # bytes
 
@@ -20,8 +18,7 @@ def write_note(path: Path, content: dict[str, Any]) -> None:
         LLMDiffError: The disk refuses.
     """
     try:
-        with written_whole(path) as draft:
-            draft.write_text(json.dumps({"checksum": json_hash(content), "content": content}, indent=1), "utf-8")
+        write_checked(path, content)
     except OSError as error:
         raise LLMDiffError(f"The result {path} cannot be written ({why_not(error)}).") from error
 
@@ -29,23 +26,10 @@ def write_note(path: Path, content: dict[str, Any]) -> None:
 def read_note(path: Path) -> dict[str, Any] | None:
     """The content of a note; None where there is none, or where it is damaged, which a warning tells with its name."""
     try:
-        text = read_text(open_regular(path), _LARGEST)
+        return read_checked(path, _LARGEST)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeError) as error:
-        _warn(path, why_not(error))
+    except (OSError, LLMDiffError) as error:
+        why = why_not(error) if isinstance(error, OSError) else str(error).rstrip(".")
+        warnings.warn(f"The result {path} is damaged ({why}) and is computed anew.", stacklevel=2)
         return None
-    try:
-        note = parse_json(text, "it")
-    except LLMDiffError as error:
-        _warn(path, str(error).rstrip("."))
-        return None
-    content = note.get("content") if isinstance(note, dict) else None
-    if not isinstance(content, dict) or note.get("checksum") != json_hash(content):
-        _warn(path, "it is not what was written")
-        return None
-    return content
-
-
-def _warn(path: Path, why: str) -> None:
-    warnings.warn(f"The result {path} is damaged ({why}) and is computed anew.", stacklevel=3)

@@ -4,7 +4,6 @@ With it an LLM is ready when its tokenizer is, and its weights are loaded when t
 whose encodings are kept.
 """
 
-import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Self
 import torch
 import transformers
 
+from llmdiff.checked_json import read_checked, write_checked
 from llmdiff.content import content_hashes, file_source
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import open_regular, read_text, written_whole
 from llmdiff.hashing import json_hash
 from llmdiff.home import home
 from llmdiff.language.blocks import Architecture
-from llmdiff.structured_text import LARGEST_JSON, parse_json
 
 _VERSION = 1  # of what is kept here, and of the hashes in it
 
@@ -46,21 +44,15 @@ class Facts:
     def read(cls, key: str) -> Self | None:
         """Those kept under a key; None where there are none, or they are not what was written."""
         try:
-            text = read_text(open_regular(_path(key)), LARGEST_JSON)
-            kept = parse_json(text, "What is kept of an LLM")
-            facts = cls(**kept["facts"])
-            return facts if kept["checksum"] == _checksum(key, facts) else None
-        except (OSError, LLMDiffError, ValueError, TypeError, KeyError):
+            kept = read_checked(_path(key))
+            return cls(**kept["facts"]) if kept["key"] == key else None
+        except (OSError, LLMDiffError, TypeError, KeyError):
             return None
 
     def keep(self, key: str) -> None:
         """Keeps them under a key, where that is possible."""
-        content = {"facts": asdict(self), "checksum": _checksum(key, self)}
         with suppress(OSError, LLMDiffError):
-            path = _path(key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as draft:
-                draft.write_text(json.dumps(content), encoding="utf-8")
+            write_checked(_path(key), {"key": key, "facts": asdict(self)})
 
 
 def facts_key(folder: Path, options: object) -> str | None:
@@ -81,7 +73,3 @@ def facts_key(folder: Path, options: object) -> str | None:
 
 def _path(key: str) -> Path:
     return home() / "llms" / f"{key}.json"
-
-
-def _checksum(key: str, facts: Facts) -> str:
-    return json_hash([key, asdict(facts)])

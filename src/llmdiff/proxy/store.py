@@ -1,17 +1,16 @@
 """Rewritings on disk, so that a prompt is sent once, and drawn from the same text the next time."""
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
+from llmdiff.checked_json import read_checked, write_checked
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import drop_oldest, open_regular, read_text, written_whole
+from llmdiff.files import drop_oldest
 from llmdiff.hashing import json_hash
 from llmdiff.home import home
 from llmdiff.proxy.answer import LONGEST, NoAnswerError, checked
 from llmdiff.proxy.config import ProxyConfig
-from llmdiff.structured_text import parse_json
 
 _LIMIT = 64 * 2**20  # bytes of all rewritings together
 _MOST_BYTES = 20 * LONGEST  # of one, with every character escaped
@@ -33,11 +32,10 @@ class RewritingStore:
         """Returns the text kept under a key, or None."""
         path = self._path(key)
         try:
-            content = parse_json(read_text(open_regular(path), _MOST_BYTES), "The file")
-            text = checked(content.get("text") if isinstance(content, dict) else None)
+            text = checked(read_checked(path, _MOST_BYTES).get("text"))
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeError, LLMDiffError, NoAnswerError):
+        except (OSError, LLMDiffError, NoAnswerError):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -48,8 +46,7 @@ class RewritingStore:
     def put(self, key: str, text: str) -> None:
         """Keeps a text."""
         with suppress(OSError):
-            with written_whole(self._path(key)) as draft:
-                draft.write_text(json.dumps({"text": text}) + "\n", encoding="utf-8")
+            write_checked(self._path(key), {"text": text})
             drop_oldest(self.folder, _LIMIT)
 
     def _path(self, key: str) -> Path:
