@@ -9,12 +9,11 @@ import gradio as gr
 
 from llmdiff.app import parts
 from llmdiff.app.context import LIGHT, Context
-from llmdiff.app.settings import MOST_STEPS
+from llmdiff.app.settings import LONGEST_PROMPT, MOST_STEPS
 from llmdiff.generation.record import PictureSettings
 
 EXAMPLE = "a red ball to the left of a blue box"
 _STORED = "llmdiff-form"
-_LONGEST = 20_000  # characters of a prompt
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,9 @@ def build_form(context: Context) -> Form:
     """The form, without the button that draws."""
     width, height = context.studio.default_size
     labels = list(context.studio.labels)
-    prompt = gr.Textbox(EXAMPLE, label="Prompt", lines=3, max_length=_LONGEST, elem_id="prompt")
+    prompt = gr.Textbox(EXAMPLE, label="Prompt", lines=3, max_length=LONGEST_PROMPT, elem_id="prompt")
     prompt_counts = gr.HTML(_counts(context, EXAMPLE, False), elem_id="prompt-counts")
-    negative = gr.Textbox("", label="Negative prompt", lines=1, max_length=_LONGEST, elem_id="negative",
+    negative = gr.Textbox("", label="Negative prompt", lines=1, max_length=LONGEST_PROMPT, elem_id="negative",
                           placeholder="what the picture should not show")  # fmt: skip
     negative_counts = gr.HTML(parts.counts(None), elem_id="negative-counts")
     scale = gr.Slider(0, 2, 1, step=0.05, label="Scale of the adapter", info="0 is the base model", elem_id="scale")

@@ -4,13 +4,12 @@ import copy
 import threading
 from dataclasses import dataclass
 
+from llmdiff.app.settings import LONGEST_PROMPT
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.call import BaseReading, base_reading, text_limit
 from llmdiff.generation.renderer import Renderer
 from llmdiff.language import emphasis
 from llmdiff.language.spans import PromptSpans, prompt_spans
-
-_LONGEST = 20_000  # characters of a prompt that is counted while it is typed
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Reader:
 
     def read(self, prompt: str, prompt_weights: bool = False) -> Reading | None:
         """What of a prompt is read; None of one that cannot be counted."""
-        if len(prompt) > _LONGEST:
+        if len(prompt) > LONGEST_PROMPT:
             return None
         with self._lock:
             try:

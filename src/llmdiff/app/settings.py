@@ -10,6 +10,8 @@ MOST_PIXELS = 4
 MOST_STEPS = 200
 MOST_PICTURES = 64
 """Pictures of one sweep at most."""
+LONGEST_PROMPT = 20_000
+"""Characters of a prompt."""
 LARGEST_UPLOAD = 32 * 2**20
 """Bytes of a file that is read back."""
 

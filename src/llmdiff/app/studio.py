@@ -12,14 +12,12 @@ from PIL import Image
 from llmdiff.app.jobs import Job, part_of, steps_of
 from llmdiff.app.settings import MOST_PICTURES, MOST_PIXELS, MOST_STEPS, AppSettings
 from llmdiff.errors import LLMDiffError
-from llmdiff.evaluation.prompts import scene_prompts
+from llmdiff.evaluation.prompts import known_prompts
 from llmdiff.explanation import Explanation, explain
 from llmdiff.generation import Document, GenerationRequest, Renderer, SheetEntry, contact_sheet, file_stem, write_png
 from llmdiff.generation.picture import Picture, comparison_sheet
 from llmdiff.generation.record import Models, PictureSettings
-from llmdiff.models import EMBEDDED
 
-_PER_GROUP = 4  # of the embedded domain's prompts, among which the nearest are looked for
 _BASE = "base model"
 _Orders = list[list[tuple[Renderer | None, PictureSettings]]]
 """The pictures of a sheet, row by row: who draws each, None of the base model alone, and its settings."""
@@ -170,9 +168,8 @@ class Studio:
         """Explains one picture."""
         renderer = self._use(str(request.adapter))
         [settings] = request.pictures(self.default_size)
-        among = scene_prompts(limit=_PER_GROUP) if self.settings.base == EMBEDDED else []
         return explain(
-            renderer, settings, replacements=replacements, among=[one.prompt for one in among],
+            renderer, settings, replacements=replacements, among=known_prompts(self.settings.base),
             progress=part_of(job, 0.0, 1.0),
         )  # fmt: skip
 

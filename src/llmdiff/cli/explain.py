@@ -8,8 +8,6 @@ import typer
 from llmdiff.cli import console, model_options
 from llmdiff.cli.picture_files import check_place, names_file
 
-_PER_GROUP = 4  # of the prompts that are known in the embedded domain
-
 
 def explain(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The prompt to explain.")],
@@ -94,8 +92,6 @@ def _prompts(file: Path | None, base: str) -> list[str]:
         from llmdiff.generation import read_prompt_file
 
         return [request.prompts[0] for request in read_prompt_file(file, {"adapter": "none"}).values()]
-    if base != "embedded":
-        return []
-    from llmdiff.evaluation.prompts import scene_prompts
+    from llmdiff.evaluation.prompts import known_prompts
 
-    return [one.prompt for one in scene_prompts(limit=_PER_GROUP)]
+    return known_prompts(base)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from llmdiff.models import EMBEDDED
 from llmdiff.scenes.facts import Backdrop, Count, Fact, Look, Related
 
 VERSION = 1
@@ -61,6 +62,16 @@ def demo_prompts(per_group: int = 4) -> list[ScenePrompt]:
     """The prompts of the demo: the last few of each group."""
     prompts = scene_prompts()
     return [p for group in GROUPS for p in [q for q in prompts if q.group == group][-per_group:]]
+
+
+def known_prompts(base: str, per_group: int = 4) -> list[str]:
+    """Prompts that a base model by its name is known for, the first few of each group; none of a user's own.
+
+    Example:
+        >>> len(known_prompts("embedded")), known_prompts("my-sd")
+        (24, [])
+    """
+    return [one.prompt for one in scene_prompts(per_group)] if base == EMBEDDED else []
 
 
 _FACTS: dict[str, Callable[[dict[str, Any]], Fact]] = {

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,6 @@ from llmdiff.study.plan import Study, Trial
 
 FILE = "votes.sqlite"
 Answer = Literal["left", "right", "equal", "neither"]
-ANSWERS: tuple[Answer, ...] = get_args(Answer)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS raters (rater TEXT PRIMARY KEY, trials TEXT NOT NULL, started REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS votes (
