@@ -64,7 +64,10 @@ def main(
     sheet = sheet.point(lambda level: level & ~1)  # half a level that nobody sees is a quarter of the file
     sheet.save(out / "pictures.webp", lossless=True, quality=100, method=6)
     rows = [{"system": job.system, "prompt": job.prompt.prompt, "seed": job.seed} for job in jobs]
-    (out / "drawn.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    made = renderer.provenance()
+    about = {"base": made.base_hash, "adapter": made.adapter_hash, "versions": made.versions, "seed": SEED}
+    drawn = about | {"steps": STEPS, "guidance": GUIDANCE, "pictures": rows}
+    (out / "drawn.json").write_text(json.dumps(drawn, indent=1) + "\n", "utf-8")
 
 
 def _draw(renderer: Renderer, system: str, jobs: list[Job], paths: list[Path]) -> None:
