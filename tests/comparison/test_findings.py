@@ -1,5 +1,6 @@
 """Findings are what the result files say, recomputed here in plain numpy, and a part of a grid is told as such."""
 
+import io
 import json
 import shutil
 import sys
@@ -8,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from llmdiff.cli.app import run as command_line
-from llmdiff.comparison import ComparisonConfig, read_findings, write_report
+from llmdiff.comparison import ComparisonConfig, read_findings, report, write_report
 from llmdiff.comparison.cells import Cell, cells
-from llmdiff.comparison.document import Heading, Paragraph, Table, markdown, page
+from llmdiff.comparison.document import Heading, Paragraph, Picture, Table, markdown, page
 from llmdiff.comparison.notes import read_note, write_note
 from llmdiff.comparison.run import compare, picture_key, screen_key
 from llmdiff.errors import LLMDiffError
@@ -136,6 +138,45 @@ def test_pictures_are_compared_with_the_base_prompt_by_prompt(config):
     assert (base.condition, base.gain, last.condition, last.seeds) == ("base", None, "last", (0, 1))
     assert last.gain.mean == pytest.approx(last.share.mean - base.share.mean)
     assert last.gain.low > 0
+    assert last.facts.mean == pytest.approx(0.9)
+
+
+def sheet_columns(config: ComparisonConfig) -> int:
+    """Columns of the sheet in the report, of pictures of 8 pixels."""
+    png = next((block.png for block in report._pictures(read_findings(config)) if isinstance(block, Picture)), None)
+    if png is None:
+        return 0
+    colours = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3)
+    return sum(bool((colours == shade).all(1).any()) for shade in SHADES)
+
+
+SHADES = ((250, 0, 250), (0, 250, 250), (120, 0, 60))
+
+
+def test_a_sheet_has_the_pictures_that_are_there_and_of_these_prompts_alone(config):
+    sheet = config.pictures.model_copy(update={"conditions": ("last", "mean"), "sheet": ("a red ball", "a cup")})
+    config = config.model_copy(update={"pictures": sheet})
+    write_pictures(config, config.folder / "base" / "pictures.json", 0.3, 0)
+    folders = [config.folder / "base"]
+    for cell in cells(config):
+        if cell.condition in ("last", "mean") and cell.seed == 0:
+            write_pictures(config, cell.pictures, 0.9, 1)
+            folders.append(cell.folder)
+    for folder, shade in zip(folders, SHADES, strict=True):
+        for number in range(2):
+            Image.new("RGB", (8, 8), shade).save(folder / f"sheet-{number}.png")
+    assert sheet_columns(config) == 3
+    other = config.model_copy(update={"pictures": sheet.model_copy(update={"sheet": ("a star", "a boat")})})
+    assert sheet_columns(other) == 0, "what was drawn of other prompts is not shown under these"
+    write_pictures(other, other.folder / "base" / "pictures.json", 0.3, 0)
+    assert sheet_columns(other) == 1, "nor beside the base, which is drawn first"
+    write_pictures(config, config.folder / "base" / "pictures.json", 0.3, 0)
+    (folders[1] / "sheet-1.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"without .*last"):
+        assert sheet_columns(config) == 2
+    (folders[2] / "sheet-1.png").unlink()
+    with pytest.warns(UserWarning, match=r"without .*mean"):
+        assert sheet_columns(config) == 1
 
 
 def test_the_report_says_what_was_found_in_three_forms(config, tmp_path):
@@ -196,7 +237,9 @@ def test_the_command_reports_and_draws_and_goes_on(done, tmp_path, capsys, monke
     before = json.loads(capsys.readouterr().out)
     assert (before["done"], before["pictures"]) == (4, [])
     assert command_line(["compare", str(path)]) == 0
-    assert "4 of 4 cells are done" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "4 of 4 cells are done" in told
+    assert [line.split()[-1] for line in told.splitlines() if line.startswith(" llmdiff ")] == ["reference"]
     assert (tmp_path / "copy" / "report" / "sheet.png").is_file()
     config = ComparisonConfig.read(path)
     assert [one.condition for one in read_findings(config).drawn] == ["base", "last"]

@@ -45,7 +45,7 @@ def compare(
     else:
         table = Table("condition", "seeds", "distance (95 %)", f"less {config.reference} (95 %)", "verdict", box=None)
         for row in found.rows:
-            table.add_row(*summary(row))
+            table.add_row(*summary(row, config.reference))
         console.results.print(table)
         for one in found.claims:
             console.print_line(f"{one.claim.say}: {one.word}")

@@ -76,12 +76,12 @@ class Tested:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A condition, or the base model, in pictures: the share right in every fact, and its gain over the base."""
+    """A condition, or the base model, in pictures: shares right in every fact, and of facts; its gain over the base."""
 
     condition: str
     seeds: tuple[int, ...]
     share: Estimate
-    facts: float
+    facts: Estimate
     gain: Estimate | None
 
 
@@ -219,15 +219,14 @@ def _drawn(config: ComparisonConfig, grid: Sequence[Cell]) -> list[Drawn]:
     base = _pictures(config, read_note(config.folder / "base" / "pictures.json"))
     if base is None:
         return []
-    found = [Drawn("base", (), Estimate.of(base["right"][None]), float(base["facts"].mean()), None)]
+    found = [Drawn("base", (), Estimate.of(base["right"][None]), Estimate.of(base["facts"][None]), None)]
     for name in config.pictures.conditions:
         own = {cell.seed: _pictures(config, read_note(cell.pictures)) for cell in grid if cell.condition == name}
         there = {seed: one for seed, one in own.items() if one is not None}
         if there:
-            right = np.stack([one["right"] for one in there.values()])
-            facts = float(np.mean([one["facts"] for one in there.values()]))
+            right, facts = (np.stack([one[key] for one in there.values()]) for key in ("right", "facts"))
             gain = Estimate.of(right - base["right"])
-            found.append(Drawn(name, tuple(sorted(there)), Estimate.of(right), facts, gain))
+            found.append(Drawn(name, tuple(sorted(there)), Estimate.of(right), Estimate.of(facts), gain))
     return found
 
 

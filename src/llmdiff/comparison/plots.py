@@ -1,13 +1,15 @@
 """Pictures of the findings: distances with their intervals, and sheets of equal prompts and seeds."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from llmdiff.comparison.findings import Findings, Row
-from llmdiff.generation import SheetEntry, contact_sheet
+from llmdiff.errors import LLMDiffError
+from llmdiff.generation import SheetEntry, contact_sheet, read_picture
 from llmdiff.plots import new_figure, png_of
 
 _COLOURS = {"closer": "#15803d", "farther": "#b91c1c"}
@@ -39,17 +41,27 @@ def distances(rows: Sequence[Row], reference: str) -> bytes:
 def sheet(found: Findings, folders: dict[str, Path]) -> bytes | None:
     """The prompts of the sheet, drawn by the base model and each condition from one noise; None where none is drawn.
 
+    A column whose pictures are missing or damaged is left out, with a warning.
+
     Args:
         found: the findings.
         folders: of the pictures, by name of the condition.
     """
-    there = {name: folder for name, folder in folders.items() if (folder / "sheet-0.png").is_file()}
-    if not there:
+    prompts = found.config.pictures.sheet
+    columns = {name: column for name, folder in folders.items() if (column := _column(folder, len(prompts)))}
+    if not columns:
         return None
-    entries = []
-    for number, prompt in enumerate(found.config.pictures.sheet):
-        images = tuple(Image.open(folder / f"sheet-{number}.png").convert("RGB") for folder in there.values())
-        entries.append(SheetEntry(images, prompt))
+    rows = zip(*columns.values(), strict=True)
+    entries = [SheetEntry(images, prompt) for prompt, images in zip(prompts, rows, strict=True)]
     buffer = io.BytesIO()
-    contact_sheet(entries, headings=list(there)).save(buffer, "PNG")
+    contact_sheet(entries, headings=list(columns)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _column(folder: Path, count: int) -> list[Image.Image]:
+    """The pictures of a folder, or none where one is not as it was drawn."""
+    try:
+        return [read_picture(folder / f"sheet-{number}.png")[0] for number in range(count)]
+    except LLMDiffError as error:
+        warnings.warn(f"The sheet of the report is without {folder}: {error}", stacklevel=2)
+        return []

@@ -124,14 +124,16 @@ def _pictures(found: Findings) -> Iterator[Block]:
         f"The scene benchmark, {settings.seeds} picture(s) of each prompt, {settings.steps} steps, guidance "
         f"{settings.guidance:g}: the share of pictures that show every fact of their prompt."
     )
-    rows = [["condition", "seeds", "all facts right (95 %)", "gain over the base (95 %)", "facts right"]]
+    rows = [["condition", "seeds", "all facts right (95 %)", "gain over the base (95 %)", "facts right (95 %)"]]
     for one in found.drawn:
-        share, gain = _estimate(one.share, percent=True), _estimate(one.gain, sign=True, percent=True)
-        rows.append([one.condition, str(len(one.seeds)) if one.seeds else _NONE, share, gain, f"{one.facts:.1%}"])
+        share, facts = (_estimate(estimate, percent=True) for estimate in (one.share, one.facts))
+        gain = _estimate(one.gain, sign=True, percent=True)
+        rows.append([one.condition, str(len(one.seeds)) if one.seeds else _NONE, share, gain, facts])
     yield Table(rows)
     folders = {"base": found.config.folder / "base"}
+    seeds = {one.condition: one.seeds for one in found.drawn}
     for cell in cells(found.config):
-        if cell.condition in settings.conditions and cell.seed == found.config.seeds[0]:
+        if cell.seed == found.config.seeds[0] and cell.seed in seeds.get(cell.condition, ()):
             folders[cell.condition] = cell.folder
     png = plots.sheet(found, folders)
     if png is not None:
@@ -161,12 +163,12 @@ def _estimate(one: Estimate | None, *, sign: bool = False, percent: bool = False
     return f"{one.mean:{form}} ({one.low:{form}} to {one.high:{form}})"
 
 
-def summary(row: Row) -> list[str]:
+def summary(row: Row, reference: str) -> list[str]:
     """The columns of a condition in the table of the command line."""
     return [
         row.condition,
         str(len(row.seeds)),
         _estimate(row.distance),
         _estimate(row.difference, sign=True),
-        row.verdict,
+        "reference" if row.condition == reference else row.verdict,
     ]
