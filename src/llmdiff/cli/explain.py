@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from llmdiff.cli import console, model_options
-from llmdiff.cli.picture_files import check_place, names_file
+from llmdiff.cli.picture_files import check_place, first_free, names_file
 
 
 def explain(
@@ -71,8 +71,12 @@ def explain(
         found = run(
             renderer, settings, replacements=replacements, among=prompts, nearest=nearest, progress=progress
         )  # fmt: skip
-    path = out if names_file(out) else out / f"{file_stem(prompt, seed)}-why.png"
-    write_figure(found, path)
+    path = out
+    if names_file(out):
+        write_figure(found, out)
+    else:
+        stem = f"{file_stem(prompt, seed)}-why"
+        path = first_free(out, stem, lambda place: write_figure(found, place, replace=False))
     if as_json:
         console.print_json({"path": str(path), **found.as_json()})
     else:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,13 +108,20 @@ def write_file(path: Path, image: "Image.Image", document: "Document | None" = N
 
 def write_free(folder: Path, stem: str, image: "Image.Image", document: "Document | None" = None) -> Path:
     """Write to the first of stem.png, stem-2.png, ... that nobody has, and return it."""
+    return first_free(folder, stem, lambda path: write_file(path, image, document, replace=False))
+
+
+def first_free(folder: Path, stem: str, write: Callable[[Path], object]) -> Path:
+    """The first of stem.png, stem-2.png, ... that nobody has, to which `write` writes unless somebody has it by then."""
     for number in itertools.count(1):
         path = folder / f"{stem}{f'-{number}' if number > 1 else ''}.png"
         if os.path.lexists(path):
             continue
         try:
-            return write_file(path, image, document, replace=False)
+            write(path)
         except FileExistsError:
             if not os.path.lexists(path):  # it is the folder that cannot be made
                 raise
+        else:
+            return path
     raise AssertionError("numbers do not end")

@@ -109,8 +109,10 @@ def explain(
 
 def _check_words(prompt: str) -> None:
     count = len(words_of(prompt))
-    if not 1 <= count <= MOST_WORDS:
-        raise LLMDiffError(f"The prompt has {count} words, and from 1 to {MOST_WORDS} can be explained: shorten it.")
+    if count == 0:
+        raise LLMDiffError("The prompt has no word that could be explained: say what the picture should show.")
+    if count > MOST_WORDS:
+        raise LLMDiffError(f"The prompt has {count} words, and up to {MOST_WORDS} can be explained: shorten it.")
 
 
 def _base_alone(renderer: Renderer, settings: PictureSettings, report: Progress) -> WordAttention | None:

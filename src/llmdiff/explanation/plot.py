@@ -34,15 +34,15 @@ _SMALL = 256  # pixels: what is smaller shows them
 _LONGEST = 14  # characters of a word that is shown
 
 
-def write_figure(explanation: Explanation, path: Path) -> None:
+def write_figure(explanation: Explanation, path: Path, *, replace: bool = True) -> None:
     """Writes an explanation as a PNG: the pictures, the attention of each word, blocks, exchanges, nearest prompts.
 
     Raises:
         LLMDiffError: if matplotlib is not installed.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written, or is there and not to be replaced.
     """
     drawn = figure(explanation)
-    with written_whole(path) as draft:
+    with written_whole(path, replace=replace) as draft:
         drawn.savefig(draft, format="png", dpi=110)
 
 
