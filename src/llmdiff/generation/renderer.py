@@ -12,7 +12,7 @@ from PIL import Image
 from llmdiff.base.folder import check_text_encoders
 from llmdiff.base.layers import find_denoiser
 from llmdiff.base.loading import Pipeline, default_device, load_pipeline
-from llmdiff.errors import LLMDiffError
+from llmdiff.errors import LLMDiffError, is_out_of_memory
 from llmdiff.generation.averaging import averaged
 from llmdiff.generation.call import call_arguments, default_size, warn_if_cut
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
@@ -241,7 +241,7 @@ class Renderer:
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
         """What the user can do about an error of the pipeline's call; None if it is not about the picture's size."""
         size, usual = _size(settings.width, settings.height), _size(*self.default_size())
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return f"There is not enough memory for a picture of {size}: ask for a smaller --size."
         if size == usual or not _ABOUT_SIZES.search(str(error)):
             return None
@@ -272,10 +272,6 @@ def _apply(adapter: "LLMDiffAdapter", settings: PictureSettings) -> None:
     """Set on the adapter what a picture's settings say of it."""
     adapter.scale = settings.scale
     adapter.prompt_weights = settings.prompt_weights
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" = None) -> "LLMDiffAdapter | None":
