@@ -57,6 +57,8 @@ class Prose:
 
     implied: float = 0.0
     """Chance of each thing being told by what it is: its class with a distinguishing mark, a description, a riddle."""
+    defined: float = 0.0
+    """Chance of a thing that is told so being told by a dictionary's definition."""
     long: bool = False
     """Whether sentences that say nothing of the picture stand between, to `SHORTEST` words at least."""
 
@@ -105,6 +107,9 @@ class _Teller(Writer):
             text for text in (words.mark, words.description) if not (mention.look.colour and _COLOUR.search(text))
         )
         implied = bool(options) and n == 1 and self.style.renames(kind) and self.chance(self.prose.implied)
+        if implied and self.prose.defined and words.definition and self.chance(self.prose.defined):
+            definition = f"{self.pick(('something defined as', 'this', 'the following'))}: {words.definition}"
+            return [_sentence(self.pick(patterns), definition), *self.looks(mention)]
         if implied and words.riddle and patterns is _FIRST and self.chance(0.3):
             return [f"{words.riddle} {self.pick(('Draw me', 'Show me', 'Paint me'))}.", *self.looks(mention)]
         if not implied and not (self.prose.long and self.chance(0.6)):
