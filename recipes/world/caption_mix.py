@@ -10,28 +10,29 @@ the things that training describes.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 import typer
 from torch import Tensor
-from torch.nn import functional as F
 
 from llmdiff.evaluation.bootstrap import crossed_interval
 from llmdiff.world.captions import plain_text
-from llmdiff.world.description import Description, describe
+from llmdiff.world.description import Description, Detail, describe
 from llmdiff.world.languages import foreign_text
 from llmdiff.world.lexicon import HELD_OUT_LANGUAGES, NAMED_ONLY, TAUGHT_LANGUAGES
 from llmdiff.world.phrasing import Style, short_text, tags_text
 from llmdiff.world.prose import Prose, prose_text
 from llmdiff.world.scene import sample
 from llmdiff.world.things import FIRST, NAMES
-from world.thing_reader import States, ThingReader, states_of
+from world.thing_reader import By, States, ThingReader, states_of
 
 THINGS = NAMES[:FIRST]
 UNSEEN = [name for name in THINGS if name in NAMED_ONLY]
+_DETAIL = Detail(size=0.2, background=0.3)
 _Worded = Callable[[Description, np.random.Generator, bool], str]
 
 
@@ -59,21 +60,20 @@ KINDS: dict[str, _Worded] = {
 TESTS = tuple(kind for kind in KINDS if kind != "plain")
 
 MIXES: dict[str, dict[str, float]] = {
-    "plain": {"plain": 1},
     "names": {"plain": 0.5, "names": 0.5},
-    "+ synonyms": {"plain": 0.35, "names": 0.3, "synonyms": 0.35},
+    "+ synonyms, 5 %": {"plain": 0.5, "names": 0.45, "synonyms": 0.05},
+    "+ synonyms, 35 %": {"plain": 0.35, "names": 0.3, "synonyms": 0.35},
     "+ implied, 3 %": {"plain": 0.5, "names": 0.47, "implied": 0.03},
-    "+ implied, 12 %": {"plain": 0.45, "names": 0.43, "implied": 0.12},
     "+ implied, 30 %": {"plain": 0.35, "names": 0.35, "implied": 0.3},
     "+ definitions, 12 %": {"plain": 0.45, "names": 0.43, "definitions": 0.12},
     "+ keywords, 12 %": {"plain": 0.45, "names": 0.43, "keywords": 0.12},
     "+ languages, 13 %": {"plain": 0.45, "names": 0.42, "languages": 0.13},
-    "synonyms, languages": {"plain": 0.3, "names": 0.27, "synonyms": 0.3, "languages": 0.13},
-    "all, implied 3 %": {
-        "plain": 0.27, "names": 0.22, "synonyms": 0.3, "languages": 0.13, "keywords": 0.05, "implied": 0.03,
-    },
     "all, implied 12 %": {
         "plain": 0.25, "names": 0.15, "synonyms": 0.3, "languages": 0.13, "keywords": 0.05, "implied": 0.12,
+    },
+    "all, implied 30 %": {
+        "plain": 0.2, "names": 0.1, "synonyms": 0.2, "languages": 0.1, "keywords": 0.05, "definitions": 0.1,
+        "implied": 0.25,
     },
 }  # fmt: skip
 """Shares of kinds of captions, by what the table calls the mix."""
@@ -101,7 +101,7 @@ def told(kind: str, things: Sequence[str], each: int, seed: int, every: bool) ->
     for name in things:
         rng = np.random.default_rng((seed, list(KINDS).index(kind), NAMES.index(name)))
         for _ in range(each):
-            texts.append(KINDS[kind](describe(sample(rng, [name], count=1), rng), rng, every))
+            texts.append(KINDS[kind](describe(sample(rng, [name], count=1), rng, _DETAIL), rng, every))
             numbers.append(THINGS.index(name))
     return Told(tuple(texts), tuple(numbers))
 
@@ -127,11 +127,11 @@ def read(llm: str, each: int, tested: int, seed: int) -> tuple[dict[str, Caption
     return dict(zip(taught, captions, strict=False)), dict(zip(asked, captions[len(taught) :], strict=True))
 
 
-def trained(captions: dict[str, Captions], mix: dict[str, float], steps: int, seed: int) -> ThingReader:
+def trained(captions: dict[str, Captions], mix: dict[str, float], by: By, steps: int, seed: int) -> ThingReader:
     """A reader trained on so many batches of captions of a mix; every thing comes as often as another."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    reader = ThingReader(next(iter(captions.values())).states.width, FIRST)
+    reader = ThingReader(FIRST, by)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     kinds, shares = list(mix), np.array(list(mix.values()))
@@ -142,9 +142,9 @@ def trained(captions: dict[str, Captions], mix: dict[str, float], steps: int, se
             for kind, n in zip(kinds, drawn, strict=True)
         ]
         wanted = torch.cat([part.things[torch.from_numpy(chosen)] for part, chosen in parts])
-        logits = torch.cat([reader(part.states.batch(chosen)) for part, chosen in parts if len(chosen)])
+        vectors = torch.cat([reader(part.states.batch(chosen)) for part, chosen in parts if len(chosen)])
         optimizer.zero_grad()
-        F.cross_entropy(logits, wanted).backward()
+        reader.loss(vectors, wanted).backward()
         optimizer.step()
         schedule.step()
     return reader.eval()
@@ -158,7 +158,7 @@ def right(reader: ThingReader, captions: Captions) -> np.ndarray:
     """Which captions are told right: float (N,)."""
     count = len(captions.things)
     parts = [np.arange(first, min(first + _BATCH, count)) for first in range(0, count, _BATCH)]
-    said = torch.cat([reader(captions.states.batch(part)).argmax(1) for part in parts])
+    said = torch.cat([reader.named(reader(captions.states.batch(part))) for part in parts])
     return (said == captions.things).double().numpy()
 
 
@@ -166,20 +166,24 @@ def main(
     out: Annotated[Path, typer.Argument(help="JSON file of the rows.")],
     llm: Annotated[list[str] | None, typer.Option(help="names of `llmdiff models list`; again for several")] = None,
     seeds: Annotated[int, typer.Option(help="trainings of each mix")] = 3,
-    steps: int = 400,
-    each: Annotated[int, typer.Option(help="captions of a thing and kind, for training")] = 6,
-    tested: Annotated[int, typer.Option(help="the same, for tests")] = 5,
+    steps: int = 300,
+    each: Annotated[int, typer.Option(help="captions of a thing and kind, for training")] = 4,
+    by: Annotated[Literal["names", "vectors", "both"], typer.Option(help="what readers learn by")] = "both",
+    tested: Annotated[int, typer.Option(help="the same, for tests")] = 4,
     mix: Annotated[list[str] | None, typer.Option(help="name of a mix; by default all")] = None,
 ) -> None:
     """Prints a table for each LLM, and writes its rows."""
     torch.set_num_threads(1)
+    objectives: list[By] = ["names", "vectors"] if by == "both" else [by]
     rows: list[dict] = []
     for name in llm or ["smollm2-135m"]:
         taught, asked = read(name, each, tested, seed=41)
-        for label in mix or MIXES:
-            readers = [trained(taught, MIXES[label], steps, seed) for seed in range(seeds)]
-            found = {kind: np.stack([right(one, captions) for one in readers]) for kind, captions in asked.items()}
-            rows.append({"llm": name, "mix": label, "seeds": seeds, **{kind: _figure(v) for kind, v in found.items()}})
+        for kind, label in product(objectives, mix or MIXES):
+            readers = [trained(taught, MIXES[label], kind, steps, seed) for seed in range(seeds)]
+            found = {k: np.stack([right(one, captions) for one in readers]) for k, captions in asked.items()}
+            rows.append(
+                {"llm": name, "by": kind, "mix": label, "seeds": seeds, **{k: _figure(v) for k, v in found.items()}}
+            )
             typer.echo(_line(rows[-1]))
             out.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n", "utf-8")
 
@@ -191,7 +195,7 @@ def _figure(values: np.ndarray) -> list[float]:
 
 def _line(row: dict) -> str:
     shown = [f"{100 * row[k][0]:.0f} ({100 * row[k][1]:.0f}–{100 * row[k][2]:.0f})" for k in TESTS]
-    return f"| {row['llm']} | {row['mix']} | " + " | ".join(shown) + " |"
+    return f"| {row['llm']} | {row['by']} | {row['mix']} | " + " | ".join(shown) + " |"
 
 
 if __name__ == "__main__":
