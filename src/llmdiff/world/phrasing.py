@@ -3,6 +3,7 @@
 "Beneath the gigantic crimson bunny there is a wee ivory brolly, after dark, but no cake."
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +26,12 @@ from llmdiff.world.lexicon import (
 from llmdiff.world.things import THING
 
 _WITHOUT = (
-    " without {}",
-    ", but no {}",
-    ", and there is no {}",
-    " with no {}",
-    ", no {}",
-    ". There is not a single {}",
+    " without {a}",
+    ", but no {noun}",
+    ", and there is no {noun}",
+    " with no {noun}",
+    ", no {noun}",
+    ". There is not a single {noun}",
 )
 _KEYWORDS = 4  # at most, of one thing
 
@@ -69,6 +70,16 @@ def tags_text(description: Description, rng: np.random.Generator, style: Style |
     return ", ".join(tags[i] for i in rng.permutation(len(tags)))
 
 
+_AFTER_HEAD = re.compile(r" (?:with|for|in|on|to|up) ")
+
+
+def _plural(synonym: str) -> str:
+    """ "slugs with a shell", "emperors of Antarctica"."""
+    found = _AFTER_HEAD.search(synonym)
+    end = found.start() if found else len(synonym)
+    return plural_phrase(synonym[:end], "") + synonym[end:]
+
+
 class Writer(Chooser):
     """Words one description in one sentence."""
 
@@ -91,7 +102,8 @@ class Writer(Chooser):
         body = listed(parts) if self.chance(0.5) else self.pick(LINKS).join(parts)
         where = self.place(description.background) if description.background else ""
         text = self.opened(body, where) + "".join(
-            self.pick(_WITHOUT).format(THING[kind].noun) for kind in description.absent
+            self.pick(_WITHOUT).format(noun=THING[kind].noun, a=article(THING[kind].noun))
+            for kind in description.absent
         )
         return self.finish(text + (self.pick(CLOSINGS) if not description.absent else ""))
 
@@ -102,7 +114,7 @@ class Writer(Chooser):
         size = self.choose(SIZE_WORDS[look.size], look.size) if look.size else ""
         colour = self.choose(COLOUR_WORDS[look.colour], look.colour) if look.colour else ""
         if n > 1:
-            noun = THING[look.kind].plural if noun == THING[look.kind].noun else plural_phrase(noun, "")
+            noun = THING[look.kind].plural if noun == THING[look.kind].noun else _plural(noun)
         head = " ".join(filter(None, (size, colour, noun)))
         return f"{self.choose(NUMBER_WORDS[n], NUMBER_WORDS[n].taught[0])} {head}" if n > 1 else article(head)
 

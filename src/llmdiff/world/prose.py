@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmdiff.scenes.captions import NUMBERS
 from llmdiff.scenes.scene import OPPOSITE
 from llmdiff.world.captions import article
 from llmdiff.world.description import Description, Mention
@@ -46,6 +45,8 @@ _FILLERS = (
     "Let nothing else distract from what I describe.",
 )  # fmt: skip
 
+
+_ALL = {2: "They both", 3: "All three", 4: "All four"}
 
 _COLOUR = re.compile(rf"\b({'|'.join(COLOURS)}|grey|golden|violet|gold|silver|dark|rosy|colou?r\w*)\b")
 """What says a thing's own colour: a tinted thing is not told by such a description."""
@@ -129,7 +130,7 @@ class _Teller(Writer):
             words.append(self.choose(SIZE_WORDS[look.size], look.size))
         if look.colour:
             words.append(self.choose(COLOUR_WORDS[look.colour], look.colour))
-        subject = f"All {NUMBERS[mention.n]} are" if many else "It is"
+        subject = f"{_ALL[mention.n]} are" if many else "It is"
         if len(words) == 2 and self.chance(0.5):
             return [f"{subject} {words[0]} and {words[1]}."]
         return [f"{subject} {word}." for word in words]
@@ -147,4 +148,4 @@ def _sentence(pattern: str, name: str) -> str:
 
 def _goes_on(sentence: str) -> bool:
     """Whether a sentence speaks of what the one before it named."""
-    return sentence.startswith(("It is ", "All two", "All three", "All four")) or " it, " in sentence
+    return sentence.startswith(("It is ", *_ALL.values())) or " it, " in sentence
