@@ -41,6 +41,7 @@ def main(
         {"name": thing.name, "definition": definition(thing, nouns), "keywords": keywords(thing, emoji, nouns)}
         for thing in THINGS
     ]
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n", "utf-8")
     typer.echo(
         f"{out}: {sum(bool(row['definition']) for row in rows)} definitions, "
