@@ -100,7 +100,7 @@ def regenerate(
     image = comparison_sheet(pictures) if document.kind == "comparison" else pictures[0].image
     difference = _difference(image, original)
     if difference:
-        warnings.warn(_told(difference, record.provenance), stacklevel=2)
+        warnings.warn(_in_words(difference, record.provenance), stacklevel=2)
     redrawn = Document(kind=document.kind, pictures=tuple(picture.metadata for picture in pictures))
     return Redrawn(image, redrawn, difference, changes)
 
@@ -148,7 +148,7 @@ def _difference(one: Image.Image, other: Image.Image) -> int:
     return max(int(most) for _, most in bands)  # type: ignore[misc]  # of three bands, a pair each
 
 
-def _told(difference: int, then: Provenance) -> str:
+def _in_words(difference: int, then: Provenance) -> str:
     threads = torch.get_num_threads()
     hint = f" (drawn with {then.threads} threads, {threads} now)" if threads != then.threads else ""
     return f"The redrawn picture differs from the file by up to {difference} of 255 levels{hint}."
