@@ -12,15 +12,13 @@ from typing import Any, TextIO
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
 from llmdiff.cli.entry import owns_process
-from llmdiff.progress import Progress
+from llmdiff.progress_bar import errors
+from llmdiff.progress_bar import progress_bar as progress_bar
 
 _LONGEST = 2000  # characters of a warning or error, which may quote what the user gave
-errors = Console(stderr=True)
 results = Console()
 
 
@@ -111,19 +109,6 @@ def rest_when_waiting() -> None:
     """
     if owns_process():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, if that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("Starting", total=1.0)
-
-        def report(stage: str, share: float) -> None:
-            bar.update(task, description=stage, completed=share)
-
-        yield report
 
 
 def _show_warning(

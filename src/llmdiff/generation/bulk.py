@@ -1,7 +1,7 @@
 """Pictures of a file of prompts: drawn in batches, written while the next are drawn, skipped where they are there."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,10 +115,14 @@ def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progr
     request = todo[0].request
     renderer = Renderer.load(request.models(), device=request.device or _device_of_process())
     size = renderer.default_size()
-    done = len(pictures) - len(todo)
+    skipped = done = len(pictures) - len(todo)
+
+    def reads(drawn: int) -> None:
+        report("Reading the prompts", (skipped + drawn) / len(pictures))
+
     with ThreadPoolExecutor(1) as writer:  # waits for what is being written, also after an error or an interruption
         waiting: list[Future[Path]] = []
-        for batch in _batches(renderer, todo, size, batch_size, report):
+        for batch in _batches(renderer, todo, size, batch_size, reads):
             report("Drawing", done / len(pictures))
             drawn = _draw(renderer, [settings for _, settings in batch])
             yield from (future.result() for future in waiting)
@@ -134,7 +138,7 @@ def _device_of_process() -> str | None:
 
 
 def _batches(
-    renderer: Renderer, todo: Sequence[Listed], size: tuple[int, int], batch_size: int, report: Progress
+    renderer: Renderer, todo: Sequence[Listed], size: tuple[int, int], batch_size: int, reads: Callable[[int], None]
 ) -> Iterator[list[tuple[Listed, PictureSettings]]]:
     """Pictures of one kind, after the LLM has read the prompts of theirs and of some that follow."""
     rewriter = todo[0].request.rewriter()
@@ -142,7 +146,7 @@ def _batches(
         some = todo[first : first + _READ_AHEAD]
         rewritings = rewriter.rewrite(one.request.prompts[0] for one in some) if rewriter else {}
         both = [(one, one.settings(size, rewritings.get(one.request.prompts[0]))) for one in some]
-        report("Reading the prompts", 0.0)
+        reads(first)
         renderer.read(settings for _, settings in both)
         by_kind: dict[tuple[object, ...], list[tuple[Listed, PictureSettings]]] = {}
         for one, settings in both:

@@ -8,6 +8,7 @@ from llmdiff.models import Quantization
 from llmdiff.proxy.rewriting import Rewriting
 
 _SHOWN, _MOST = 40, 10  # characters of what has changed, and how much of it is told: a file may say anything
+_HASH = 12  # characters of a hash
 
 
 class Models(BaseModel):
@@ -68,14 +69,16 @@ class Provenance(BaseModel):
     def changes(self, now: "Provenance") -> list[str]:
         """The differences between this (then) and `now`, as short phrases; none if they are equal."""
         pairs = [
-            ("the base model's weights", self.base_hash, now.base_hash),
-            ("the adapter's weights", self.adapter_hash, now.adapter_hash),
-            ("the LLM", (self.llm or {}).get("fingerprint"), (now.llm or {}).get("fingerprint")),
-            *((library, then, now.versions.get(library)) for library, then in self.versions.items()),
-            ("the device", self.device, now.device),
-            ("the number type", self.dtype, now.dtype),
+            ("the base model's weights", self.base_hash, now.base_hash, _HASH),
+            ("the adapter's weights", self.adapter_hash, now.adapter_hash, _HASH),
+            ("the LLM", (self.llm or {}).get("fingerprint"), (now.llm or {}).get("fingerprint"), _HASH),
+            *((library, then, now.versions.get(library), _SHOWN) for library, then in self.versions.items()),
+            ("the device", self.device, now.device, _SHOWN),
+            ("the number type", self.dtype, now.dtype, _SHOWN),
         ]
-        differing = [(what[:_SHOWN], str(then)[:_SHOWN], today) for what, then, today in pairs if then != today]
+        differing = [
+            (what[:_SHOWN], *(str(one)[:most] for one in both)) for what, *both, most in pairs if both[0] != both[1]
+        ]
         return [f"{what} ({then} then, {today} now)" for what, then, today in differing[:_MOST]]
 
 
