@@ -65,17 +65,24 @@ class Provenance(BaseModel):
     dtype: str
     threads: int
 
-    def changes(self, now: "Provenance") -> list[str]:
-        """The differences between this (then) and `now`, as short phrases; none if they are equal."""
-        pairs = [
+    def changed_weights(self, now: "Provenance") -> list[tuple[str, str | None, str | None]]:
+        """The models whose weights are not the same now, in words, with their hashes then and now."""
+        pairs: list[tuple[str, str | None, str | None]] = [
             ("the base model's weights", self.base_hash, now.base_hash),
             ("the adapter's weights", self.adapter_hash, now.adapter_hash),
             ("the LLM", (self.llm or {}).get("fingerprint"), (now.llm or {}).get("fingerprint")),
+        ]
+        return [pair for pair in pairs if pair[1] != pair[2]]
+
+    def changes(self, now: "Provenance") -> list[str]:
+        """The differences between this (then) and `now`, as short phrases; none if they are equal."""
+        pairs = [
             *((library, then, now.versions.get(library)) for library, then in self.versions.items()),
             ("the device", self.device, now.device),
             ("the number type", self.dtype, now.dtype),
         ]
-        differing = [(what[:_SHOWN], str(then)[:_SHOWN], today) for what, then, today in pairs if then != today]
+        changed = self.changed_weights(now) + [pair for pair in pairs if pair[1] != pair[2]]
+        differing = [(what[:_SHOWN], str(then)[:_SHOWN], today) for what, then, today in changed]
         return [f"{what} ({then} then, {today} now)" for what, then, today in differing[:_MOST]]
 
 

@@ -69,4 +69,5 @@ def _acquire(lock: FileLock, folder: Path) -> None:
             stacklevel=4,
         )
         return
-    path.write_text(f"Process {os.getpid()} on {socket.gethostname()}")
+    with suppress(OSError):  # it is held all the same
+        path.write_text(f"Process {os.getpid()} on {socket.gethostname()}")
