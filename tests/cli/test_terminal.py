@@ -146,6 +146,20 @@ def test_a_reader_that_went_away_is_told_nothing() -> None:
     assert faults.sentence(LLMDiffError("Mend it.")) == "Mend it."
 
 
+@pytest.mark.parametrize(
+    ("before", "options", "words"),
+    [("rmdir ../gone", [], "is gone: change to another"), ("true", ["-OO"], "Python runs with -OO")],
+)
+def test_a_start_that_libraries_do_not_bear(tmp_path: Path, before: str, options: list[str], words: str) -> None:
+    (tmp_path / "gone").mkdir()
+    order = [sys.executable, *options, "-c", SCRIPT, "generate", "a", "--adapter", "none", "--out", str(tmp_path)]
+    shell = ["bash", "-c", f'{before}; exec "$@"', "bash", *order]
+    done = subprocess.run(shell, cwd=tmp_path / "gone", capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert words in line
+
+
 HUGE = "9" * 5000
 
 

@@ -126,6 +126,7 @@ def _add_drawn(found: Report, scenes: Captioned) -> None:
 def _add_stored(found: Report, store: Store, cropping: Cropping, first: dict[bytes, str], report: Progress) -> None:
     """Adds a store's pictures; `first` has the name of the first picture of each content."""
     found.passed_over.extend(store.passed_over)
+    listed: set[str] = set()
     numbers = range(len(store.entries))
     for number, seen in enumerate(in_threads(partial(_look, store), numbers, "Reading pictures", report)):
         found.pictures += 1
@@ -135,13 +136,14 @@ def _add_stored(found: Report, store: Store, cropping: Cropping, first: dict[byt
             continue
         found.captions += len(store.entries[number].captions)
         found.sizes[cropping.size(seen.original)] += 1
-        found.findings.extend(_notes(name, seen, first))
+        found.findings.extend(_notes(name, seen, first, name in listed))
+        listed.add(name)
 
 
-def _notes(name: str, seen: _Seen, first: dict[bytes, str]) -> Iterable[Finding]:
+def _notes(name: str, seen: _Seen, first: dict[bytes, str], again: bool) -> Iterable[Finding]:
     for kind in seen.notes:
         yield Finding(name, kind, False, WHAT_IS_DONE[kind])
-    if (other := first.setdefault(seen.digest, name)) != name:
+    if (other := first.setdefault(seen.digest, name)) != name or again:
         yield Finding(name, Kind.DUPLICATE, False, f"the same picture as {other}")
 
 

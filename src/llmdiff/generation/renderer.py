@@ -274,13 +274,31 @@ def _apply(adapter: "LLMDiffAdapter", settings: PictureSettings) -> None:
     adapter.prompt_weights = settings.prompt_weights
 
 
+def stored_hash(adapter: str) -> str:
+    """The hash of an adapter's weights as records have it, read from its file alone.
+
+    Args:
+        adapter: a folder, a Hub id, or "embedded".
+
+    Raises:
+        LLMDiffError: it cannot be found or read.
+    """
+    from llmdiff.adapter import storage
+
+    return values_hash(storage.read_weights(storage.locate(_adapter_name(adapter), None)).items())
+
+
+def _adapter_name(adapter: str) -> str:
+    return str(shipped_adapter()) if adapter == EMBEDDED else adapter
+
+
 def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" = None) -> "LLMDiffAdapter | None":
     """The adapter of some models; with the LLM of another one beside it, if it was trained with the same."""
     if models.adapter is None:
         return None
     from llmdiff.adapter import LLMDiffAdapter, storage
 
-    name = str(shipped_adapter()) if models.adapter == EMBEDDED else models.adapter
+    name = _adapter_name(models.adapter)
     llm: Any = models.llm
     if beside is not None:
         recorded = storage.read_config(storage.locate(name, None)).llm

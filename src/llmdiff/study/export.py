@@ -64,8 +64,8 @@ def collect_answers(study: Study, paths: Sequence[Path]) -> int:
         How many raters they are of.
 
     Raises:
-        LLMDiffError: A file cannot be read, is of another study, or of a rater who was shown something else; then none of
-            them is added.
+        LLMDiffError: A file cannot be read, is of another study, or of a rater who was shown something else; then none
+            of them is added.
 
     Example:
         >>> collect_answers(Study.load(Path("study")), [])
