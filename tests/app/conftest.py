@@ -139,6 +139,7 @@ def visit(browser: Browser, served: Served, width: int = 1280, height: int = 860
     errors: list[str] = []
     visitor = Visitor(page, [])
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda one: errors.append(one.text) if one.type == "error" else None)  # what rules forbid too
     page.on("request", lambda one: None if is_ours(one.url, served.address) else visitor.away.append(one.url))
     page.goto(served.address)
     page.wait_for_selector("#draw")

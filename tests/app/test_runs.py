@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from llmdiff.app.runs import LOG, names_of_runs, read_run, stamp
 from llmdiff.errors import LLMDiffError
+from llmdiff.training.run_lock import LOCK, locked
 
 ROWS = [
     {"step": 10, "loss": 0.5, "rate": 1e-3},
@@ -74,6 +75,19 @@ def test_the_stamp_changes_when_a_run_goes_on(tmp_path: Path) -> None:
     with (folder / LOG).open("a") as log:
         log.write('{"step": 50, "loss": 0.1}\n')
     assert stamp(tmp_path, ["run"]) != before
+
+
+def test_whether_a_run_is_alive_is_told_by_its_lock(tmp_path: Path) -> None:
+    """And not by the file that a killed one has left."""
+    folder = write_run(tmp_path / "run")
+    found = [(read_run(tmp_path, "run").state()["state"], stamp(tmp_path, ["run"]))]
+    with locked(folder):
+        found.append((read_run(tmp_path, "run").state()["state"], stamp(tmp_path, ["run"])))
+        left = (folder / LOCK).read_text()
+    (folder / LOCK).write_text(left)
+    found.append((read_run(tmp_path, "run").state()["state"], stamp(tmp_path, ["run"])))
+    assert [state for state, _ in found] == ["not training", "training", "killed"]
+    assert found[0][1] != found[1][1] != found[2][1], "the page looks again"
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -34,6 +34,19 @@ def test_the_page_fetches_nothing_from_elsewhere_and_tells_nobody(client: httpx.
     assert found["api_prefix"]
 
 
+def test_the_page_is_ours_and_not_gradios(client: httpx.Client) -> None:
+    page = client.get("/").text
+    head = page[: page.index("</head>")]
+    assert re.findall(r"<title>(.*?)</title>", head) == ["llmdiff"]
+    tags = dict(re.findall(r'<meta (?:property|name)="([^"]+)" content="([^"]*)"', head))
+    assert tags["og:title"] == "llmdiff"
+    assert "language model" in tags["description"] == tags["og:description"]
+    assert not [one for one in tags.items() if "gradio" in "".join(one).lower() or one[0].startswith("twitter")]
+    icon = client.get("/favicon.ico")
+    assert icon.headers["content-type"] == "image/svg+xml"
+    assert b"#8b5cf6" in icon.content
+
+
 def test_no_function_is_offered_to_programs(client: httpx.Client) -> None:
     info = client.get("/gradio_api/info").json()
     assert info["named_endpoints"] == {}
@@ -88,10 +101,14 @@ def test_uploads_are_bounded(client: httpx.Client, monkeypatch: pytest.MonkeyPat
     assert answer.status_code == 413
 
 
-def test_a_password_is_asked_of_everybody(app_settings: AppSettings, studio_renderer: object) -> None:
+def test_a_password_is_asked_of_everybody(
+    app_settings: AppSettings, studio_renderer: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # to be as before once this second app of the process has set it
     app = ui_app(app_settings, password="open sesame", renderer=studio_renderer)
     with TestClient(app) as client:
         assert client.get("/config").status_code == 401
+        assert "<title>llmdiff</title>" in client.get("/").text
         assert client.post("/login", data={"username": "me", "password": "wrong"}).status_code == 400
         assert client.get("/gradio_api/info").status_code == 401
         assert client.post("/gradio_api/upload", files={"files": ("x.png", b"0")}).status_code == 401

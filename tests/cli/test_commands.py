@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cli.running import Result, Run
-from llmdiff.generation import read_png
+from llmdiff.generation import read_png, write_png
 from tiny_base import Places
 
 
@@ -139,9 +139,26 @@ def test_compare_in_one_file(draw: Run, tmp_path: Path) -> None:
 def test_regenerate(draw: Run, run: Run, tmp_path: Path) -> None:
     draw("a ball", "--out", "x.png")
     result = run("regenerate", "x.png", "--trust", "--json")
-    assert json.loads(result.stdout) == {"path": "x-again.png", "identical": True, "changes": []}
+    found = {"identical": True, "same": True, "difference": 0, "changes": []}
+    assert json.loads(result.stdout) == {"path": "x-again.png", **found}
     assert np.array_equal(np.asarray(Image.open("x.png")), np.asarray(Image.open("x-again.png")))
     assert run("regenerate", "x-again.png", "--trust", "--out", "folder/y.png").stdout == "folder/y.png (identical)\n"
+
+
+@pytest.mark.parametrize(("edit", "status", "verdict"), [(1, 0, "the same but for rounding"), (64, 3, "DIFFERENT")])
+def test_a_picture_that_comes_out_otherwise_is_told_by_the_status(
+    draw: Run, run: Run, edit: int, status: int, verdict: str
+) -> None:
+    draw("a ball", "--out", "x.png")
+    image, document = read_png(Path("x.png"))
+    red, green, blue = image.getpixel((3, 3))  # type: ignore[misc]
+    image.putpixel((3, 3), (red ^ edit, green, blue))
+    write_png(Path("x.png"), image, document)
+    result = run("regenerate", "x.png", "--trust")
+    assert (result.status, result.stdout) == (status, f"x-again.png ({verdict})\n")
+    assert f"by up to {edit} of 255 levels" in result.stderr
+    result = run("regenerate", "x.png", "--trust", "--json")
+    assert (result.status, json.loads(result.stdout)["difference"]) == (status, edit)
 
 
 def test_the_adapter_and_its_scale_are_heard(draw: Run, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What ComfyUI predicts with our join is what diffusers predicts with the adapter attached."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adapter.tiny import build_sd
 from comfyui import installation
 from comfyui.sampling import comfyui_noise, diffusers_noise, latents
-from comfyui.tiny import Forms, build_adapter, features_of, full, joint_of, lora_patch
+from comfyui.tiny import SHAPE, Forms, build_adapter, build_model, features_of, full, joint_of, lora_patch
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.adapter.config import Mode
 from llmdiff.base import ImageModel
@@ -293,3 +295,11 @@ def test_the_pooled_vector_must_be_the_models(sd: Forms, llm: LanguageModel) -> 
     config = adapter.config.model_copy(update={"pooled_width": 12})
     with pytest.raises(LLMDiffError, match="takes a pooled text vector of width 0, and the adapter makes 12"):
         join_model(sd.model, joint_of(adapter).__class__(config, 8, adapter.named_branches()))
+
+
+def test_a_fine_tune_is_told_of(sd: Forms, augment: LLMDiffAdapter) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        join_model(sd.model, joint_of(augment))
+    with pytest.warns(UserWarning, match="has other weights than"):
+        join_model(build_model(build_sd(**SHAPE, seed=5)), joint_of(augment))

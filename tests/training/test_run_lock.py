@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from llmdiff.cli import main
 from llmdiff.errors import LLMDiffError
 from llmdiff.training import train
-from llmdiff.training.run_lock import LOCK, locked
+from llmdiff.training.run_lock import LOCK, is_locked, locked
 from tiny_base import Places
 from training.test_run import interrupted, write_recipe
 
@@ -50,10 +51,12 @@ def test_a_second_run_and_a_resume_beside_a_running_one_are_refused(
             said = f"Process {process.pid} on {os.uname().nodename} is training in {tmp_path / 'run'}: wait until it"
             assert said in capsys.readouterr().err
         assert sorted(path for path in (tmp_path / "run").rglob("*") if path.name != LOCK) == files
+        assert is_locked(tmp_path / "run")
     finally:
         process.kill()
         process.wait()
     assert (tmp_path / "run" / LOCK).is_file(), "a killed process leaves it"
+    assert not is_locked(tmp_path / "run")
     assert train(recipe, resume=True)["steps"] == 4
     assert not (tmp_path / "run" / LOCK).exists()
 
@@ -91,4 +94,39 @@ def test_a_file_system_without_locks_is_told_of(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.warns(UserWarning, match=r"file system without locks \(.*No locks available"), locked(tmp_path):
-        pass
+        assert not is_locked(tmp_path), "it cannot be known"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fault("run lock")
+def test_who_looks_whether_a_run_is_alive_keeps_none_from_starting(tmp_path: Path) -> None:
+    """And changes nothing: neither what the file says of who holds it, nor that it is there."""
+    stopped, looks = threading.Event(), [0]
+
+    def look() -> None:
+        while not stopped.is_set():
+            is_locked(tmp_path)
+            looks[0] += 1
+
+    watchers = [threading.Thread(target=look) for _ in range(2)]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        for _ in range(20):
+            with locked(tmp_path):
+                assert is_locked(tmp_path)
+                assert (tmp_path / LOCK).read_text().startswith(f"Process {os.getpid()} on ")
+            assert not is_locked(tmp_path)
+    finally:
+        stopped.set()
+        for watcher in watchers:
+            watcher.join()
+    assert looks[0] > 20
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.fault("run lock")
+def test_a_file_of_that_name_that_is_no_lock_is_no_run(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "nowhere")
+    (tmp_path / LOCK).write_text("Process 1 on elsewhere")
+    assert not is_locked(tmp_path)

@@ -75,6 +75,7 @@ class Attachment:
             check_lora_fits(adapter.config.lora, self.denoiser)
         if adapter.config.mode == "replace":
             _check_text(adapter.config, model)
+        model.warn_of_other_weights(adapter.config.base)
         self._hook(self.denoiser)
         self._layers = model.layers
         for path, branch in adapter.named_branches().items():

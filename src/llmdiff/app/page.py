@@ -8,6 +8,7 @@ import gradio as gr
 from llmdiff.app import parts
 from llmdiff.app.context import LIGHT, Context
 from llmdiff.app.form import keep, order, restore
+from llmdiff.app.head import TITLE
 from llmdiff.app.tab_draw import build_draw
 from llmdiff.app.tab_gallery import build_gallery
 from llmdiff.app.tab_runs import build_runs
@@ -21,7 +22,7 @@ _AN_HOUR, _A_DAY = 3600, 24 * 3600
 
 def build_page(context: Context) -> gr.Blocks:
     """The whole page, as Gradio's blocks."""
-    with gr.Blocks(title="llmdiff", analytics_enabled=False, delete_cache=(_AN_HOUR, _A_DAY), fill_width=True) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_AN_HOUR, _A_DAY), fill_width=True) as page:
         gr.HTML(_header(context))
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Draw", id=_DRAW):

@@ -11,6 +11,7 @@ import pandas as pd
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text
 from llmdiff.structured_text import parse_json
+from llmdiff.training.run_lock import LOCK, is_locked
 
 LOG = "log.jsonl"
 _DEEPEST = 3  # folders below the one that is given
@@ -75,7 +76,8 @@ class Run:
         losses = self._of("loss")["loss"]
         if len(losses):
             facts["loss"] = f"{losses.iloc[-1]:.4f}"
-        facts["state"] = "training" if (self.folder / "run.lock").exists() else "not training"
+        left = (self.folder / LOCK).exists
+        facts["state"] = "training" if is_locked(self.folder) else "killed" if left() else "not training"
         facts["adapter"] = "saved" if (self.folder / "adapter" / "config.json").is_file() else "none yet"
         return facts
 
@@ -141,10 +143,11 @@ def read_run(root: Path, name: str) -> Run:
 
 
 def stamp(root: Path, names: Sequence[str]) -> tuple[Any, ...]:
-    """Equal as long as nothing was written to the logs and sample sheets of runs."""
+    """Equal as long as nothing was written to the logs and sample sheets of runs, and none began or ended."""
     found: list[Any] = []
     for name in names:
-        for path in (root / name / LOG, root / name / "samples", root / name / "run.lock"):
+        found.append(is_locked(root / name))
+        for path in (root / name / LOG, root / name / "samples"):
             try:
                 status = path.stat()
                 found.append((status.st_size, status.st_mtime_ns))

@@ -4,12 +4,16 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from urllib.parse import unquote
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmdiff.app.head import own_head
 from llmdiff.app.settings import LARGEST_UPLOAD, AppSettings
 from llmdiff.extras import extra
 from llmdiff.generation.renderer import Renderer
@@ -46,8 +50,12 @@ def ui_app(settings: AppSettings, *, password: str | None = None, renderer: Rend
         >>> app.title
         'llmdiff'
     """
-    files = tempfile.TemporaryDirectory(prefix="llmdiff-ui-")
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": files.name, "HF_HUB_DISABLE_TELEMETRY": "1"}
+    uploads = tempfile.TemporaryDirectory(prefix="llmdiff-ui-")
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "GRADIO_TEMP_DIR": uploads.name,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
     with extra("ui"):
         import gradio as gr
 
@@ -67,10 +75,10 @@ def ui_app(settings: AppSettings, *, password: str | None = None, renderer: Rend
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
         worker.close()
-        files.cleanup()
+        uploads.cleanup()
 
     app = FastAPI(title="llmdiff", openapi_url=None, lifespan=lifespan)
-    app.middleware("http")(_guard)
+    app.add_middleware(_Guard)
     return gr.mount_gradio_app(
         app,
         page,
@@ -87,16 +95,53 @@ def ui_app(settings: AppSettings, *, password: str | None = None, renderer: Rend
         footer_links=[],
         theme=theme(),
         css=css(),
+        favicon_path=str(files("llmdiff.app") / "favicon.svg"),
     )
 
 
-async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    if _AWAY.search(unquote(str(request.url.path))):
-        return Response("There is nothing here.", status_code=404)
-    response = await call_next(request)
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+class _Guard:
+    """Around the application: our rules on all that it answers, and our head on its pages.
+
+    Not a function for FastAPI's `middleware`, which makes an error of whoever leaves before the answer.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif _AWAY.search(unquote(scope["path"])):
+            await Response("There is nothing here.", status_code=404)(scope, receive, send)
+        else:
+            await self._app(scope, receive, _Answer(send).send)
+
+
+class _Answer:
+    """One answer on its way out; a page is held back until it is whole."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._begin: Message | None = None
+        self._page = b""
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+            if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
+                self._begin = message
+                return
+        elif self._begin is not None and message["type"] == "http.response.body":
+            self._page += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            page = own_head(self._page.decode()).encode()
+            MutableHeaders(scope=self._begin)["content-length"] = str(len(page))
+            await self._send(self._begin)
+            message = {"type": "http.response.body", "body": page}
+        await self._send(message)
 
 
 def _check(password: str) -> Callable[[str, str], bool]:

@@ -42,6 +42,10 @@ def build_runs(context: Context) -> gr.Timer:
             known[0] = names[0]
         return [gr.Dropdown([_NONE, *names], value=name) for name in known]
 
+    def list_anew() -> list[Any]:
+        """What there is to choose from; what is chosen stays, which may change while this is on its way."""
+        return [gr.Dropdown([_NONE, *names_of_runs(root)])] * 2
+
     def show(chosen: str, beside: str) -> list[Any]:
         names = [name for name in (chosen, beside) if name != _NONE]
         return [*_shown(root, names), stamp(root, names)]
@@ -59,10 +63,9 @@ def build_runs(context: Context) -> gr.Timer:
         box.change(show, both, outputs, **LIGHT).then(_redraw(len(plots)), turns, [turns, *plots], **LIGHT)
     timer = gr.Timer(_INTERVAL, active=False)
     timer.tick(look_again, [*both, seen], outputs, **LIGHT)
-    refresh = {"fn": list_runs, "inputs": both, "outputs": both, **LIGHT}
-    first.focus(**refresh)
-    second.focus(**refresh)
-    gr.on([context_load()], **refresh)
+    for box in both:
+        box.focus(list_anew, None, both, **LIGHT)
+    gr.on([context_load()], list_runs, both, both, **LIGHT)
     return timer
 
 

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 
 class LayerShape(BaseModel):
@@ -42,6 +42,7 @@ class BaseDescription(BaseModel):
         layers: the cross-attention layers by module path.
         text_width: W, the width of the text features that it takes, which it may project before its layers get
             them; that of the layers if None.
+        weights: numbers by which its weights are known again, see `llmdiff.base.weight_samples`; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,8 +51,16 @@ class BaseDescription(BaseModel):
     name: str | None = None
     layers: dict[str, LayerShape] = Field(min_length=1)
     text_width: int | None = Field(None, ge=1)
+    weights: tuple[FiniteFloat, ...] | None = Field(None, max_length=10_000)
 
     @property
     def context_width(self) -> int:
         """W, the width of the text features that the denoiser takes."""
         return self.text_width or next(iter(self.layers.values())).context
+
+    def on_other_weights(self) -> str:
+        """What a user is to know whose image model is of this shape and has other weights."""
+        return (
+            f"The image model has other weights than {self.name or 'the one'} that the adapter was made for: with "
+            "fine-tunes of it an adapter usually works, but how well is not measured."
+        )

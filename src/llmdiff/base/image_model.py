@@ -4,6 +4,7 @@ Letters in shapes: B batch, c latent channels, H and W height and width of the l
 """
 
 import inspect
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from llmdiff.base.diffusers_internals import result_names
 from llmdiff.base.layers import PARTS, find_controlnets, find_denoiser, find_layers, layer_shape
 from llmdiff.base.schedule import can_schedule, model_timesteps, training_schedule
 from llmdiff.base.size_conditioning import SizeConditioning
+from llmdiff.base.weight_samples import are_other_weights, weight_samples
 from llmdiff.errors import LLMDiffError
 from llmdiff.sources import public_name
 
@@ -91,7 +93,7 @@ class ImageModel:
     @property
     def text_width(self) -> int:
         """W, the width of the text features that the denoiser takes."""
-        return self.describe().context_width
+        return self._projected_text_width or next(iter(self.shapes.values())).context
 
     @property
     def pooled_width(self) -> int | None:
@@ -130,14 +132,19 @@ class ImageModel:
 
     def describe(self) -> BaseDescription:
         """The description that an adapter keeps of the image model that it is made for."""
-        config = self.denoiser.config
-        projected = config.get("caption_channels") or config.get("encoder_hid_dim")
         return BaseDescription(
             denoiser=type(self.denoiser).__name__,
             name=public_name(getattr(self.pipe, "name_or_path", None) or None),
             layers=self.shapes,
-            text_width=None if projected is None else int(projected),
+            text_width=self._projected_text_width,
+            weights=weight_samples(self.layers.values()),
         )
+
+    def warn_of_other_weights(self, recorded: BaseDescription) -> None:
+        """Warns if its weights are others than those that were recorded, of a model of the same shape."""
+        layers = self.layers
+        if are_other_weights(recorded.weights, weight_samples(layers[path] for path in recorded.layers)):
+            warnings.warn(recorded.on_other_weights(), stacklevel=3)
 
     def check_fits(self, recorded: BaseDescription) -> None:
         """Raises LLMDiffError, naming the first difference, if the denoiser is not of the shape that was recorded."""
@@ -239,6 +246,13 @@ class ImageModel:
             inputs["added_cond_kwargs"] = added
         predicted: Tensor = self.denoiser(noisy, **inputs).sample.float()
         return predicted.chunk(2, dim=1)[0] if predicted.shape[1] == 2 * noisy.shape[1] else predicted
+
+    @property
+    def _projected_text_width(self) -> int | None:
+        """The width of the text features, where the denoiser projects them before its layers get them."""
+        config = self.denoiser.config
+        projected = config.get("caption_channels") or config.get("encoder_hid_dim")
+        return None if projected is None else int(projected)
 
     @property
     def _results(self) -> tuple[str, ...] | None:

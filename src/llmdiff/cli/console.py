@@ -8,19 +8,19 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
 from llmdiff.cli.entry import owns_process
-from llmdiff.progress import Progress
+from llmdiff.errors import LLMDiffError
+from llmdiff.progress_bar import errors
+from llmdiff.progress_bar import progress_bar as progress_bar
 
 _LONGEST = 2000  # characters of a warning or error, which may quote what the user gave
-errors = Console(stderr=True)
 results = Console()
 
 
@@ -88,7 +88,11 @@ def quiet_hosts() -> None:
     """Turn off the progress bars and notices of diffusers and transformers; the Hub's download bars stay.
 
     torchao, which both import where it is installed, tells of every library of its own that is for other machines.
+
+    Raises:
+        LLMDiffError: they cannot be imported as this process was started.
     """
+    _check_start()
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if owns_process():
@@ -103,6 +107,16 @@ def quiet_hosts() -> None:
         host.disable_progress_bar()
 
 
+def _check_start() -> None:
+    """Raises LLMDiffError where libraries would end the process, or blame a model for what Python was told."""
+    if sys.flags.optimize > 1:
+        raise LLMDiffError("Python runs with -OO or PYTHONOPTIMIZE=2, with which transformers fails: start it without.")
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise LLMDiffError("The folder in which the command was started is gone: change to another one.") from error
+
+
 def rest_when_waiting() -> None:
     """Has the threads of a calculation sleep where they wait for each other, which OpenMP has them do by turning.
 
@@ -111,19 +125,6 @@ def rest_when_waiting() -> None:
     """
     if owns_process():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
-
-
-@contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar on stderr, if that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("Starting", total=1.0)
-
-        def report(stage: str, share: float) -> None:
-            bar.update(task, description=stage, completed=share)
-
-        yield report
 
 
 def _show_warning(

@@ -9,6 +9,9 @@ import typer
 from llmdiff.cli import console
 from llmdiff.cli.picture_files import write_file, write_free
 
+DIFFERENT = 3
+"""The exit status where the picture that was drawn is another."""
+
 
 def regenerate(
     file: Annotated[Path, typer.Argument(metavar="FILE.png", help="A PNG written by llmdiff.")],
@@ -26,8 +29,9 @@ def regenerate(
 ) -> None:
     """Redraw a picture or comparison sheet pixel for pixel.
 
-    Says whether it came out identical, and warns of models or library versions that have changed since. A PNG may come
-    from anybody: models that it names are loaded only if they are embedded, named here too, or confirmed.
+    Says whether it came out identical, and warns of models or library versions that have changed since. The exit status
+    is 3 if a pixel differs by more than 4 of 255 levels: another processor's rounding changes one by less. A PNG may
+    come from anybody: models that it names are loaded only if they are embedded, named here too, or confirmed.
     """
     console.rest_when_waiting()
     console.quiet_hosts()
@@ -41,10 +45,13 @@ def regenerate(
     result = redrawn.image, redrawn.document
     path = write_file(out, *result) if out else write_free(file.parent, f"{file.stem}-again", *result)
     if as_json:
-        changes = list(redrawn.changes)
-        console.print_json({"path": str(path), "identical": redrawn.identical, "changes": changes})
+        facts = {"identical": redrawn.identical, "same": redrawn.same, "difference": redrawn.difference}
+        console.print_json({"path": str(path), **facts, "changes": list(redrawn.changes)})
     else:
-        console.print_line(f"{path} ({'identical' if redrawn.identical else 'NOT identical'})")
+        verdict = "identical" if redrawn.identical else "the same but for rounding" if redrawn.same else "DIFFERENT"
+        console.print_line(f"{path} ({verdict})")
+    if not redrawn.same:
+        raise typer.Exit(DIFFERENT)
 
 
 def _confirmed(models: str) -> bool:

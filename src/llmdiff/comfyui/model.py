@@ -1,5 +1,6 @@
 """A ComfyUI model with an adapter: patches of a clone, as ComfyUI's own nodes make them; the weights are shared."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.lora import LoRA
+from llmdiff.base.weight_samples import are_other_weights, weight_samples
 from llmdiff.comfyui.layers import block_of, find_layers, original_path
 from llmdiff.comfyui.patches import ATTENTION_REPLACED, Joined, add_branch, attend_branch, attend_text
 from llmdiff.comfyui.wrappers import Conditioned, Joint
@@ -42,6 +44,8 @@ def join_model(model: Any, joint: Joint, scale: float = 1.0, lora_patch: LoRAPat
         raise LLMDiffError("The model has an adapter already: apply this one to the model that comes before it.")
     unet, config = model.model.diffusion_model, joint.config
     found = find_layers(unet, config.base)
+    if are_other_weights(config.base.weights, weight_samples(found.values())):
+        warnings.warn(config.base.on_other_weights(), stacklevel=2)
     if config.mode == "replace":
         _check_pooled(model.model, config)
         _check_attention(model)

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
 from llmdiff.errors import LLMDiffError
+from llmdiff.progress_bar import errors, progress_bar
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _NO_NETWORK = re.compile(r"NewConnectionError|NameResolution|Timeout|ProxyError|Connection (?:refused|broken|aborted)")
@@ -39,11 +37,11 @@ class File:
 
 def say(what: str) -> None:
     """Tell on stderr what is being done."""
-    Console(stderr=True).print(what)
+    errors.print(what)
 
 
 def download(requirements: Sequence[str], title: str, directory: Path) -> None:
-    """Download wheels into a directory, with a progress bar on stderr.
+    """Download wheels into a directory, with the progress on stderr.
 
     Raises:
         LLMDiffError: if pip fails.
@@ -68,13 +66,13 @@ def download(requirements: Sequence[str], title: str, directory: Path) -> None:
 
 def _show_progress(pip: subprocess.Popen[str], title: str) -> None:
     """Turn pip's raw progress lines into a bar, wheel after wheel; end pip with us."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(f"Downloading {title}", total=None)
+        with progress_bar() as progress:
+            progress(f"Downloading {title}", 0.0)
             for line in pip.stdout or ():
                 if match := _PROGRESS.search(line):
-                    progress.update(task, completed=int(match[1]), total=int(match[2]))
+                    done, whole = int(match[1]), int(match[2])
+                    progress(f"Downloading {title}, {done / 1e6:.0f} of {whole / 1e6:.0f} MB", done / max(whole, 1))
     except BaseException:
         pip.kill()
         raise

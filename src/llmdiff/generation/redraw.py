@@ -19,16 +19,36 @@ from llmdiff.progress import Progress, silent
 from llmdiff.sources import LOADING_FAULTS, reason
 
 Confirm = Callable[[str], bool]
+ROUNDING = 4
+"""Levels of 255 by which another processor's rounding may change a pixel; what differs by more is another picture."""
 
 
 @dataclass(frozen=True)
 class Redrawn:
-    """A redrawn image, whether it equals the file's pixel for pixel, and what has changed since the file was drawn."""
+    """A redrawn image, and how it compares with the file.
+
+    Attributes:
+        image: The image.
+        document: What a PNG of it is to carry.
+        difference: By how many levels of 0 … 255 the farthest pixel differs in one of red, green and blue; 255 if the
+            sizes differ.
+        changes: What has changed since the file was drawn, as short phrases.
+    """
 
     image: Image.Image
     document: Document
-    identical: bool
+    difference: int
     changes: tuple[str, ...]
+
+    @property
+    def identical(self) -> bool:
+        """Whether it equals the file's image pixel for pixel."""
+        return self.difference == 0
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the file's image but for rounding, which is another on another processor."""
+        return self.difference <= ROUNDING
 
 
 def regenerate(
@@ -78,11 +98,11 @@ def regenerate(
         warnings.warn(f"Since the picture was drawn, there changed {'; '.join(changes)}.", stacklevel=2)
     pictures = _draw(renderer, document, report)
     image = comparison_sheet(pictures) if document.kind == "comparison" else pictures[0].image
-    identical = _same_pixels(image, original)
-    if not identical:
-        warnings.warn(_difference(record.provenance), stacklevel=2)
+    difference = _difference(image, original)
+    if difference:
+        warnings.warn(_in_words(difference, record.provenance), stacklevel=2)
     redrawn = Document(kind=document.kind, pictures=tuple(picture.metadata for picture in pictures))
-    return Redrawn(image, redrawn, identical, changes)
+    return Redrawn(image, redrawn, difference, changes)
 
 
 def _allowed(recorded: Models, named: dict[str, str], confirm: Confirm | None) -> Models:
@@ -121,12 +141,14 @@ def _has_device(device: str) -> bool:
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device, device == "cpu")
 
 
-def _same_pixels(one: Image.Image, other: Image.Image) -> bool:
-    one, other = one.convert("RGB"), other.convert("RGB")
-    return one.size == other.size and ImageChops.difference(one, other).getbbox() is None
+def _difference(one: Image.Image, other: Image.Image) -> int:
+    if one.size != other.size:
+        return 255
+    bands = ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getextrema()
+    return max(int(most) for _, most in bands)  # type: ignore[misc]  # of three bands, a pair each
 
 
-def _difference(then: Provenance) -> str:
+def _in_words(difference: int, then: Provenance) -> str:
     threads = torch.get_num_threads()
     hint = f" (drawn with {then.threads} threads, {threads} now)" if threads != then.threads else ""
-    return f"The redrawn picture differs from the file in some pixels{hint}."
+    return f"The redrawn picture differs from the file by up to {difference} of 255 levels{hint}."

@@ -162,9 +162,11 @@ def _on_step(objective: AdapterObjective, report: Progress) -> Callable[[Trainer
         nonlocal skipped
         objective.explains = trainer.skipped > skipped or objective.device.type == "cpu"
         skipped = trainer.skipped
-        title = f"Training, loss {figures['loss']:.4f}, {figures['images_per_s']:.0f} images/s"
+        steps, speed = objective.recipe.loop.steps, figures["images_per_s"]
+        title = f"Training, step {trainer.step:,} of {steps:,}, loss {figures['loss']:.4f}"
+        title += f", {speed:,.0f} images/s" if speed >= 10 else f", {speed:.2g} images/s"
         title += f", {trainer.skipped} steps skipped" if trainer.skipped else ""
-        report(title, trainer.step / objective.recipe.loop.steps)
+        report(title, trainer.step / steps)
         if every and trainer.step % every == 0:
             in_main_process(objective.adapter.llm, trainer.accelerator, lambda: draw(trainer))
 

@@ -10,10 +10,17 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.files import open_regular
 from llmdiff.sources import reason
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = "run.lock"
 """The lock's file: it tells who holds it, and is gone when a run has ended and not been killed."""
+_LOOK = 0.3  # seconds, far longer than `is_locked` takes, after which a lock is held by a process that trains
 
 
 @contextmanager
@@ -51,10 +58,43 @@ def locked(folder: Path) -> Iterator[None]:
                 place.rmdir()
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of a folder now; the file that a killed one has left says nothing.
+
+    Example:
+        >>> with locked(Path("runs/fox")):
+        ...     is_locked(Path("runs/fox"))
+        True
+        >>> is_locked(Path("runs/fox"))
+        False
+    """
+    path = folder / LOCK
+    try:
+        if fcntl is None:
+            return path.exists() and _is_refused(path)
+        with open_regular(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # which closing it lets go of
+    except BlockingIOError:
+        return True
+    except OSError:  # it is not there, or the file system has no locks
+        return False
+    return False
+
+
+def _is_refused(path: Path) -> bool:
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def _acquire(lock: FileLock, folder: Path) -> None:
     path = Path(lock.lock_file)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=_LOOK, poll_interval=_LOOK / 10)
     except Timeout as error:
         holder = path.read_text(errors="replace").strip() or "another process"
         raise LLMDiffError(
@@ -68,5 +108,7 @@ def _acquire(lock: FileLock, folder: Path) -> None:
             "there.",
             stacklevel=4,
         )
+        path.unlink(missing_ok=True)  # it would look like one that a killed process has left
         return
-    path.write_text(f"Process {os.getpid()} on {socket.gethostname()}")
+    with suppress(OSError):  # it is held all the same
+        path.write_text(f"Process {os.getpid()} on {socket.gethostname()}")
