@@ -30,11 +30,17 @@ def test_from_a_prompt_to_one_picture_and_its_numbers(run: Run, models: list[str
     assert found["attention"]["base"]["adapter"] is None
     assert len(found["blocks"]["weights"]) == 4
     assert len(found["nearest"]) == 1
+    content = Path(found["path"]).read_bytes()
+    again = run("explain", "a red ball", *models, "--nearest", "0").stdout.strip()
+    assert [Path(name).name for name in (found["path"], again)] == ["a-red-ball-s0-why.png", "a-red-ball-s0-why-2.png"]
+    assert Path(found["path"]).read_bytes() == content, "no explanation takes another's file"
 
 
 def test_mistakes_are_told_before_a_model_is_loaded(run: Run, models: list[str], tmp_path: Path) -> None:
     assert run("explain", "a ball", *models, "--exchange", "red").status == 2
     assert "cannot be read" in run("explain", "a ball", *models, "--among", "none.txt").stderr
     assert "multiples of 8" in run("explain", "a ball", *models, "--size", "9x9").stderr
-    assert "words" in run("explain", "...", *models).stderr
+    assert "no word" in run("explain", "...", *models).stderr
+    assert "up to 64" in run("explain", "ball " * 3000, *models).stderr
+    assert "'cat' is no word" in run("explain", "a ball", *models, "--exchange", "cat=dog").stderr
     assert not (tmp_path / "out").exists()

@@ -49,6 +49,7 @@ def explain(
     learned for each block of its LLM; how far the encoding moves when a word is left out or exchanged; the prompts that
     the LLM reads most alike. docs/explain.md says how each is measured.
     """
+    from llmdiff.explanation.words import check_exchanged, check_words
     from llmdiff.generation import GenerationRequest
 
     request = GenerationRequest.model_validate(
@@ -57,6 +58,8 @@ def explain(
     )
     replacements = dict(_pair(text) for text in exchange or [])
     prompts = _prompts(among, base) if nearest else []
+    check_words(prompt)
+    check_exchanged(prompt, replacements)
     check_place(out, 1)
     console.rest_when_waiting()
     console.quiet_hosts()

@@ -112,7 +112,7 @@ def write_free(folder: Path, stem: str, image: "Image.Image", document: "Documen
 
 
 def first_free(folder: Path, stem: str, write: Callable[[Path], object]) -> Path:
-    """The first of stem.png, stem-2.png, ... that nobody has, to which `write` writes unless somebody has it by then."""
+    """The first of stem.png, stem-2.png, ... that nobody has, and to which `write` could write."""
     for number in itertools.count(1):
         path = folder / f"{stem}{f'-{number}' if number > 1 else ''}.png"
         if os.path.lexists(path):

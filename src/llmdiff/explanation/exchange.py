@@ -11,8 +11,7 @@ import numpy as np
 import torch
 
 from llmdiff.adapter import LLMDiffAdapter
-from llmdiff.errors import LLMDiffError
-from llmdiff.explanation.words import Word, tokens_of, words_of
+from llmdiff.explanation.words import Word, check_exchanged, tokens_of, words_of
 from llmdiff.language.spans import Span, prompt_spans
 
 
@@ -54,10 +53,7 @@ def exchange_words(adapter: LLMDiffAdapter, prompt: str, replacements: Mapping[s
         (3, 3)
     """
     words, replacements = words_of(prompt), replacements or {}
-    if missing := [word for word in replacements if word not in {one.text for one in words}]:
-        raise LLMDiffError(
-            f"{missing[0]!r} is no word of the prompt {prompt!r}: exchange one of its words, as written."
-        )
+    check_exchanged(prompt, replacements)
     before = word_vectors(adapter, prompt, words)
     chosen = tuple(replacements.get(word.text, "") for word in words)
     moved = np.full((len(words), len(words)), np.nan, dtype=np.float32)

@@ -11,14 +11,12 @@ from llmdiff.explanation.attention import WordAttention, draw_attention
 from llmdiff.explanation.blocks import BlockWeights, block_weights
 from llmdiff.explanation.exchange import Exchanges, exchange_words
 from llmdiff.explanation.nearest import Nearest, nearest_prompts
-from llmdiff.explanation.words import words_of
+from llmdiff.explanation.words import check_exchanged, check_words
 from llmdiff.generation.record import PictureSettings
 from llmdiff.generation.renderer import Renderer
 from llmdiff.language import emphasis
 from llmdiff.progress import Progress, silent
 
-MOST_WORDS = 64
-"""Words of a prompt that is explained at most: each one is left out once, and has maps of its own."""
 _FINEST = 32  # places of a map in JSON, in each direction
 _DRAWN, _COMPARED, _EXCHANGED = 0.4, 0.8, 0.9  # shares of the work that are done after each part
 
@@ -95,7 +93,8 @@ def explain(
     if adapter is None:
         raise LLMDiffError("Without an adapter there is nothing to explain: name one with --adapter.")
     prompt = emphasis.plain(settings.prompt) if settings.prompt_weights else settings.prompt
-    _check_words(prompt)
+    check_words(prompt)
+    check_exchanged(prompt, replacements or {})
     report = progress or silent
     adapted = draw_attention(renderer, settings, lambda share: report("Drawing", _DRAWN * share))
     base = _base_alone(renderer, settings, report)
@@ -105,14 +104,6 @@ def explain(
         adapter, prompt, among, nearest, lambda stage, share: report(stage, _EXCHANGED + (1 - _EXCHANGED) * share)
     )
     return Explanation(settings, adapted, base, block_weights(adapter), exchanges, tuple(found))
-
-
-def _check_words(prompt: str) -> None:
-    count = len(words_of(prompt))
-    if count == 0:
-        raise LLMDiffError("The prompt has no word that could be explained: say what the picture should show.")
-    if count > MOST_WORDS:
-        raise LLMDiffError(f"The prompt has {count} words, and up to {MOST_WORDS} can be explained: shorten it.")
 
 
 def _base_alone(renderer: Renderer, settings: PictureSettings, report: Progress) -> WordAttention | None:

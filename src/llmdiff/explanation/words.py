@@ -1,13 +1,20 @@
 """The words of a prompt, and the tokens that each of them became."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmdiff.language.spans import Span
+from llmdiff.errors import LLMDiffError
+
+if TYPE_CHECKING:
+    from llmdiff.language.spans import Span
+
+MOST_WORDS = 64
+"""Words of a prompt that can be explained."""
 
 _JOINING = "'’-"
 _OF_WORDS = ("L", "M", "N", "So", "Sk", "Cf")
@@ -43,7 +50,33 @@ def words_of(prompt: str) -> list[Word]:
     return words
 
 
-def tokens_of(words: Sequence[Word], spans: Sequence[Span | None]) -> list[list[int]]:
+def check_words(prompt: str) -> None:
+    """Nothing, if a prompt has words, and not too many, to be explained.
+
+    Raises:
+        LLMDiffError: it has none, or more than 64.
+    """
+    count = len(words_of(prompt))
+    if count == 0:
+        raise LLMDiffError("The prompt has no word that could be explained: say what the picture should show.")
+    if count > MOST_WORDS:
+        raise LLMDiffError(f"The prompt has {count} words, and up to {MOST_WORDS} can be explained: shorten it.")
+
+
+def check_exchanged(prompt: str, exchanged: Iterable[str]) -> None:
+    """Nothing, if all words that are to be exchanged are in a prompt.
+
+    Raises:
+        LLMDiffError: one is not.
+    """
+    known = {word.text for word in words_of(prompt)}
+    if missing := [word for word in exchanged if word not in known]:
+        raise LLMDiffError(
+            f"{missing[0]!r} is no word of the prompt {prompt!r}: exchange one of its words, as written."
+        )
+
+
+def tokens_of(words: Sequence[Word], spans: "Sequence[Span | None]") -> list[list[int]]:
     """The numbers of the tokens of each word: those whose last character is in it.
 
     Args:
