@@ -18,14 +18,18 @@ from tiny_text import SIZES, SPECIAL
 
 SIDE = 32
 _VISION = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-KINDS = ("siglip", "clip")
+KINDS = ("siglip", "clip", "pickscore")
+"""The last is a CLIP of the kind that PickScore is: another activation, and a projection as wide as its texts."""
 
 
 def build_similarity(kind: str) -> PreTrainedModel:
     """A model of one of `KINDS`, always the same."""
     torch.manual_seed(0)
     vision = {**_VISION, "image_size": SIDE, "patch_size": 8}
-    if kind == "clip":
+    if kind == "pickscore":
+        text = {**SIZES, **SPECIAL, "max_position_embeddings": 77, "hidden_act": "gelu"}
+        config = CLIPConfig(text_config=text, vision_config=vision | {"hidden_act": "gelu"}, projection_dim=32)
+    elif kind == "clip":
         text = {**SIZES, **SPECIAL, "max_position_embeddings": 77}
         config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
     else:
@@ -43,7 +47,7 @@ def save_similarity(folder: Path, kind: str) -> str:
     )
     tokenizer.save_pretrained(folder)
     size = {"height": SIDE, "width": SIDE}
-    processor = CLIPImageProcessorPil if kind == "clip" else SiglipImageProcessorPil
-    options = {"size": {"shortest_edge": SIDE}, "crop_size": size} if kind == "clip" else {"size": size}
+    processor = SiglipImageProcessorPil if kind == "siglip" else CLIPImageProcessorPil
+    options = {"size": size} if kind == "siglip" else {"size": {"shortest_edge": SIDE}, "crop_size": size}
     processor(**options).save_pretrained(folder)
     return str(folder)

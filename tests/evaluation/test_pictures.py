@@ -1,14 +1,17 @@
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.evaluation import evaluate_pictures
+from llmdiff.evaluation import ScenePrompt, evaluate_pictures, scene_prompts
 from llmdiff.evaluation.similarity import ImageTextModel
+from llmdiff.scenes.drawing import draw
+from llmdiff.scenes.facts import scene_with
 from tiny_similarity import save_similarity
 
 
@@ -72,6 +75,37 @@ def test_other_pixels_have_other_scores(folders: dict[str, Path], siglip: str, c
         Image.new("RGB", (32, 32)).save(folders["base"] / "0.png")
     assert before["siglip"] != after["siglip"]
     assert before["clip-iqa"] != after["clip-iqa"]
+
+
+def scenes(
+    folder: Path, spoil: Callable[[Image.Image], Image.Image], prompts: Sequence[ScenePrompt], turn: int
+) -> Path:
+    """Pictures of prompts as the domain draws them, spoiled, beside their prompts or, turned by some, those of others."""
+    folder.mkdir()
+    for number, prompt in enumerate(prompts):
+        picture = draw(scene_with(prompt.facts, np.random.default_rng(number)))
+        spoil(Image.fromarray(picture)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(prompts[(number + turn) % len(prompts)].prompt)
+    return folder
+
+
+def test_spoiled_pictures_and_shuffled_prompts_cost_facts(tmp_path: Path) -> None:
+    prompts = [prompt for prompt in scene_prompts(1) if prompt.group in ("plain", "relations")]
+    rng = np.random.default_rng(0)
+    spoils = {
+        "whole": lambda image: image,
+        "blur": lambda image: image.filter(ImageFilter.GaussianBlur(3)),
+        "noise": lambda image: Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)),
+        "black": lambda image: Image.new("RGB", image.size),
+    }
+    folders = {name: scenes(tmp_path / name, spoil, prompts, 0) for name, spoil in spoils.items()}
+    rows = evaluate_pictures(folders, scenes=True)
+    rows += evaluate_pictures({"shuffled": scenes(tmp_path / "shuffled", spoils["whole"], prompts, 1)}, scenes=True)
+    means = {(row["score"], row["system"]): row["mean"] for row in rows}
+    assert means["scene", "whole"] == means["facts", "whole"] == 1
+    for name in ("blur", "noise", "black", "shuffled"):
+        assert means["scene", name] == 0
+        assert means["facts", name] < 0.6
 
 
 @pytest.mark.parametrize(

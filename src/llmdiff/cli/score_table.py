@@ -13,10 +13,15 @@ def print_scores(rows: list[dict[str, Any]]) -> None:
     for number, row in enumerate(rows):
         if number and rows[number - 1]["score"] != row["score"]:
             table.add_section()
-        interval = "–" if row["low"] is None else f"{row['low']:.4f} – {row['high']:.4f}"
+        interval = "–" if row["low"] is None else f"{_figure(row['low'])} – {_figure(row['high'])}"
         counts = str(row["prompts"] or "–"), str(row["pictures"] or "–")
-        table.add_row(row["score"], row["system"], *counts, f"{row['mean']:.4f}", interval)
+        table.add_row(row["score"], row["system"], *counts, _figure(row["mean"]), interval)
     console.results.print(table)
     for score, row in {row["score"]: row for row in rows if row["revision"]}.items():
         pieces = f"; {row['in_pieces']} prompts were scored in pieces" if row["in_pieces"] else ""
         console.print_line(f"{score}: {row['model']}, {row['revision']}{pieces}")
+
+
+def _figure(value: float) -> str:
+    """Four places, and no nought below nought."""
+    return f"{round(value, 4) + 0.0:.4f}"
