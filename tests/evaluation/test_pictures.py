@@ -80,7 +80,7 @@ def test_other_pixels_have_other_scores(folders: dict[str, Path], siglip: str, c
 def scenes(
     folder: Path, spoil: Callable[[Image.Image], Image.Image], prompts: Sequence[ScenePrompt], turn: int
 ) -> Path:
-    """Pictures of prompts as the domain draws them, spoiled, beside their prompts or, turned by some, those of others."""
+    """Pictures of prompts as the domain draws them, spoiled, beside their prompts or, turned, those of others."""
     folder.mkdir()
     for number, prompt in enumerate(prompts):
         picture = draw(scene_with(prompt.facts, np.random.default_rng(number)))

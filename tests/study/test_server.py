@@ -116,7 +116,6 @@ def test_who_has_not_opened_the_page_has_no_vote(study: Study, cookie: str | Non
     assert client.post("/api/vote", json={"trial": 0, "answers": {"follows": "left"}}).status_code == 204
 
 
-@pytest.mark.fault("lost work")
 def test_a_vote_that_cannot_be_kept_is_answered_so_and_counts_when_it_is_sent_again(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
