@@ -107,6 +107,16 @@ def test_what_is_no_vote_is_refused_and_the_next_one_counts(study: Study, ballot
     assert client.post("/api/vote", json={"trial": 0, "answers": {"follows": "left"}}).status_code == 204
 
 
+def test_more_than_an_answer_is_not_read(study: Study) -> None:
+    client = TestClient(study_app(study))
+    client.post("/api/session")
+    assert client.post("/api/vote", content=b"x" * 2**17).status_code == 413
+    assert client.post("/api/vote", content=iter([b"x" * 2**16] * 3)).status_code == 413
+    deep = b"[" * 60_000
+    assert client.post("/api/vote", content=deep, headers={"Content-Type": "application/json"}).status_code == 400
+    assert client.post("/api/vote", json={"trial": 0, "answers": {"follows": "left"}}).status_code == 204
+
+
 @pytest.mark.parametrize("cookie", [None, "x", "0" * 32, "../../etc"])
 def test_who_has_not_opened_the_page_has_no_vote(study: Study, cookie: str | None) -> None:
     client = TestClient(study_app(study), cookies={} if cookie is None else {f"rater-{study.identity}": cookie})

@@ -12,10 +12,13 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import Field
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.server.guard import Guard
 from llmdiff.study.config import QUESTIONS
 from llmdiff.study.plan import Study, Trial
 from llmdiff.study.votes import Ballot, Votes
 
+_LARGEST_BALLOT = 2**16  # bytes
+_PATIENCE = 30  # seconds that a browser may take for its answer, and for each part of ours
 _A_YEAR = 365 * 24 * 3600
 _HEADERS = {
     "Cache-Control": "private, no-store",
@@ -63,6 +66,7 @@ def study_app(study: Study) -> FastAPI:
         booth.votes.close()
 
     app = FastAPI(title="llmdiff study", openapi_url=None, lifespan=lifespan)
+    app.add_middleware(Guard, key=None, max_body=_LARGEST_BALLOT, patience=_PATIENCE, count=lambda status: None)
     app.add_exception_handler(LLMDiffError, _later)
     app.get("/", response_class=HTMLResponse)(booth.index)
     app.post("/api/session")(booth.session)
