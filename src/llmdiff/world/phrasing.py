@@ -33,7 +33,7 @@ _WITHOUT = (
     ", no {noun}",
     ". There is not a single {noun}",
 )
-_KEYWORDS = 4  # at most, of one thing
+_FEWEST, _KEYWORDS = 3, 4  # keywords of a thing: fewer do not tell it, more are not said
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ class Writer(Chooser):
         """One mention among tags: "wee crimson bunny", "wee crimson pet, burrow, Easter"."""
         phrase = self.phrase(mention).removeprefix("a ").removeprefix("an ")
         known = THING_WORDS[mention.look.kind].keywords
-        possible = self.style.keywords and len(known) > 1 and mention.n == 1 and self.style.renames(mention.look.kind)
+        possible = (
+            self.style.keywords and len(known) >= _FEWEST and mention.n == 1 and self.style.renames(mention.look.kind)
+        )
         if not (possible and self.chance(self.style.keywords)):
             return phrase
         looks = [self.choose(SIZE_WORDS[mention.look.size], mention.look.size)] if mention.look.size else []
