@@ -122,10 +122,8 @@ class Writer(Chooser):
         """One mention among tags: "wee crimson bunny", "wee crimson pet, burrow, Easter"."""
         phrase = self.phrase(mention).removeprefix("a ").removeprefix("an ")
         known = THING_WORDS[mention.look.kind].keywords
-        possible = (
-            self.style.keywords and len(known) >= _FEWEST and mention.n == 1 and self.style.renames(mention.look.kind)
-        )
-        if not (possible and self.chance(self.style.keywords)):
+        possible = self.style.keywords and self.style.renames(mention.look.kind)
+        if not (possible and len(known) >= _FEWEST and mention.n == 1 and self.chance(self.style.keywords)):
             return phrase
         looks = [self.choose(SIZE_WORDS[mention.look.size], mention.look.size)] if mention.look.size else []
         looks += [self.choose(COLOUR_WORDS[mention.look.colour], mention.look.colour)] if mention.look.colour else []
