@@ -15,7 +15,7 @@ import torch
 import typer
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
-from llmdiff.bench.step import SHAPES
+from llmdiff.bench.shapes import DENOISERS
 from llmdiff.language.text_encoding import term_count
 from llmdiff.precompute.terms import term_bytes
 from llmdiff.training import load_recipe
@@ -38,7 +38,7 @@ def rows() -> list[list[str]]:
     """The rows of the table."""
     recipe = load_recipe("sd15")
     with torch.device("meta"):
-        unet = UNet2DConditionModel(**SHAPES["sd15"])
+        unet = UNet2DConditionModel(**DENOISERS["sd15"])
     pipe = SimpleNamespace(unet=unet, components={"unet": unet}, vae_scale_factor=8, scheduler=DDIMScheduler())
     found = []
     for name, config in json.loads(_CONFIGS.read_text("utf-8")).items():

@@ -29,6 +29,7 @@ def main(
     cache: Annotated[Path, typer.Option(help="Folder of the fetched packages.")] = Path("build/world"),
 ) -> None:
     """Writes one sheet of each style and size."""
+    out.mkdir(parents=True, exist_ok=True)
     for style, source in zip(STYLES, (FLAT, SHADED), strict=True):
         icons = json.loads(member(fetch(source, cache), "icons.json"))
         art = [rasterised(icons["icons"][thing.art]["body"], icons["height"]) for thing in THINGS]

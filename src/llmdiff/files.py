@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.texts import decoded
 
 DRAFTS = ".*.part"
 """Pattern of the names of drafts: what a killed process may leave behind."""
@@ -168,17 +169,17 @@ def is_there(path: Path) -> bool:
 
 
 def read_text(file: BinaryIO, most: int) -> str:
-    """The text of a file, which is closed, in UTF-8, with or without a byte order mark.
+    """The text of a file, which is closed, as `decoded` has it.
 
     Raises:
         OSError: It cannot be read, or has more than `most` bytes.
-        UnicodeDecodeError: It is not UTF-8.
+        UnicodeError: It is not UTF-8.
     """
     with file:
         content = file.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it has more than {readable(most)}")
-    return content.decode("utf-8-sig")
+    return decoded(content)
 
 
 def why_not(error: OSError | UnicodeError) -> str:
@@ -190,7 +191,7 @@ def why_not(error: OSError | UnicodeError) -> str:
     if isinstance(error, IsADirectoryError):
         return "it is a folder"
     if isinstance(error, UnicodeError):
-        return "it is not UTF-8"
+        return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
     return " ".join((error.strerror or str(error)).split()).rstrip(".")
 
 

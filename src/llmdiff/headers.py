@@ -8,7 +8,8 @@ from safetensors import SafetensorError, safe_open
 
 from llmdiff.errors import LLMDiffError
 
-_LFS = b"version https://git-lfs"
+LFS = b"version https://git-lfs"
+"""The beginning of what git checks out in place of a large file that git-lfs has not fetched."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,6 @@ def readable_headers(folder: Path) -> list[Header]:
 
 
 def is_lfs_pointer(file: Path) -> bool:
-    """Whether a file is what git checks out in place of a large file that git-lfs has not fetched."""
+    """Whether a file is what git checks out in place of the weights."""
     with file.open("rb") as opened:
-        return opened.read(len(_LFS)) == _LFS
+        return opened.read(len(LFS)) == LFS

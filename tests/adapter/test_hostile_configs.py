@@ -134,6 +134,21 @@ def test_any_change_is_an_adapter_or_a_sentence(
     assert "\n" not in outcome(folder, json.dumps(config), tiny_llm)
 
 
+@pytest.mark.fault("missing weights")
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_a_type_that_loses_their_values_are_named(
+    folder: Path, tiny_llm: LanguageModel, dtype: torch.dtype
+) -> None:
+    """As another tool has converted them; a half of the bits is none."""
+    (file,) = folder.glob("*.safetensors")
+    weights = load_file(file)
+    save_file({name: weight.to(dtype) for name, weight in weights.items()}, file)
+    with pytest.raises(LLMDiffError, match=f"{sorted(weights)[0]} is of type {dtype}"):
+        LLMDiffAdapter.from_pretrained(folder, llm=tiny_llm)
+    save_file({name: weight.half() for name, weight in weights.items()}, file)
+    LLMDiffAdapter.from_pretrained(folder, llm=tiny_llm)
+
+
 @pytest.mark.fault("not finite")
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_not_finite_are_named(folder: Path, tiny_llm: LanguageModel, value: float) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import safetensors
 import torch
@@ -145,6 +146,20 @@ def test_a_reader_that_went_away_is_told_nothing() -> None:
     assert faults.sentence(LLMDiffError("Mend it.")) == "Mend it."
 
 
+@pytest.mark.parametrize(
+    ("before", "options", "words"),
+    [("rmdir ../gone", [], "is gone: change to another"), ("true", ["-OO"], "Python runs with -OO")],
+)
+def test_a_start_that_libraries_do_not_bear(tmp_path: Path, before: str, options: list[str], words: str) -> None:
+    (tmp_path / "gone").mkdir()
+    order = [sys.executable, *options, "-c", SCRIPT, "generate", "a", "--adapter", "none", "--out", str(tmp_path)]
+    shell = ["bash", "-c", f'{before}; exec "$@"', "bash", *order]
+    done = subprocess.run(shell, cwd=tmp_path / "gone", capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert words in line
+
+
 HUGE = "9" * 5000
 
 
@@ -203,13 +218,14 @@ def test_options_of_other_commands(run: Run, options: list[str]) -> None:
     assert len(result.stderr) < 2500
 
 
-@pytest.mark.parametrize("delay", [0.2, 1.0])
-def test_an_interrupt_while_libraries_are_imported(tmp_path: Path, delay: float) -> None:
+@pytest.mark.parametrize("used", [0.15, 1.0], ids="after {} s of a processor".format)
+def test_an_interrupt_while_libraries_are_imported(tmp_path: Path, used: float) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "llmdiff", "generate", "a", "--adapter", "none", "--num", "10000"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    time.sleep(delay)
+    while sum(psutil.Process(process.pid).cpu_times()[:2]) < used:  # before that, Python itself is not ready for it
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (130, "interrupted\n")

@@ -64,6 +64,14 @@ def test_everything_is_named_by_file_and_kind(folder, monkeypatch):
     assert str(folder / "good.png") in next(one.detail for one in report.findings if one.kind == "duplicate")
 
 
+@pytest.mark.fault("data left out")
+def test_a_picture_that_is_listed_twice_is_noted(folder):
+    with (folder / "metadata.jsonl").open("a") as file:
+        file.write('\n{"file_name": "same.png", "text": "again"}')
+    notes = [Path(one.name).name for one in check(source(folder), 64).findings if one.kind == "duplicate"]
+    assert notes == ["same.png", "same.png"]
+
+
 def test_sizes_are_counted_by_bucket(folder):
     report = check(source(folder, crop="buckets"), 64)
     assert report.sizes == {(56, 72): 4, (72, 56): 1}

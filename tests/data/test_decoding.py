@@ -71,6 +71,7 @@ def png_of(width: int, height: int) -> bytes:
         (b"", Kind.EMPTY),
         (b"hello", Kind.FOREIGN),
         (b"<html>404</html>", Kind.FOREIGN),
+        (bytes(500), Kind.FOREIGN),
         (encoded(noisy())[:-500], Kind.TRUNCATED),
         (encoded(noisy(), "JPEG")[:-300], Kind.TRUNCATED),
         (encoded(noisy(), "WEBP")[:-100], Kind.TRUNCATED),
@@ -83,6 +84,24 @@ def png_of(width: int, height: int) -> bytes:
 )
 def test_what_cannot_be_used_is_told_by_kind(content, kind):
     assert fault(content) == kind
+
+
+@pytest.mark.fault("damaged files")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(90), "a HEIC file .*: save it as PNG"),
+        (b"\0\0\0\x18ftypmif1" + bytes(90), "a HEIC file .*: save it as PNG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(90), "a JPEG XL file, .*: save it as PNG"),
+        (b"\xff\n" + bytes(90), "a JPEG XL file, .*: save it as PNG"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "a git-lfs pointer .*: run `git lfs"),
+        (b"\n<!DOCTYPE html><title>404</title>", "a web page"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a drawing in SVG"),
+    ],
+)
+def test_what_is_taken_for_a_picture_is_told_with_the_remedy(content, said):
+    with pytest.raises(PictureError, match=f"The picture it is .*{said}"):
+        decoded(content)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")

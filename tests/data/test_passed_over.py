@@ -1,12 +1,17 @@
 """Nothing that is among the data is passed over unsaid, and what is meant to be read is read."""
 
+import csv
+import io
 import json
 import os
+import time
 import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pydantic import TypeAdapter
 
@@ -262,6 +267,11 @@ def test_names_of_nothing_are_told_with_the_remedy(folder, name, said):
         (b"file_name,text\na.png\n", "has no caption"),
         (b"file_name,text\n", "lists no pictures"),
         (b"file_name,text\na.png,gr\xfcn\n", "it is not UTF-8"),
+        (b"file_name,text\na.png,a fox, red, in the snow\n", "Line 2 of .* has more values than columns"),
+        (b"file_name,text,Text\na.png,b,c\n", "the column 'text' stands twice"),
+        (b"file_name,text\na.png,b\0\n", "it has NUL characters"),
+        (b"file_name,caption_en\na.png,b\n", "Line 2 of .*, which has file_name, caption_en: .* has no caption"),
+        (b"url,text\nhttps://x.org/a.png,b\n", "Line 2 of .* has the address .*; download the picture"),
         (b'file_name,text\na.png,"b\n', "unexpected end of data"),
         (b"\xff\xfef\0i\0", "it is not UTF-8"),
     ],
@@ -270,6 +280,81 @@ def test_wrong_tables_are_told(folder, content, said):
     (folder / "metadata.csv").write_bytes(content)
     with pytest.raises(LLMDiffError, match=said):
         pictures(folder)
+
+
+@pytest.mark.fault("metadata")
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cf", "Zl", "Zp"]), min_size=1), min_size=1
+    ),
+    st.sampled_from(["file_name,text", " File_Name , TEXT", "\ufeffpath,caption,note"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_table_is_read_as_spreadsheets_write_it(folder, texts, header, end):
+    """With any header's letters, any ends of lines, spaces behind commas, and rows of nothing."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    for text in texts:
+        writer.writerow(["a.png", f" {text}"])
+    lines = f"{header}\n{table.getvalue()},\n\n".replace("\n", end)
+    (folder / "metadata.csv").write_bytes(lines.replace(',"', ', "').encode())
+    expected = [(text.strip(),) for text in texts]
+    if any(text.isspace() for text in texts):
+        with pytest.raises(LLMDiffError, match="has no caption"):
+            pictures(folder)
+    else:
+        assert pictures(folder).captions == expected
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize(
+    "row", [{"text": None, "caption": "b"}, {"text": "", "prompt": "b"}, {"Caption": "b"}, {"TEXT ": "b"}]
+)
+@pytest.mark.parametrize(
+    "name", [{"image_path": "a.png"}, {"file_name": None, "image": "a.png"}, {"Filename": "a.png"}]
+)
+def test_a_value_is_found_beside_empty_ones_however_its_key_is_written(folder, row, name):
+    listed(folder / "metadata.jsonl", name | row)
+    assert pictures(folder).captions == [("b",)]
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize(
+    "content", ["a fox".encode("utf-16"), "a fox".encode("utf-16-le"), bytes(300), b"a\0fox", b"\xff"]
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.json", "metadata.jsonl", "metadata.csv"])
+def test_a_text_that_is_none_is_never_a_caption(folder, name, content):
+    """As editors of Windows save it, and as a disk has it after a crash."""
+    (folder / "a.txt").unlink()
+    (folder / name).write_bytes(content)
+    with pytest.raises(LLMDiffError, match=rf"{name}.* \((it is not UTF-8|it has NUL characters.*)\)"):
+        pictures(folder)
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize("text", ["", " \r\n\t", "\u200b", "\ufeff\n\u00a0\u3000", "\x1b\x07", "\0"])
+def test_a_caption_of_nothing_to_see_is_none(folder, text):
+    listed(folder / "metadata.jsonl", {"file_name": "a.png", "text": text})
+    with pytest.raises(LLMDiffError, match="has no caption"):
+        pictures(folder)
+
+
+@pytest.mark.fault("metadata")
+@pytest.mark.parametrize("joined", ["a\rb\r", "a\r\nb", "\ufeffa\n\ufeffb\n", "\n\n a \n\n\rb"])
+def test_lines_end_and_files_are_joined_as_every_system_does_it(folder, joined):
+    (folder / "a.txt").write_bytes(joined.encode())
+    assert pictures(folder).captions == [("a", "b")]
+
+
+@pytest.mark.fault("hostile text")
+@pytest.mark.parametrize("text", ["a " * 1_900_000, "\n" * 3_900_000 + "a", "\n \t" * 1_300_000 + "a"])
+@pytest.mark.parametrize("per", ["line", "file"])
+def test_a_caption_of_any_length_takes_no_time(folder, text, per):
+    (folder / "a.txt").write_text(text)
+    began = time.process_time()
+    assert pictures(folder, caption_per=per).captions[0][0][0] == "a"
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.fault("metadata")

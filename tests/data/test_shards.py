@@ -52,6 +52,36 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.fault("data left out")
+def test_a_shard_that_is_not_there_and_companions_are_told(shards):
+    (shards / "._s-00.tar").write_bytes(b"of a Mac")
+    found = check(ShardData(kind="webdataset", path=str(shards)), 16)
+    assert [(Path(name).name, str(kind)) for name, kind in found.passed_over if "._" in name] == [
+        ("._s-00.tar", "system's own file")
+    ]
+    found = check(ShardData(kind="webdataset", path=f"{shards}/s-{{00..03}}.tar"), 16)
+    absent = [Path(name).name for name, kind in found.passed_over if kind == "missing shard"]
+    assert (absent, found.bad) == (["s-02.tar", "s-03.tar"], 0)
+
+
+@pytest.mark.fault("data left out")
+@pytest.mark.parametrize("padding", [0, 512, 10_240])
+def test_what_follows_the_end_of_a_shard_is_told(shards, padding):
+    """As of shards that were joined by cat, of which tar reads the first alone."""
+    whole = (shards / "s-01.tar").read_bytes()
+    (shards / "s-01.tar").write_bytes(whole + bytes(padding) + (shards / "s-00.tar").read_bytes())
+    found = check(ShardData(kind="webdataset", path=f"{shards}/s-01.tar"), 16)
+    assert [one.detail for one in found.findings if one.kind == "unreadable shard" and "several in one" in one.detail]
+    (shards / "s-01.tar").write_bytes(whole + bytes(padding))
+    assert check(ShardData(kind="webdataset", path=f"{shards}/s-01.tar"), 16).bad == 0
+
+
+def test_a_shard_in_a_folder_whose_name_looks_like_a_pattern_is_found(shards):
+    (shards / "x[1]").mkdir()
+    (shards / "s-00.tar").rename(shards / "x[1]" / "s-00.tar")
+    assert len(pictures(f"{shards}/x[1]/s-{{00..00}}.tar")) == 3
+
+
 @pytest.mark.parametrize("pattern", ["", "s-*.tar", "s-{00..01}.tar", "s-{00..07}.tar", "s-0{0..1}.tar"])
 def test_shards_are_read_in_any_order(shards, pattern):
     data = pictures(f"{shards}/{pattern}")

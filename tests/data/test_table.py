@@ -54,6 +54,18 @@ def pictures(path: Path, **settings: Any) -> Captioned:
     return captioned(DatasetData.model_validate({"kind": "dataset", "path": str(path)} | settings), 16)
 
 
+@pytest.mark.fault("metadata")
+def test_why_a_table_cannot_be_loaded_is_told(table, capfd):
+    folder = table.with_name("two")
+    for column in ("text", "words"):
+        rows = datasets.Dataset.from_dict({"image": [encoded(COLOURS[0])], column: ["red"]})
+        rows.to_parquet(str(folder / f"{column}.parquet"))
+    capfd.readouterr()
+    with pytest.raises(LLMDiffError, match=r"cannot be loaded \(.*column names don't match"):
+        pictures(folder)
+    assert "error" not in capfd.readouterr().err.lower()
+
+
 def colours(data: Captioned) -> list[list[float]]:
     return [data.pixels(i)[:, 8, 8].tolist() for i in range(len(data))]
 

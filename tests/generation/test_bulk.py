@@ -1,10 +1,14 @@
 """Pictures of a file of prompts: in any batches and any order, begun anew at any moment, divided among processes."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import GenerationRequest, PictureSettings, Renderer, draw_listed, listed, read_png
@@ -75,6 +79,47 @@ def test_an_order_goes_on_where_it_ended(places: Places, tmp_path: Path, monkeyp
     assert list(draw_listed(pictures)) == []
 
 
+@pytest.mark.fault("identity")
+@pytest.mark.parametrize("left", [0, 1], ids=["all there", "one missing"])
+@pytest.mark.parametrize("part", ["adapter", "base", "llm"])
+def test_pictures_of_models_that_have_changed_since_are_not_gone_on_from(
+    part: str, left: int, places: Places, tmp_path: Path
+) -> None:
+    """As after more training of an adapter in its folder; a base or an LLM is looked at only if it is loaded."""
+    own = tmp_path / part
+    shutil.copytree(getattr(places, part), own)
+    models = {part: str(own)} if part != "llm" else {"llm": str(own)}
+    pictures = listed(requests(places, **models), tmp_path / "out")[:3]
+    list(draw_listed(pictures))
+    assert list(draw_listed(pictures)) == []
+    for one in pictures[:left]:
+        one.path.unlink()
+    changed = max(own.rglob("*.safetensors"), key=lambda path: "unet" in str(path))
+    save_file({name: 1.5 * tensor for name, tensor in load_file(changed).items()}, changed, {"format": "pt"})
+    before = sorted((tmp_path / "out").iterdir())
+    if left or part == "adapter":
+        with pytest.raises(LLMDiffError, match=r"was drawn before there was a change of .*choose another --out"):
+            list(draw_listed(pictures))
+    else:
+        assert list(draw_listed(pictures)) == []
+    assert sorted((tmp_path / "out").iterdir()) == before
+
+
+@pytest.mark.fault("lost work")
+@pytest.mark.parametrize("content", [b"", bytes(900), b"GIF89a", b"cut", b"folder"])
+def test_what_is_no_picture_of_ours_is_named_with_the_remedy(content: bytes, places: Places, tmp_path: Path) -> None:
+    pictures = listed(requests(places), tmp_path)[:1]
+    list(draw_listed(pictures))
+    whole = pictures[0].path.read_bytes()
+    pictures[0].path.unlink()
+    if content == b"folder":
+        pictures[0].path.mkdir()
+    else:
+        pictures[0].path.write_bytes(whole[:-20] if content == b"cut" else content)
+    with pytest.raises(LLMDiffError, match=r"01-a-box-s3.png is in the place of a picture .*remove it\.$"):
+        list(draw_listed(pictures))
+
+
 @pytest.mark.parametrize("change", [{"steps": 3}, {"adapter": "none"}, {"size": "24x16"}])
 def test_a_picture_of_another_order_is_not_taken_for_it(
     change: dict[str, object], places: Places, tmp_path: Path
@@ -95,6 +140,21 @@ def test_processes_share_all_pictures_and_no_two_have_one(
         monkeypatch.setenv("RANK", rank)
         shares.append(share(pictures))
     assert sorted(one.path for part in shares for one in part) == [one.path for one in pictures]
+
+
+@pytest.mark.fault("terminal")
+@given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=4), st.integers(-3, 9))
+def test_only_a_launcher_s_numbers_divide_pictures(rank: str, world: int) -> None:
+    """Others would leave pictures out, or none of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RANK", rank)
+        patch.setenv("WORLD_SIZE", str(world))
+        number = rank.strip() or "0"
+        if number.isascii() and number.isdecimal() and int(number) < world:
+            assert share(range(20)) == range(int(number), 20, world)  # type: ignore[arg-type]
+        else:
+            with pytest.raises(LLMDiffError, match="unset"):
+                share(range(20))  # type: ignore[arg-type]
 
 
 def test_of_a_batch_that_fails_each_is_drawn_alone(

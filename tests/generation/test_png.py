@@ -134,6 +134,22 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     assert read_png(tmp_path / "x.png")[1] == document(record("𝔘" * 1_000_000, "𝔘" * 1_000_000))
 
 
+@pytest.mark.fault("png")
+@given(st.integers(min_value=0), st.integers(1, 255))
+def test_no_changed_byte_gives_other_pixels_or_another_record(tmp_path_factory, place: int, change: int) -> None:
+    """Pillow looks at the checksums of a PNG's texts, and not at those of its pixels."""
+    path = tmp_path_factory.mktemp("png") / "x.png"
+    picture = Image.effect_noise((9, 7), 90).convert("RGB")
+    write_png(path, picture, document())
+    content = bytearray(path.read_bytes())
+    content[place % len(content)] ^= change
+    path.write_bytes(content)
+    with suppress(LLMDiffError):
+        pixels, found = read_png(path)
+        assert pixels.tobytes() == picture.tobytes()
+        assert found == document()
+
+
 @pytest.mark.fault("special files")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.png")

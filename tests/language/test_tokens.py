@@ -1,5 +1,6 @@
 """Prompts to token ids: any text, templates, limits."""
 
+import json
 import time
 import warnings
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
@@ -166,6 +168,21 @@ def test_a_very_long_prompt_takes_seconds_and_one_warning(tiny_llm: LanguageMode
     assert len(caught) == 1
     assert len(str(caught[0].message)) < 300
     assert tokens.ids.shape == (1, 20)
+
+
+@pytest.mark.fault("hostile templates")
+@pytest.mark.parametrize("number", [262, 5000])
+def test_a_tokenizer_of_another_model_is_told(
+    tiny_llm: LanguageModel, tokenizer: PreTrainedTokenizerFast, number: int
+) -> None:
+    """Whose tokens the LLM has no row for, which on a GPU ends the process."""
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    rules["model"]["vocab"]["b"] = number
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(rules))
+    llm = LanguageModel.from_model(tiny_llm.model, tokenizer, "other")
+    assert tokenize(llm, ["a cat"], PLAIN).ids.max() < 262
+    with pytest.raises(LLMDiffError, match=f"a token the number {number:,}, and the LLM has 262 tokens"):
+        tokenize(llm, ["a cat", "a ball"], PLAIN)
 
 
 def test_what_follows_the_prompt_survives_the_cut(tiny_llm: LanguageModel) -> None:

@@ -165,6 +165,30 @@ def test_settings_that_cannot_be_are_refused():
     assert (full.scenes.steps, full.scenes.batch_size) == (7, 24)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "source", "sentence"),
+    [
+        (("run",), "", "give RUN OUT SECONDS"),
+        (("run", "out", "soon"), "", "give RUN OUT SECONDS"),
+        (("run", "out", "60"), "nothing", "there is no run in nothing"),
+        (("run", "out", "60"), "empty", "there is no run in empty"),
+        (("run", "out", "60"), "cut", "the parts in cut are not whole"),
+    ],
+)
+def test_a_slice_that_cannot_begin_says_why_and_leaves_no_half_run(tmp_path, arguments, source, sentence):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = subprocess.run(["tar", "c", "-C", ROOT / "recipes", "world"], capture_output=True, check=True).stdout
+    (tmp_path / "cut" / "run.tar.00").write_bytes(whole[:50_000])
+    done = subprocess.run(
+        ["bash", ROOT / "recipes" / "world" / "slice.sh", *arguments], cwd=tmp_path, capture_output=True, text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": "/bin/false", "FROM": source}, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert sentence in done.stdout + done.stderr
+    assert list(tmp_path.glob("run*/*")) == []
+
+
 @pytest.mark.slow
 def test_a_slice_ends_in_time_and_leaves_small_files(tmp_path):
     """The script for a machine without a network, on this one; the second slice goes on from the first one's files."""

@@ -23,4 +23,4 @@ def picture_folder(folder: Path, colour: str, count: int, size: tuple[int, int] 
 def make_study(folder: Path, *colours: str, count: int = 12, **settings: object) -> Study:
     """A study whose systems are named by their colours."""
     systems = {colour: {"pictures": str(picture_folder(folder / colour, colour, count))} for colour in colours}
-    return new_study(StudyConfig.make(systems=systems, **settings), folder / "study")
+    return new_study(StudyConfig.make(**{"systems": systems, "seed": 0} | settings), folder / "study")

@@ -93,3 +93,23 @@ def test_a_file_that_is_no_answer_adds_nothing(study: Study, tmp_path: Path, cha
 def test_any_other_file_is_refused_in_a_sentence(study: Study, tmp_path: Path, content: str) -> None:
     with pytest.raises(LLMDiffError, match=r"x\.json"):
         collect_answers(study, [write(tmp_path / "x.json", content)])
+
+
+def test_another_order_by_the_same_rater_is_not_taken_for_the_first(study: Study, tmp_path: Path) -> None:
+    first = answers(study)
+    other = answers(study, trials=[{"item": 1, "flipped": False}] * 9, votes={})
+    other["votes"] = {"8": {"answers": {"follows": "left"}, "milliseconds": 1}}
+    collect_answers(study, [write(tmp_path / "a.json", first)])
+    for files in ([write(tmp_path / "b.json", other)], [tmp_path / "a.json", tmp_path / "b.json"]):
+        with pytest.raises(LLMDiffError, match=r"b\.json is of a rater who was shown something else"):
+            collect_answers(study, files)
+    votes = Votes(study)
+    assert len(votes.all()) == 2
+    votes.close()
+
+
+def test_a_page_is_not_written_without_all_pictures(study: Study, tmp_path: Path) -> None:
+    study.picture(study.pairs[0].pictures[0].picture).unlink()
+    with pytest.raises(LLMDiffError, match="is missing: restore it"):
+        export_page(study, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()

@@ -44,6 +44,30 @@ def test_every_two_systems_make_a_pair_of_each_prompt(tmp_path: Path) -> None:
     assert Study.load(tmp_path / "study") == study
 
 
+def sides(study: Study) -> list[tuple[str, str]]:
+    """Name and first system of each pair: what a rater is not to know."""
+    return [(pair.name, pair.pictures[0].system) for pair in study.pairs]
+
+
+def test_sides_and_order_are_by_a_seed_that_nobody_who_knows_this_code_can_guess(tmp_path: Path) -> None:
+    drawn = [make_study(tmp_path / str(number), "red", "blue", count=20, seed=None) for number in range(2)]
+    given = [make_study(tmp_path / f"given {number}", "red", "blue", count=20, seed=7) for number in range(2)]
+    assert len({study.seed for study in drawn} | {0, 7}) == 4
+    assert sides(drawn[0]) != sides(drawn[1])
+    assert sides(given[0]) == sides(given[1]) != sides(drawn[0])
+    assert given[0].identity != given[1].identity, "what the page tells says nothing of the seed"
+    assert min(study.seed for study in drawn) > 10**6, "too many to be tried"
+
+
+def test_where_the_pairs_of_a_prompt_stand_says_nothing_of_three_systems(tmp_path: Path) -> None:
+    study = make_study(tmp_path, "red", "blue", "green", count=12)
+    orders = {
+        tuple(frozenset(shown.system for shown in pair.pictures) for pair in study.pairs if pair.name == name)
+        for name in {pair.name for pair in study.pairs}
+    }
+    assert len(orders) >= 4, "of six"
+
+
 def test_the_wrong_picture_of_a_check_is_another_one_of_the_same_size(tmp_path: Path) -> None:
     study = make_study(tmp_path, "red", "blue", count=5)
     assert len(study.checks) == 5
@@ -108,8 +132,8 @@ def test_systems_are_drawn_from_fixed_prompts_and_equal_seeds(tmp_path: Path) ->
     systems = {"base": {"adapter": "none", "steps": 1}, "adapted": {"adapter": "embedded", "steps": 1}}
     config = StudyConfig.make(systems=systems, prompts=["a red ball", "a blue box"], seeds=2)
     study = new_study(config, tmp_path / "study")
-    assert [(pair.prompt, pair.name[-2:]) for pair in study.pairs] == [
-        ("a red ball", "s0"), ("a red ball", "s1"), ("a blue box", "s0"), ("a blue box", "s1"),
+    assert sorted((pair.prompt, pair.name[-2:]) for pair in study.pairs) == [
+        ("a blue box", "s0"), ("a blue box", "s1"), ("a red ball", "s0"), ("a red ball", "s1"),
     ]  # fmt: skip
     (tmp_path / "study" / "study.json").unlink()
     with pytest.raises(LLMDiffError, match="prompts have changed"):

@@ -139,6 +139,12 @@ def test_a_page_of_its_own_gives_a_file_of_answers(page: Page, tmp_path: Path) -
     export_page(study, tmp_path / "page.html")
     page.goto((tmp_path / "page.html").as_uri())
     page.click("#start")
+    page.wait_for_selector("#questions button:enabled")
+    page.keyboard.press("ArrowLeft")
+    with page.expect_download() as download:
+        page.click("#stop")
+    download.value.save_as(tmp_path / "so-far.json")
+    assert collect_answers(study, [tmp_path / "so-far.json"]) == 1
     seen = answer_all(page)
     with page.expect_download() as download:
         page.click("#save")

@@ -160,6 +160,25 @@ def test_what_is_not_checked_is_said(recipe: str, tmp_path: Path) -> None:
         train(recipe, resume=True)
 
 
+@pytest.mark.fault("special files")
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore:.*is not checked")
+@pytest.mark.parametrize("note", ["recipe.json", "data.json"])
+def test_a_note_that_is_no_file_is_not_waited_for(recipe: str, tmp_path: Path, note: str) -> None:
+    (tmp_path / "run" / note).unlink()
+    os.mkfifo(tmp_path / "run" / note)
+    assert check_folder(load_recipe(recipe), resume=True)
+    check_facts(load_recipe(recipe), {})
+
+
+@pytest.mark.fault("special files")
+@pytest.mark.timeout(60)
+def test_a_log_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(OSError, match="it is a device, a FIFO or a socket"):
+        _forget_after(2, tmp_path / "log.jsonl")
+
+
 @pytest.mark.fault("lost work")
 def test_a_run_without_its_recipe_goes_on(recipe: str, tmp_path: Path) -> None:
     (tmp_path / "run" / "recipe.json").unlink()

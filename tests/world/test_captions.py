@@ -174,3 +174,38 @@ def test_plurals_and_counts():
     assert not can_say(two)
     assert THING["mouse"].plural == "mice"
     assert FIRST == 120
+
+
+@pytest.mark.parametrize(
+    ("name", "plural"),
+    [
+        ("snail", "slugs with a shell"),
+        ("bed", "places to sleep"),
+        ("penguin", "emperors of Antarctica"),
+        ("lollipop", "candies on a stick"),
+    ],
+)
+def test_synonyms_of_several_words_have_a_plural_too(name, plural):
+    description, style = Description((Mention(Look(name), 3),)), Style(synonym=1.0, all_things=True)
+    texts = {short_text(description, np.random.default_rng(seed), style) for seed in range(40)}
+    assert any(plural in text for text in texts)
+
+
+def test_what_is_absent_has_an_article_after_without():
+    description = Description((Mention(Look("dog"), 1),), absent=("anchor",))
+    texts = [short_text(description, np.random.default_rng(seed)) for seed in range(40)]
+    assert any("without an anchor" in text for text in texts)
+    assert any("no anchor" in text for text in texts)
+
+
+def test_things_are_told_by_definitions_and_keywords_where_they_may_be():
+    rng = np.random.default_rng(0)
+    for name in ("candle", "drum"):
+        words, description = THING_WORDS[name], Description((Mention(Look(name, "red"), 1),))
+        for every in (False, True):
+            style = Style(synonym=0.0, all_things=every, keywords=1.0)
+            defined = prose_text(description, rng, Prose(implied=1.0, defined=1.0), style)
+            tags = tags_text(Description((Mention(Look("owl", "red"), 1),)), rng, style)
+            assert (words.definition in defined) is (every or name not in NAMED_ONLY)
+            assert "bird" in tags or "ornithology" in tags
+            assert "owl" not in tags

@@ -72,6 +72,30 @@ def test_names_of_things_are_found_in_texts(text, found):
     assert names_a_thing(text) is found
 
 
-@pytest.mark.parametrize("phrase", ["an hourglass", "a unicorn", "an umbrella", "a one-piece", "an elephant", "a dog"])
+def test_dictionaries_do_not_say_the_names_of_what_they_explain():
+    defined = [name for name in NAMES if THING_WORDS[name].definition]
+    assert len(defined) >= 260
+    for name in defined:
+        definition = THING_WORDS[name].definition
+        assert not re.search(rf"\b{THING[name].noun}\b", definition, re.IGNORECASE), name
+        assert 2 <= len(definition.split()) <= 24, name
+    keywords = [word for words in THING_WORDS.values() for word in words.keywords]
+    assert len(keywords) >= 700
+    assert not [word for word in keywords if names_a_thing(word)]
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "an hourglass",
+        "a unicorn",
+        "an umbrella",
+        "a one-piece",
+        "an elephant",
+        "a dog",
+        "the largest beast",
+        "the first two leaves",
+    ],
+)
 def test_articles_go_by_sound(phrase):
     assert article(phrase.split(" ", 1)[1]) == phrase

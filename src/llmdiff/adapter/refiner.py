@@ -33,7 +33,7 @@ class RefinerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    blocks: int = Field(2, ge=1, description="transformer blocks")
+    blocks: int = Field(2, ge=1, le=64, description="transformer blocks")
     width: int = Field(256, ge=2, le=65_536, multiple_of=2, description="of the blocks")
 
     @property

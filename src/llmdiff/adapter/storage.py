@@ -32,6 +32,7 @@ WEIGHTS = "adapter.safetensors"
 CARD = "README.md"
 CHECKSUM = "crc32"
 LORA = "pytorch_lora_weights.safetensors"  # by which name diffusers looks for it
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Weights = dict[str, Tensor]
 
 
@@ -139,9 +140,13 @@ def read_weights(folder: Path) -> Weights:
     """The weights of an adapter, from its folder.
 
     Raises:
-        LLMDiffError: if the file is damaged, or a weight is not finite.
+        LLMDiffError: if the file is damaged, or a weight is not finite or of a type that no adapter is saved in.
     """
     weights = _load(_existing(folder / WEIGHTS))
+    if odd := next((name for name, weight in weights.items() if weight.dtype not in _DTYPES), None):
+        raise LLMDiffError(
+            f"In {folder / WEIGHTS}, {odd} is of type {weights[odd].dtype}, which no adapter's is: fetch it again."
+        )
     if broken := first_broken(weights.items()):
         raise LLMDiffError(
             f"In {folder / WEIGHTS}, {broken} is not finite: fetch it again, or train it again with a lower learning "

@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 
+from llmdiff.bench import shapes
 from llmdiff.bench.measure import Figures, call_memory, count_launches, default_device, interleaved
 from llmdiff.language import ExtractionConfig, LanguageModel, Tokens, extract_sum
 from llmdiff.language.text_encoding import fixed_weights
 
 PLAIN = "plain forward"
 VARIANTS = ("llmdiff", "last", "layer:1")
-_SIZES: dict[str, tuple[int, int, int, int, int]] = {  # width, feed-forward width, blocks, heads, heads of keys
-    "1b": (2048, 8192, 16, 32, 8),
-    "8b": (4096, 14336, 32, 32, 8),
-}
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,13 @@ def bench_encode(llm: str, prompts: int, tokens: int, rounds: int) -> list[Encod
     """Measures extractions of random tokens in one batch, in turn with a plain forward pass.
 
     Args:
-        llm: "embedded", "1b" or "8b" (random weights of Llama's shapes), or what `LanguageModel.load` takes.
+        llm: a shape of `shapes.LLMS`, with random weights, or what `LanguageModel.load` takes.
         prompts: B.
         tokens: S.
         rounds: see `interleaved`.
 
     Raises:
-        LLMDiffError: if the LLM cannot be loaded.
+        LLMDiffError: if the LLM cannot be loaded, or there is no room for its weights.
     """
     model = load(llm)
     runs = {name: _call(model, name, prompts, tokens) for name in (PLAIN, *VARIANTS)}
@@ -82,35 +78,16 @@ def bench_encode(llm: str, prompts: int, tokens: int, rounds: int) -> list[Encod
 
 
 def load(llm: str) -> LanguageModel:
-    """An LLM by its shape or its name: in bfloat16 on a GPU, in float32 on the CPU."""
+    """An LLM by its shape or its name: in bfloat16 on a GPU, in float32 on the CPU.
+
+    Raises:
+        LLMDiffError: it cannot be loaded, or there is no room for its weights.
+    """
     device = default_device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    if llm not in _SIZES:
-        return LanguageModel.load(llm, device=device, dtype=dtype)
-    width, inner, blocks, heads, groups = _SIZES[llm]
-    config = LlamaConfig(
-        hidden_size=width,
-        intermediate_size=inner,
-        num_hidden_layers=blocks,
-        num_attention_heads=heads,
-        num_key_value_heads=groups,
-        vocab_size=32_000,
-    )
-    return random_llm(config, LanguageModel.load().tokenizer, llm, device, dtype)
-
-
-def random_llm(
-    config: LlamaConfig, tokenizer: PreTrainedTokenizerBase, name: str, device: torch.device, dtype: torch.dtype
-) -> LanguageModel:
-    """An LLM of random weights, which are made where they are to be."""
-    with torch.device("meta"):
-        model: Any = LlamaModel(config)
-    model = model.to(dtype).to_empty(device=device)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.02) if parameter.dim() > 1 else parameter.fill_(1)
-        model.rotary_emb = type(model.rotary_emb)(config).to(device)
-    return LanguageModel.from_model(model, tokenizer, name)
+    if llm in shapes.LLMS:
+        return shapes.llm(llm, device, dtype)
+    return LanguageModel.load(llm, device=device, dtype=dtype)
 
 
 def _call(llm: LanguageModel, variant: str, prompts: int, tokens: int) -> Any:

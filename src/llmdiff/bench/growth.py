@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig
 
-from llmdiff.bench.encode import random_llm
 from llmdiff.bench.measure import Figures, call_memory, interleaved
+from llmdiff.bench.shapes import random_llm
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.generation import Models, PictureSettings, Renderer
@@ -168,9 +168,7 @@ def _reading(llm: LanguageModel, axis: str, size: int) -> tuple[LanguageModel, T
 def _with_blocks(llm: LanguageModel, blocks: int) -> LanguageModel:
     names = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "vocab_size")
     same = {name: getattr(llm.config, name) for name in names}
-    return random_llm(
-        LlamaConfig(num_hidden_layers=blocks, **same), llm.tokenizer, f"{blocks} blocks", llm.device, llm.dtype
-    )
+    return random_llm(LlamaConfig(num_hidden_layers=blocks, **same), f"{blocks} blocks", llm.device, llm.dtype)
 
 
 def _read(llm: LanguageModel, tokens: Tokens) -> None:

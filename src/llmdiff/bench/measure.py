@@ -7,15 +7,20 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from platform import processor
 from typing import Any
 
+import psutil
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from llmdiff.errors import LLMDiffError
 
 _NO_LAUNCH = ("aten.empty", "aten.detach", "aten.lift_fresh", "aten.alias")
 
@@ -87,10 +92,28 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
+class DoesNotFitError(LLMDiffError):
+    """There is not the memory for what is to be measured."""
+
+
 def in_fresh_process(function: Callable[..., Any], *args: Any) -> Any:
-    """What a function of a module returns in a process of its own, whose peak memory is then its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, args)
+    """What a function of a module returns in a process of its own, whose peak memory is then its own.
+
+    Raises:
+        DoesNotFitError: the process was killed, as a system does that has no memory left.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *args).result()
+        except BrokenProcessPool as error:
+            raise DoesNotFitError("its process was killed, most likely because memory ran out.") from error
+
+
+def check_room(weights: int, device: torch.device) -> None:
+    """Raises DoesNotFitError if a model's weights, in bytes, are more than the device has free."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if weights > free:
+        raise DoesNotFitError(f"its weights take {weights / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free.")
 
 
 def peak_memory() -> int:

@@ -4,9 +4,11 @@ The floor is forward and backward pass of the frozen denoiser with the adapter o
 way to get them (no cache, latents cached, latents and terms cached) runs in a process of its own, as the whole loop:
 data, loss, optimizer, averages, log. After each step the floor runs on that step's very tensors, so that both meet the
 same machine and the same lengths of captions; the share of the floor is the median of the ratios of their times. A
-compiled denoiser is measured beside a floor that is not compiled: there the share is what it gains.
+compiled denoiser is measured beside a floor that is not compiled: there the share is what it gains. After the floor
+comes the base model alone, forward and backward to its text features, of as many tokens: what the floor costs beside it
+is the price of the adapter itself.
 
-Letters in shapes: B batch, c latent channels, h and w height and width of the latents.
+Letters in shapes: B batch, c latent channels, h and w height and width of the latents, S tokens.
 """
 
 import statistics
@@ -22,12 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
 
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
-from llmdiff.bench.measure import in_fresh_process, peak_memory, seconds
+from llmdiff.bench import shapes
+from llmdiff.bench.measure import default_device, in_fresh_process, peak_memory, seconds
 from llmdiff.data import captioned, captions_of
 from llmdiff.generation import load_pipeline
 from llmdiff.language import LanguageModel
@@ -36,7 +38,13 @@ from llmdiff.precompute.terms import Batch
 from llmdiff.progress import silent
 from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.objective import AdapterObjective
-from llmdiff.training.precision import compile_around_adapter, loss_scaler, product_dtype
+from llmdiff.training.precision import (
+    attention_kernels,
+    autocast,
+    compile_around_adapter,
+    loss_scaler,
+    product_dtype,
+)
 from llmdiff.training.randomness import Streams
 from llmdiff.training.recipe import Recipe
 from llmdiff.training.trainer import Trainer
@@ -48,7 +56,7 @@ CASES: dict[str, CacheConfig] = {
 }
 COMPILED = "all cached, compiled"
 _WARM_UP = 2  # steps
-_SD15_SIDE = 256  # pixels of the pictures that a random model of SD 1.5's shape is trained on
+_SIDE_ON_CPU = 32  # of the latents, for random models: more takes a CPU minutes for a step
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class TrainFigures:
         images_per_s: at the median time of a step.
         floor_images_per_s: the same of the floor, measured in turn.
         share: of the floor, the median of each step's.
+        floor_of_base: what the floor takes of the base model's own forward and backward pass, the median.
         peak_memory: of the process, in bytes; on a GPU of the device.
     """
 
@@ -69,6 +78,7 @@ class TrainFigures:
     images_per_s: float
     floor_images_per_s: float
     share: float
+    floor_of_base: float
     peak_memory: int
 
 
@@ -77,8 +87,9 @@ class Setting:
     """A setting that is measured: a base model, trained on drawn scenes with captions.
 
     Attributes:
-        base: "embedded", "sd15" for a random U-Net and VAE of that shape at 256 px, or a folder.
-        llm: as in a recipe.
+        base: "embedded", a shape of `shapes.DENOISERS`, with random weights, or a folder.
+        llm: a shape of `shapes.LLMS`, with random weights, or as in a recipe.
+        side: of the latents; None takes that of the base, and of a random one on the CPU 32.
         batch_size: pictures of a step.
         steps: that count.
         captions: how many there are to cache.
@@ -86,6 +97,7 @@ class Setting:
 
     base: str
     llm: str = "embedded"
+    side: int | None = None
     batch_size: int = 8
     steps: int = 20
     captions: int = 64
@@ -110,7 +122,7 @@ class Ready:
 
 
 class Turns:
-    """Times steps of a loop, and after each one of its floor on the same batch.
+    """Times steps of a loop, and after each one of its floor and of the base model alone on the same batch.
 
     Args:
         objective: of the loop.
@@ -118,11 +130,13 @@ class Turns:
     Attributes:
         steps: of the loop, in seconds.
         floor: of the floor, in seconds.
+        base: of the base model alone, in seconds.
     """
 
     def __init__(self, objective: AdapterObjective) -> None:
         self.steps: list[float] = []
         self.floor: list[float] = []
+        self.base: list[float] = []
         self._objective = objective
         self._began = self._now()
 
@@ -131,6 +145,7 @@ class Turns:
         floor = _floor(self._objective, trainer.step - 1)
         with torch.compiler.set_stance("force_eager"):
             self.floor.append(seconds(partial(_step, floor, trainer.step - 1)))
+            self.base.append(seconds(partial(_base_step, floor)))
         self._began = self._now()
 
     def _now(self) -> float:
@@ -154,37 +169,54 @@ def measure(setting: Setting, case: str) -> TrainFigures:
         turns = Turns(objective)
         trainer.run(turns)
     size = setting.batch_size
-    pairs = list(zip(turns.steps, turns.floor, strict=True))[_WARM_UP:]
-    step, floor = (statistics.median(times) for times in zip(*pairs, strict=True))
-    share = statistics.median(floor / step for step, floor in pairs)
-    return TrainFigures(setting.base, case, size / step, size / floor, share, peak_memory())
+    rounds = list(zip(turns.steps, turns.floor, turns.base, strict=True))[_WARM_UP:]
+    step, floor, _ = (statistics.median(times) for times in zip(*rounds, strict=True))
+    share = statistics.median(floor / step for step, floor, _ in rounds)
+    of_base = statistics.median(floor / base for _, floor, base in rounds)
+    return TrainFigures(setting.base, case, size / step, size / floor, share, of_base, peak_memory())
 
 
-def bench_train(settings: Sequence[Setting], cases: Sequence[str] = tuple(CASES)) -> list[TrainFigures]:
-    """Every case of every setting, each in a fresh process, whose peak memory is then its own."""
-    rows = []
-    for setting in settings:
-        for case in cases:
-            rows.append(in_fresh_process(measure, setting, case))
-    return rows
+def bench_train(setting: Setting, case: str) -> list[TrainFigures]:
+    """Measures one case of a setting in a fresh process, whose peak memory is then its own.
+
+    Raises:
+        LLMDiffError: a model cannot be loaded, or there is no room for it.
+    """
+    return [in_fresh_process(measure, setting, case)]
 
 
 def _objective(setting: Setting, config: CacheConfig, folder: Path) -> AdapterObjective:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipe = _pipeline(setting.base).to(device)
-    side = _SD15_SIDE if setting.base == "sd15" else ImageModel(pipe).resolution
+    pipe, llm = _models(setting)
+    base = ImageModel(pipe)
+    side = _latent_side(setting, base) * pipe.vae_scale_factor
     data = {"kind": "scenes", "captions": setting.captions, "pictures": 1}
     loop = {"batch_size": setting.batch_size}
     recipe = Recipe.model_validate({"mode": "replace", "data": data, "loop": loop, "folder": folder})
     pictures: Any = _Scaled(captioned(recipe.data, side), side)
-    llm = LanguageModel.load(setting.llm, device=device)
     adapter = LLMDiffAdapter.create(pipe, llm, mode="replace")
     latents = open_latents(config, folder, pipe.vae.eval(), pictures, silent)
     terms = open_terms(config, folder, [*captions_of(pictures), ""], llm, adapter.config.reading, silent)
     adapter.attach(pipe)
-    return AdapterObjective(
-        adapter, ImageModel(pipe).freeze(), latents, pictures, terms, recipe, product_dtype("auto", "no", pipe.device)
-    )
+    precision = product_dtype("auto", "no", pipe.device)
+    return AdapterObjective(adapter, base.freeze(), latents, pictures, terms, recipe, precision)
+
+
+def _latent_side(setting: Setting, base: ImageModel) -> int:
+    if setting.side is None and setting.base in shapes.DENOISERS and base.device.type == "cpu":
+        return _SIDE_ON_CPU
+    return setting.side or int(base.denoiser.config.sample_size)
+
+
+def _models(setting: Setting) -> tuple[Any, LanguageModel]:
+    """The pipeline and the LLM of a setting, on a GPU if there is one."""
+    device = default_device()
+    if setting.base in shapes.DENOISERS:
+        pipe = shapes.pipeline(setting.base, device)
+    else:
+        pipe = load_pipeline(setting.base).to(device)
+    if setting.llm in shapes.LLMS:
+        return pipe, shapes.llm(setting.llm, device, torch.float32)
+    return pipe, LanguageModel.load(setting.llm, device=device)
 
 
 class _Scaled:
@@ -230,14 +262,16 @@ def _step(objective: AdapterObjective, number: int) -> None:
     objective.loss(samples, number, Streams(0, samples)).backward()
 
 
-def _pipeline(base: str) -> Any:
-    """The base model; "sd15" is the embedded one with random U-Net and VAE of Stable Diffusion 1.5's shapes."""
-    if base != "sd15":
-        return load_pipeline(base)
-    pipe = load_pipeline()
-    unet: Any = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=_SD15_SIDE // 8)
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae: Any = AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=4, **blocks)
-    pipe.register_modules(unet=unet.eval(), vae=vae.eval())
-    pipe.vae_scale_factor = 8
-    return pipe
+def _base_step(ready: AdapterObjective) -> None:
+    """Forward and backward pass of the base model alone, to text features (B, S, width) of chance."""
+    latents, mask = ready.latents[[]], ready.terms.batch([])[2]
+    base = ready.base
+    text = torch.randn(*mask.shape, base.text_width, device=latents.device, requires_grad=True)
+    inputs: dict[str, Any] = {"encoder_hidden_states": text}
+    if base.pooled_width:
+        inputs["added_cond_kwargs"] = {"text_embeds": latents.new_zeros(len(latents), base.pooled_width)}
+    t = torch.full((len(latents),), 500, device=latents.device)
+    kernels = attention_kernels(latents, base.denoiser)
+    with ready.adapter.disable_adapter(), autocast(ready.precision, latents.device.type), kernels:
+        predicted = base.predict(latents, t, inputs)
+    predicted.square().mean().backward()

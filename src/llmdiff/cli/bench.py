@@ -1,7 +1,8 @@
 """`llmdiff bench`: what things cost on this machine, as ratios to what they are compared with."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.table import Table
 
 from llmdiff.cli import console, model_options
+from llmdiff.errors import LLMDiffError, is_out_of_memory
 
 bench_app = typer.Typer(
     help="Measure what things cost on this machine: in turn, as medians and ranges.", no_args_is_help=True
@@ -29,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 @bench_app.command()
 def encode(
-    llm: Annotated[list[str], _several(["embedded"], "embedded, 1b or 8b (random), or an LLM")],
+    llm: Annotated[list[str], _several(["embedded"], "embedded, smollm2, 1b or 8b (random), or an LLM")],
     prompts: Annotated[list[int], _several([1, 8], "In one batch", min=1)],
     tokens: Annotated[list[int], _several([20, 200], "Of each prompt", min=2)],
     rounds: Rounds = 5,
@@ -39,13 +41,11 @@ def encode(
     console.quiet_hosts()
     from llmdiff.bench.encode import bench_encode
 
-    rows = [
-        row
-        for name in llm
-        for count in prompts
-        for length in tokens
-        for row in bench_encode(name, count, length, rounds)
-    ]
+    rows = _Rows()
+    for name in llm:
+        for count in prompts:
+            for length in tokens:
+                rows.add(f"{name}, {count} × {length}", partial(bench_encode, name, count, length, rounds))
     _print(
         rows,
         as_json,
@@ -67,21 +67,24 @@ def encode(
 
 @bench_app.command()
 def step(
-    shape: Annotated[list[str], _several(["sd15", "sdxl"], "sd15, sdxl (random)")],
+    shape: Annotated[list[str], _several(["sd15", "sdxl"], "sd15, sdxl, pixart (random)")],
     side: Annotated[int | None, typer.Option(min=1, help="Of the latents.", show_default="that of the shape")] = None,
     tokens: Annotated[int, typer.Option(min=1, help="Of the encoding, and of IP-Adapter.")] = 77,
     width: Annotated[int, typer.Option(min=1, help="Of the LLM.")] = 2048,
     rounds: Rounds = 12,
-    compiled: Annotated[bool, typer.Option("--compiled", help="Compile the U-Net.")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Compile the denoiser.")] = False,
     as_json: Json = False,
 ) -> None:
     """A denoising step with an adapter, beside one without and one with IP-Adapter."""
     console.quiet_hosts()
-    from llmdiff.bench.step import SHAPES, bench_step
+    from llmdiff.bench.shapes import DENOISERS
+    from llmdiff.bench.step import bench_step
 
-    _check_known("shape", shape, SHAPES)
+    _check_known("shape", shape, DENOISERS)
     options: dict[str, Any] = {"side": side, "tokens": tokens, "width": width, "rounds": rounds, "compiled": compiled}
-    rows = [row for name in shape for row in bench_step(name, **options)]
+    rows = _Rows()
+    for name in shape:
+        rows.add(name, partial(bench_step, name, **options))
     _print(
         rows,
         as_json,
@@ -130,8 +133,12 @@ def generate(
 
 @bench_app.command()
 def train(
-    base: Annotated[list[str], _several(["embedded", "sd15"], "embedded, sd15 (random), or a folder")],
-    llm: Annotated[str, typer.Option(help="As in a recipe.")] = "embedded",
+    base: Annotated[list[str], _several(["embedded", "sd15"], "embedded, sd15, sdxl or pixart (random), or a folder")],
+    llm: Annotated[str, typer.Option(help="smollm2, 1b or 8b (random), or as in a recipe.")] = "embedded",
+    side: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of the latents.", show_default="that of the base; of a random one on a CPU, 32"),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps that count, of each case and of the floor.")] = 20,
     compiled: Annotated[bool, typer.Option("--compiled", help="Measure a compiled denoiser too.")] = False,
@@ -141,8 +148,11 @@ def train(
     console.quiet_hosts()
     from llmdiff.bench.train import CASES, COMPILED, Setting, bench_train
 
-    settings = [Setting(name, llm, batch_size, steps) for name in base]
-    rows = bench_train(settings, [*CASES, *([COMPILED] if compiled else [])])
+    rows = _Rows()
+    for name in base:
+        for case in [*CASES, *([COMPILED] if compiled else [])]:
+            setting = Setting(name, llm, side, batch_size, steps)
+            rows.add(f"{name}, {case}", partial(bench_train, setting, case))
     _print(
         rows,
         as_json,
@@ -152,6 +162,7 @@ def train(
             "images/s": lambda r: f"{r.images_per_s:.2f}",
             "floor": lambda r: f"{r.floor_images_per_s:.2f}",
             "share of the floor": lambda r: f"{r.share:.0%}",
+            "floor, of the base's": lambda r: f"{r.floor_of_base:.2f}",
             "memory": lambda r: f"{r.peak_memory / 1e9:.2f} GB",
         },
     )
@@ -218,14 +229,43 @@ def _check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
             raise typer.BadParameter(f"there is no {what} {name!r}: choose from {', '.join(known)}.")
 
 
+class _Rows(list[Any]):
+    """Figures, and what could not be measured because it does not fit into memory."""
+
+    def __init__(self, rows: Iterable[Any] = ()) -> None:
+        super().__init__(rows)
+        self.left_out: list[str] = []
+
+    def add(self, name: str, measure: Callable[[], Iterable[Any]]) -> None:
+        """Adds what `measure` returns, or that `name` does not fit."""
+        from llmdiff.bench.measure import DoesNotFitError
+
+        try:
+            self.extend(measure())
+        except (DoesNotFitError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, DoesNotFitError) and not is_out_of_memory(error):
+                raise
+            why = str(error) if isinstance(error, DoesNotFitError) else "memory ran out."
+            self.left_out.append(f"{name} does not fit: {why}")
+
+
 def _print(rows: Sequence[Any], as_json: bool, columns: dict[str, Any]) -> None:
-    """Figures as a table, or all of them as JSON, with the name of the machine."""
+    """Figures as a table, or all of them as JSON, with the name of the machine and what does not fit.
+
+    Raises:
+        LLMDiffError: nothing fits.
+    """
     from llmdiff.bench.measure import machine
 
+    left_out = rows.left_out if isinstance(rows, _Rows) else []
+    if left_out and not rows:
+        raise LLMDiffError(" ".join(left_out))
     if as_json:
-        console.print_json({"machine": machine(), "rows": [asdict(row) for row in rows]})
+        console.print_json({"machine": machine(), "rows": [asdict(row) for row in rows], "left_out": left_out})
         return
     table = Table(*columns, box=None, title=machine(), title_justify="left")
     for row in rows:
         table.add_row(*(str(value(row)) for value in columns.values()))
     console.results.print(table)
+    for line in left_out:
+        console.results.print(line)

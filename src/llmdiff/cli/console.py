@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 import typer
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from llmdiff.cli.entry import owns_process
+from llmdiff.errors import LLMDiffError
 from llmdiff.progress_bar import errors
 from llmdiff.progress_bar import progress_bar as progress_bar
 
@@ -86,7 +88,11 @@ def quiet_hosts() -> None:
     """Turn off the progress bars and notices of diffusers and transformers; the Hub's download bars stay.
 
     torchao, which both import where it is installed, tells of every library of its own that is for other machines.
+
+    Raises:
+        LLMDiffError: they cannot be imported as this process was started.
     """
+    _check_start()
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if owns_process():
@@ -99,6 +105,16 @@ def quiet_hosts() -> None:
     for host in (diffusers_logging, transformers_logging):
         host.set_verbosity_error()
         host.disable_progress_bar()
+
+
+def _check_start() -> None:
+    """Raises LLMDiffError where libraries would end the process, or blame a model for what Python was told."""
+    if sys.flags.optimize > 1:
+        raise LLMDiffError("Python runs with -OO or PYTHONOPTIMIZE=2, with which transformers fails: start it without.")
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise LLMDiffError("The folder in which the command was started is gone: change to another one.") from error
 
 
 def rest_when_waiting() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -161,10 +162,17 @@ def checker(
         str | None, typer.Option(help="Base model whose autoencoder the pictures go through.", show_default="none")
     ] = None,
     scenes: Annotated[Literal["v1", "v2"], typer.Option(help="v1 of shapes, v2 of real things.")] = "v1",
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Pictures of shapes labelled by eye, to compare it with; see the docs."),
+    ] = None,
     as_json: _AsJson = False,
 ) -> None:
-    """Measure how much of newly drawn scenes the checker of their domain reads right."""
+    """Measure how much of newly drawn scenes the checker of their domain reads right, or how it agrees with an eye."""
     console.quiet_hosts()
+    if labels is not None:
+        _by_eye(labels, as_json)
+        return
     from llmdiff.evaluation import evaluate_checker
 
     keep_in = home() / "evaluations"
@@ -179,6 +187,28 @@ def checker(
     for name in ("kinds", "colours", "sizes", "counts", "backgrounds", "facts", "whole"):
         table.add_row(name, f"{result[name]:.2%}")
     table.add_row("things found where none is", f"{result['false_things']:.2%}")
+    console.results.print(table)
+
+
+def _by_eye(folder: Path, as_json: bool) -> None:
+    """The checker beside the labels of a folder."""
+    from llmdiff.evaluation.by_eye import evaluate_by_eye
+    from llmdiff.evaluation.labels import labelled_pictures
+
+    with console.progress_bar() as progress:
+        rows = evaluate_by_eye(labelled_pictures(folder), progress)
+    if as_json:
+        console.print_json(rows)
+        return
+    table = Table(
+        "what", "pictures of", "compared", "undecided", "agreement (95 %)", "missed", "false alarms", box=None
+    )
+    for row in rows:
+        agreement = (
+            "–" if row["agreement"] is None else f"{row['agreement']:.1%} ({row['low']:.1%} – {row['high']:.1%})"
+        )
+        counts = (str(row[name]) for name in ("compared", "undecided"))
+        table.add_row(row["what"], row["system"], *counts, agreement, str(row["missed"]), str(row["false_alarms"]))
     console.results.print(table)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typer.exceptions import TyperException
 
 from llmdiff.cli import console
-from llmdiff.errors import LLMDiffError
+from llmdiff.errors import LLMDiffError, is_out_of_memory
 
 TRACEBACK = "LLMDIFF_TRACEBACK"
 """The environment variable that has developers see where an error came from."""
@@ -40,7 +40,7 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, TyperException):
         message = error.format_message()  # empty where the help has been printed instead
         return f"{message}{_DASH}" if message.startswith("No such option") else message
-    if isinstance(error, MemoryError) or any(_is_out_of_memory(one) for one in _chain(error)):
+    if any(is_out_of_memory(one) for one in _chain(error)):
         return "There is not enough memory: ask for less at a time, or choose a smaller model."
     if _is_offline(error):
         return (
@@ -75,10 +75,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-
-
 def _is_offline(error: BaseException) -> bool:
     from llmdiff.sources import is_offline  # here, because that takes time
 
@@ -87,11 +83,12 @@ def _is_offline(error: BaseException) -> bool:
 
 def _give_up_output() -> None:
     """Keeps Python from trying again, at its end, to write what could not be written."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _system_fault(error: OSError) -> str:

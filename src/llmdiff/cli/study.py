@@ -30,7 +30,9 @@ def new(
         int | None, typer.Option(min=1, max=1000, help="Pairs that one rater is shown.", show_default="60")
     ] = None,
     title: Annotated[str | None, typer.Option(help="Of the page.", show_default="Which picture?")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of sides, names and order.", show_default="0")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of sides and order, for nobody who rates.", show_default="drawn by lot")
+    ] = None,
 ) -> None:
     """Make a study of pictures that are there, or that are drawn for it from fixed prompts and equal seeds.
 

@@ -2,7 +2,7 @@
 
 from llmdiff.data.batches import Batches, Sample
 from llmdiff.data.captioned import Captioned, Size, SizeConditioning, captions_of
-from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
+from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData, WorldData
 from llmdiff.data.factory import captioned, is_at_hand
 from llmdiff.data.prefetch import Pixels, Prefetcher, explained_worker_deaths
 
@@ -20,6 +20,7 @@ __all__ = [
     "ShardData",
     "Size",
     "SizeConditioning",
+    "WorldData",
     "captioned",
     "captions_of",
     "explained_worker_deaths",

@@ -1,7 +1,7 @@
 """Captions in the files that people keep them in: text beside a picture, JSON, or a row of a list."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from llmdiff.data.config import CaptionPer
@@ -16,8 +16,8 @@ CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 
 _LONGEST = 4_000_000  # bytes of such a file
 _KEYS = ("text", "caption", "prompt")
-_PARAGRAPHS = re.compile(r"\S[^\n]*\n[ \t\r]*\n\s*\S")
-"""An empty line between others: all of it may be meant as one caption."""
+_PARAGRAPHS = re.compile(r"\n[ \t]*\n")
+"""An empty line: between others, all of them may be meant as one caption."""
 
 
 def entry_of(name: str, open_captions: Callable[[], BinaryIO], what: str, per: CaptionPer) -> Entry:
@@ -38,15 +38,22 @@ def entry_of(name: str, open_captions: Callable[[], BinaryIO], what: str, per: C
         return Entry(name, fault=PictureError(kind_of(error), sentence))
     except LLMDiffError as error:
         return Entry(name, fault=PictureError(Kind.ROW, str(error)))
-    is_divided = per == "line" and not is_json and _PARAGRAPHS.search(text)
+    is_divided = per == "line" and not is_json and _PARAGRAPHS.search(text.strip())
     return entry(name, texts, what, (Kind.PARAGRAPHS,) if is_divided else ())
 
 
 def caption_of(row: Any) -> object:
     """The caption or captions under the first of the keys text, caption and prompt; None where a row has none."""
-    return next((row[key] for key in _KEYS if key in row), None) if isinstance(row, Mapping) else None
+    return value_of(row, _KEYS)
+
+
+def value_of(row: Any, keys: Sequence[str]) -> object:
+    """The value of the first of some keys, however they are written, that has any; None where none has."""
+    if not isinstance(row, Mapping):
+        return None
+    values = {key.strip().lower(): value for key, value in row.items() if isinstance(key, str)} | dict(row)
+    return next((values[key] for key in keys if values.get(key) not in (None, "", [])), None)
 
 
 def _captions_in(text: str, per: CaptionPer) -> list[str]:
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     return [text] if per == "file" else text.split("\n")

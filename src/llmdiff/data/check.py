@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from llmdiff.data.captioned import Size
-from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
+from llmdiff.data.captioned import Captioned, Size
+from llmdiff.data.config import Data, DatasetData, DrawnData, FolderData, MixedData, ShardData
 from llmdiff.data.cropping import Cropping
 from llmdiff.data.decoding import decoded, strips
 from llmdiff.data.errors import WHAT_IS_DONE, WHY_PASSED_OVER, Kind, PassedOver, PictureError
-from llmdiff.data.factory import store_of
+from llmdiff.data.factory import captioned, store_of
 from llmdiff.data.listing import LISTS, is_list
-from llmdiff.data.scenes import Scenes
 from llmdiff.data.store import Store, in_threads
 from llmdiff.files import is_there
 from llmdiff.progress import Progress, silent
@@ -88,8 +87,8 @@ def check(data: Data, resolution: int, report: Progress = silent) -> Report:
     found = Report()
     first: dict[bytes, str] = {}
     for source in data.sources if isinstance(data, MixedData) else [data]:
-        if isinstance(source, SceneData):
-            _add_scenes(found, Scenes(source))
+        if isinstance(source, DrawnData):
+            _add_drawn(found, captioned(source, resolution))
         else:
             _add_stored(found, store_of(source, report), Cropping(source, resolution), first, report)
     return found
@@ -115,10 +114,10 @@ def data_at(path: str) -> FolderData | DatasetData | ShardData | None:
 def needs_resolution(data: Data) -> bool:
     """True if some source leaves the resolution to the base model."""
     sources = data.sources if isinstance(data, MixedData) else [data]
-    return any(not isinstance(source, SceneData) and source.resolution is None for source in sources)
+    return any(not isinstance(source, DrawnData) and source.resolution is None for source in sources)
 
 
-def _add_scenes(found: Report, scenes: Scenes) -> None:
+def _add_drawn(found: Report, scenes: Captioned) -> None:
     found.pictures += len(scenes)
     found.captions += len(scenes)
     found.sizes.update(scenes.size(i) for i in range(len(scenes)))
@@ -127,6 +126,7 @@ def _add_scenes(found: Report, scenes: Scenes) -> None:
 def _add_stored(found: Report, store: Store, cropping: Cropping, first: dict[bytes, str], report: Progress) -> None:
     """Adds a store's pictures; `first` has the name of the first picture of each content."""
     found.passed_over.extend(store.passed_over)
+    listed: set[str] = set()
     numbers = range(len(store.entries))
     for number, seen in enumerate(in_threads(partial(_look, store), numbers, "Reading pictures", report)):
         found.pictures += 1
@@ -136,13 +136,14 @@ def _add_stored(found: Report, store: Store, cropping: Cropping, first: dict[byt
             continue
         found.captions += len(store.entries[number].captions)
         found.sizes[cropping.size(seen.original)] += 1
-        found.findings.extend(_notes(name, seen, first))
+        found.findings.extend(_notes(name, seen, first, name in listed))
+        listed.add(name)
 
 
-def _notes(name: str, seen: _Seen, first: dict[bytes, str]) -> Iterable[Finding]:
+def _notes(name: str, seen: _Seen, first: dict[bytes, str], again: bool) -> Iterable[Finding]:
     for kind in seen.notes:
         yield Finding(name, kind, False, WHAT_IS_DONE[kind])
-    if (other := first.setdefault(seen.digest, name)) != name:
+    if (other := first.setdefault(seen.digest, name)) != name or again:
         yield Finding(name, Kind.DUPLICATE, False, f"the same picture as {other}")
 
 

@@ -5,6 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from llmdiff.world.mix import Mix
+from llmdiff.world.things import FIRST, NAMES
+from llmdiff.world.vocabulary import MAX_THINGS
+
 CaptionPer = Literal["line", "file"]
 """What is one caption in a text file: each line, or all of it."""
 
@@ -19,19 +23,32 @@ class SourceSettings(BaseModel):
     weight: float = Field(1.0, ge=1e-6, le=1000, description="how often an epoch has each of its pictures")
 
 
-class SceneData(SourceSettings):
-    """Drawn picture-book scenes with captions: the embedded domain."""
+class DrawnData(SourceSettings):
+    """Settings of every source of scenes that are drawn as they are needed."""
 
-    kind: Literal["scenes"]
     captions: int = Field(7000, ge=1, le=10**7, description="captions, each read by the LLM once")
     pictures: int = Field(
         4, ge=1, le=10**4, description="pictures of each caption: what it leaves open is drawn by lot"
     )
+    seed: int = Field(31, ge=0)
+
+
+class SceneData(DrawnData):
+    """Drawn picture-book scenes with captions: the embedded domain."""
+
+    kind: Literal["scenes"]
     plain: float = Field(0.25, ge=0, le=1, description="share of captions in the base model's own plain wording")
     detail: Literal["usual", "short", "long"] = Field(
         "usual", description="what captions say of a scene: little, all there is, or by lot between the two"
     )
-    seed: int = Field(31, ge=0)
+
+
+class WorldData(DrawnData):
+    """Drawn scenes of real things with captions of all kinds: the domain of `llmdiff.world`."""
+
+    kind: Literal["world"]
+    things: int = Field(FIRST, ge=MAX_THINGS, le=len(NAMES), description="so many of the things, the first ones")
+    mix: Mix = Field(Mix(), description="how often each kind of caption comes")
 
 
 class StoredData(SourceSettings):
@@ -90,7 +107,7 @@ class ShardData(StoredData):
     caption_per: CaptionPer = Field("line", description="what is one caption of a text file: a line, or the whole file")
 
 
-Source = Annotated[SceneData | FolderData | DatasetData | ShardData, Field(discriminator="kind")]
+Source = Annotated[SceneData | WorldData | FolderData | DatasetData | ShardData, Field(discriminator="kind")]
 
 
 class MixedData(BaseModel):
@@ -102,5 +119,5 @@ class MixedData(BaseModel):
     sources: list[Source] = Field(min_length=1)
 
 
-Data = SceneData | FolderData | DatasetData | ShardData | MixedData
+Data = SceneData | WorldData | FolderData | DatasetData | ShardData | MixedData
 """One source, or several; `kind` tells them apart."""

@@ -17,6 +17,7 @@ from llmdiff.data.memory import BUDGET, Budget, fit
 from llmdiff.data.store import LARGEST_PICTURE_FILE, Store
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import readable, why_not
+from llmdiff.headers import LFS
 
 _ORIENTATION = 0x0112
 _TURNED = frozenset(range(2, 9))
@@ -27,6 +28,15 @@ _FORMATS = (
     "TIFF", "WEBP",
 )  # fmt: skip
 """The formats of pictures that are read, whatever a file's name: none that is a program, as EPS is."""
+_HEAD = 64  # bytes
+_KNOWN = {
+    re.compile(rb"....ftyp(avif|avis)", re.DOTALL): "an AVIF file, which cannot be read here: save it as PNG",
+    re.compile(rb"....ftyp", re.DOTALL): "a HEIC file or a video, which cannot be read here: save it as PNG",
+    re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "a JPEG XL file, which cannot be read here: save it as PNG",
+    re.compile(re.escape(LFS)): "a git-lfs pointer and not the picture: run `git lfs pull` in its folder",
+    re.compile(rb"\s*<(!doctype|html|\?xml|svg)", re.IGNORECASE): "a web page or a drawing in SVG: fetch the picture",
+}
+"""The beginnings of files that people take for pictures, and what each is."""
 _STRIP = 1_000_000  # pixels that are converted at once
 
 _budget = Budget(BUDGET)
@@ -115,7 +125,18 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
     try:
         return Image.open(file, formats=[one for one in _FORMATS if one in Image.OPEN])
     except UnidentifiedImageError as error:
-        raise unreadable(Kind.FOREIGN if file.seek(0, 2) else Kind.EMPTY, name) from error
+        raise _unidentified(file, name) from error
+
+
+def _unidentified(file: BinaryIO, name: str) -> PictureError:
+    """The fault of a file that Pillow takes for no picture, and what it is if that can be told."""
+    file.seek(0)
+    if not (head := file.read(_HEAD)):
+        return unreadable(Kind.EMPTY, name)
+    for beginning, what in _KNOWN.items():
+        if beginning.match(head):
+            return PictureError(Kind.FOREIGN, f"The picture {name} is {what}, or remove it.")
+    return unreadable(Kind.FOREIGN, name)
 
 
 def unreadable(kind: Kind, name: str, error: Exception | None = None) -> PictureError:

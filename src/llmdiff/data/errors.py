@@ -29,6 +29,7 @@ class Kind(StrEnum):
     TURNED = "turned by EXIF"
     DUPLICATE = "duplicate"
     PARAGRAPHS = "paragraphs"
+    ABSENT = "missing shard"
     LINKED = "linked folder"
     FOLDER = "subfolder"
     COMPANION = "system's own file"
@@ -49,6 +50,7 @@ WHAT_IS_DONE = {
 """Notes: what is unusual in a picture that is usable all the same, and what is done about it."""
 
 WHY_PASSED_OVER = {
+    Kind.ABSENT: "shards that the numbers of data.path stand for and that are not there",
     Kind.LINKED: "linked folders, which data.outside lets in",
     Kind.FOLDER: "subfolders, in which no shards are looked for",
     Kind.COMPANION: "files of an operating system's own (._x, __MACOSX, @eaDir, Thumbs.db)",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from llmdiff.data.captioned import Captioned
-from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData
+from llmdiff.data.config import Data, DatasetData, FolderData, MixedData, SceneData, ShardData, WorldData
 from llmdiff.data.folder import Folder
 from llmdiff.data.mixed import Mixed
 from llmdiff.data.pictures import Pictures
@@ -11,6 +11,7 @@ from llmdiff.data.scenes import Scenes
 from llmdiff.data.shards import Shards
 from llmdiff.data.store import Store
 from llmdiff.data.table import Table, copied
+from llmdiff.data.world import World
 from llmdiff.files import is_there
 from llmdiff.progress import Progress, silent
 
@@ -35,6 +36,8 @@ def captioned(data: Data, resolution: int, report: Progress = silent) -> Caption
         return Mixed([captioned(source, resolution, report) for source in data.sources])
     if isinstance(data, SceneData):
         return Scenes(data)
+    if isinstance(data, WorldData):
+        return World(data)
     return Pictures(store_of(data, report), data, resolution, report)
 
 

@@ -6,15 +6,17 @@ write it.
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llmdiff.data.captions import caption_of
+from llmdiff.data.captions import caption_of, value_of
 from llmdiff.data.store import SUFFIXES
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, readable, why_not
 from llmdiff.structured_text import LARGEST_JSON, parse_json
+from llmdiff.texts import decoded, is_blank
 
 LISTS = ("metadata.jsonl", "metadata.csv", "metadata.json")
 """Names of lists; where a folder has several, the first is read."""
@@ -22,8 +24,12 @@ LISTS = ("metadata.jsonl", "metadata.csv", "metadata.json")
 _ROW = '{"file_name": "1.png", "text": "…"}'
 _WANTED = {".jsonl": _ROW, ".json": _ROW, ".csv": "file_name,text"}
 _OBJECTS = f"mend it, or write lines of {_ROW} into a {LISTS[0]}"
-_NAMES = ("file_name", "filename", "image", "path")
+_NAMES = (
+    "file_name", "filename", "image", "path", "file", "file_path", "filepath", "image_file", "image_path", "img_path",
+    "url", "image_url",
+)  # fmt: skip
 _LARGEST = 1_000_000_000  # bytes
+_LINE_ENDS = re.compile("(?<=\n)")
 
 
 class Row(NamedTuple):
@@ -108,19 +114,25 @@ def _is_picture(name: str) -> bool:
 
 
 def _csv_rows(listing: Path) -> Iterator[Row]:
-    """Rows of values between commas, under a line with the names of the columns."""
-    reader = csv.DictReader(_lines(listing), strict=True)
+    """Rows of values between commas, under a line with the names of the columns; rows of empty values are none."""
+    reader = csv.DictReader(_lines(listing), strict=True, skipinitialspace=True)
+    names = [name.strip().lower() for name in reader.fieldnames or ()]
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
+        raise csv.Error(f"the column {twice!r} stands twice")
     for row in reader:
-        content = {name: value for name, value in row.items() if isinstance(name, str)}
-        yield _row(f"Line {reader.line_num} of {listing}", content, ".csv")
+        where = f"Line {reader.line_num} of {listing}"
+        if None in row:
+            yield Row(where, fault=f"{where} has more values than columns; put texts with commas in quotation marks.")
+        elif not all(is_blank(value or "") for value in row.values()):
+            yield _row(where, row, ".csv")
 
 
 def _row(where: str, content: Any, suffix: str) -> Row:
-    name = next((content[key] for key in _NAMES if key in content), None) if isinstance(content, Mapping) else None
-    if not isinstance(name, str) or not name:
-        keys = f"; it has {', '.join(map(str, content))}"[:200] if isinstance(content, Mapping) else ""
-        return Row(where, fault=f"{where} is not of the form {_WANTED[suffix]}{keys}.")
-    return Row(where, name, caption_of(content))
+    name, texts = value_of(content, _NAMES), caption_of(content)
+    keys = ", ".join(map(str, content))[:200] if isinstance(content, Mapping) else ""
+    if not isinstance(name, str):
+        return Row(where, fault=f"{where} is not of the form {_WANTED[suffix]}{keys and f'; it has {keys}'}.")
+    return Row(where if texts is not None else f"{where}, which has {keys}", name, texts)
 
 
 def _lines(listing: Path) -> Iterator[str]:
@@ -129,12 +141,10 @@ def _lines(listing: Path) -> Iterator[str]:
         if (size := file.seek(0, io.SEEK_END)) > _LARGEST:
             raise OSError(None, f"it has {readable(size)}")
         file.seek(0)
-        first = True
         while line := file.readline(LARGEST_JSON + 1):
             if len(line) > LARGEST_JSON:
                 raise OSError(None, f"it has a line of more than {readable(LARGEST_JSON)}")
-            yield line.decode("utf-8-sig" if first else "utf-8")
-            first = False
+            yield from filter(None, _LINE_ENDS.split(decoded(line)))
 
 
 _READERS = {".jsonl": _json_rows, ".csv": _csv_rows, ".json": _object_rows}

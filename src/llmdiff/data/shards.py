@@ -14,6 +14,7 @@ from llmdiff.data.errors import Kind, PassedOver, PictureError
 from llmdiff.data.samples import Sample, samples_of
 from llmdiff.data.store import SUFFIXES, Entry, entry
 from llmdiff.data.tar import FAULTS, Member, members_of, opened
+from llmdiff.data.tree import special_kind
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import is_there, why_not
 
@@ -39,8 +40,11 @@ class Shards:
         self._pictures: list[Member] = []
         self.entries: list[Entry] = []
         self.passed_over: list[PassedOver] = []
-        for shard in _shards(pattern):
-            self._read(shard)
+        for name, shards in _shards(pattern).items():
+            for shard in shards:
+                self._read(shard)
+            if not shards:
+                self.passed_over.append(PassedOver(name, Kind.ABSENT))
         if os.path.isdir(pattern):  # noqa: PTH112 - never raises
             self.passed_over += _beside_shards(Path(pattern))
         if not self.entries:
@@ -92,17 +96,26 @@ def _fault(shard: Path, error: Exception) -> PictureError:
     )
 
 
-def _shards(pattern: str) -> list[Path]:
-    """The tar files that a pattern names, in the order of their names."""
+def _shards(pattern: str) -> dict[str, list[Path]]:
+    """The tar files that a pattern names, in the order of their names, for each name that its ranges spell out."""
     place = Path(pattern)
     if is_there(place):
-        found = [one for one in _listed(place) if one.suffix == ".tar"] if place.is_dir() else [place]
+        matches = {pattern: [one for one in _listed(place) if _is_shard(one)] if place.is_dir() else [place]}
     else:
-        found = [Path(name) for one in _spelled_out(pattern) for name in sorted(glob.glob(one))]  # noqa: PTH207 - of any root
-    if not found:
+        matches = {one: _matches(one) for one in _spelled_out(pattern)}
+    if not any(matches.values()):
         _listed(place.parent)
         raise LLMDiffError(f"No shard matches {pattern}: give a tar file, a folder of them, or a pattern in data.path.")
-    return found
+    return matches
+
+
+def _is_shard(file: Path) -> bool:
+    return file.suffix == ".tar" and special_kind(file.name) is None
+
+
+def _matches(name: str) -> list[Path]:
+    """The files of a name with * and ?, or of one that is as it stands."""
+    return [Path(name)] if os.path.lexists(name) else [Path(one) for one in sorted(glob.glob(name))]  # noqa: PTH207 - of any root
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -128,5 +141,6 @@ def _spelled_out(pattern: str) -> list[str]:
 
 def _beside_shards(folder: Path) -> Iterator[PassedOver]:
     for path in _listed(folder):
-        if path.suffix != ".tar":
-            yield PassedOver(str(path), Kind.FOLDER if path.is_dir() else Kind.UNKNOWN)
+        if not _is_shard(path):
+            kind = special_kind(path.name) or (Kind.FOLDER if path.is_dir() else Kind.UNKNOWN)
+            yield PassedOver(str(path), kind)

@@ -12,6 +12,7 @@ from llmdiff.content import Source
 from llmdiff.data.errors import WHY_PASSED_OVER, Kind, PassedOver, PictureError
 from llmdiff.files import readable
 from llmdiff.progress import Progress
+from llmdiff.texts import is_blank
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -70,7 +71,9 @@ def entry(name: str, texts: object, where: str, notes: tuple[Kind, ...] = ()) ->
     listed = [] if texts is None else [texts] if isinstance(texts, str) else texts
     if not isinstance(listed, list | tuple) or not all(isinstance(text, str) for text in listed):
         return Entry(name, fault=PictureError(Kind.ROW, f"{where}: the caption of {name} is not text or a list of it."))
-    captions = tuple(text.strip() for text in listed if text.strip())
+    captions = tuple(text.strip() for text in listed if not is_blank(text))
+    if any("\0" in text for text in captions):
+        return Entry(name, fault=PictureError(Kind.ROW, f"{where}: the caption of {name} has NUL characters; mend it."))
     if not captions:
         sentence = f"{where}: the picture {name} has no caption; write one or remove the picture."
         return Entry(name, fault=PictureError(Kind.CAPTION, sentence))

@@ -1,6 +1,7 @@
 """Data sets that Hugging Face `datasets` loads: parquet files of one's own, or the Hub's, whole or their first rows."""
 
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -96,6 +97,7 @@ def _load(data: DatasetData) -> Any:
         raise LLMDiffError(
             "Data of kind dataset needs one more package: pip install 'llmdiff-adapter[data]'."
         ) from error
+    logging.getLogger("datasets").setLevel(logging.CRITICAL)  # of errors, which it raises too
     _check_files(Path(data.path))
     options: dict[str, Any] = {"split": data.split, "streaming": data.streaming}
     if not data.streaming and (content := _local_content(data)):
@@ -134,7 +136,10 @@ def _explained(rows: Iterable[dict[str, Any]], data: DatasetData) -> Iterable[di
 
 
 def _refused(data: DatasetData, error: Exception) -> LLMDiffError:
-    why = " ".join(str(error).split()).rstrip(".")[:300]
+    first: BaseException = error
+    while first.__cause__ is not None:  # `datasets` says of most errors no more than that there was one
+        first = first.__cause__
+    why = " ".join(str(first).split()).rstrip(".")[:300]
     return LLMDiffError(f"The data set {data.path} cannot be loaded ({why}).")
 
 

@@ -13,6 +13,7 @@ FAULTS = (OSError, tarfile.TarError, ValueError, LookupError, TypeError, Arithme
 """The errors of `tarfile` at damaged headers."""
 
 _LONGEST_HEADER = 256_000  # bytes: of names and attributes
+_MOST_PADDING = 2**20  # bytes: what tar puts behind the last member
 _NO_NUMBER = re.compile(rb"\d{300}")  # tarfile takes the square of its length to find out
 
 
@@ -43,8 +44,8 @@ def members_of(shard: Path) -> Iterator[Member]:
                 whole = member.isreg() and not member.issparse()
                 yield Member(shard, member.offset_data, member.size, member.name, whole)
         raw.seek(file.offset)
-        if raw.read(tarfile.BLOCKSIZE).strip(b"\0"):  # to tarfile damage is the end, too
-            raise tarfile.ReadError("damaged or cut off")
+        if raw.read(_MOST_PADDING).strip(b"\0"):  # to tarfile damage is the end, too
+            raise tarfile.ReadError("damaged, or several in one")
 
 
 def opened(member: Member) -> BinaryIO:

@@ -21,25 +21,21 @@ from torch import Tensor
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
 from llmdiff.data.cropping import normalised
+from llmdiff.evaluation.domains import DOMAINS, Domain, version_for
 from llmdiff.evaluation.kept import KeptScores
 from llmdiff.evaluation.outcomes import identity
 from llmdiff.generation import Models, Renderer
 from llmdiff.language import Encoding
 from llmdiff.progress import Progress, silent
-from llmdiff.scenes.captions import plain_text
-from llmdiff.scenes.description import Description, Detail, describe
-from llmdiff.scenes.drawing import draw
-from llmdiff.scenes.phrasing import Style, natural_text
-from llmdiff.scenes.scene import sample_scene
+from llmdiff.scenes.facts import Fact
 
 THINGS = (1, 2, 3)
 TIMESTEPS = (900, 700, 500)
 _SEED = 978  # of no training set
-_DETAIL = Detail(colour=1.0, size=1.0, relation=0.0, background=1.0)
-_WORDINGS: dict[str, Callable[[Description, np.random.Generator], str]] = {
-    "plain": lambda said, rng: plain_text(said),
-    "natural": natural_text,
-    "unseen words": lambda said, rng: natural_text(said, rng, Style(held_out=0.9)),
+_WORDINGS: dict[str, Callable[[Domain, Sequence[Fact], np.random.Generator], str]] = {
+    "plain": lambda domain, facts, rng: domain.plainly(facts),
+    "natural": lambda domain, facts, rng: domain.naturally(facts, rng),
+    "unseen words": lambda domain, facts, rng: domain.unfamiliarly(facts, rng),
 }
 
 
@@ -78,7 +74,7 @@ def evaluate_distance(
     """Compares predictions on scenes that were drawn for this alone.
 
     Args:
-        base: Base model that draws picture-book scenes.
+        base: Base model that draws scenes: the domain is that of which the pictures are as large as its own.
         adapter: Adapter on it.
         count: Scenes of each number of things.
         timesteps: Of 1000, at which their latents are noised.
@@ -101,7 +97,10 @@ def evaluate_distance(
     kept = KeptScores(keep_in, identity(renderer, [], "distance", count, *timesteps) if keep_in else {})
     found: list[Any] = kept.of_model("distance")
     model = ImageModel(renderer.pipe)
-    for ones in scene_distances(model, renderer.adapter, count, timesteps, progress=progress, after=len(found)):
+    version = version_for(renderer.default_size()[0])
+    for ones in scene_distances(
+        model, renderer.adapter, count, timesteps, version=version, progress=progress, after=len(found)
+    ):
         means = [float(one.of_scenes.mean()) for one in ones]
         kept.add("distance", len(found), [means])
         found.append(means)
@@ -120,6 +119,7 @@ def scene_distances(
     count: int,
     timesteps: Sequence[int] = TIMESTEPS,
     *,
+    version: int = 1,
     encode: Encode | None = None,
     predict: Predict | None = None,
     progress: Progress = silent,
@@ -128,10 +128,11 @@ def scene_distances(
     """The distances of every scene, of all wordings, for each number of things and each timestep.
 
     Args:
-        model: draws picture-book scenes.
+        model: draws scenes of the domain.
         adapter: attached to it.
         count: B, scenes of each number of things.
         timesteps: at which their latents are noised.
+        version: of the domain, that of its prompts.
         encode: of the prompts; the adapter's own if None.
         predict: the base model's own prediction; that of `base_prediction` if None.
         progress: shows how far it is.
@@ -142,7 +143,8 @@ def scene_distances(
         due = list(timesteps)[max(0, after - row * len(timesteps)) :]
         if not due:
             continue
-        said = [_scene(things, i) for i in range(count)]
+        domain = DOMAINS[version]
+        said = [_scene(domain, things, i) for i in range(count)]
         described = [one for one, _ in said]
         latents = _latents(model.pipe, [picture for _, picture in said])
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(_SEED))
@@ -150,11 +152,11 @@ def scene_distances(
             progress(f"{things} things at {timestep}", number / (len(THINGS) * len(timesteps)))
             t = torch.full((count,), timestep)
             noisy = model.schedule.add_noise(latents, noise, t)
-            teacher = predict(noisy, t, [plain_text(one) for one in described])
+            teacher = predict(noisy, t, [domain.plainly(facts) for facts in described])
             unit = _squares(predict(noisy, t, [""] * count) - teacher).mean()
             ones = []
             for wording in _WORDINGS:
-                prompts = _prompts(wording, described)
+                prompts = _prompts(domain, wording, described)
                 text = model.encode(prompts) if adapter.config.mode == "augment" else None
                 student = model.predict(noisy, t, adapter.denoiser_inputs(encode(prompts), text))
                 ones.append(Distances(things, wording, timestep, (_squares(student - teacher) / unit).numpy()))
@@ -171,16 +173,17 @@ def base_prediction(model: ImageModel, adapter: LLMDiffAdapter) -> Predict:
     return predict
 
 
-def distance_prompts(count: int) -> list[str]:
+def distance_prompts(count: int, version: int = 1) -> list[str]:
     """All prompts that `scene_distances` has encoded."""
-    said = [_scene(things, i)[0] for things in THINGS for i in range(count)]
+    domain = DOMAINS[version]
+    said = [_scene(domain, things, i)[0] for things in THINGS for i in range(count)]
     parts = [said[first : first + count] for first in range(0, len(said), count)]
-    return [prompt for part, wording in product(parts, _WORDINGS) for prompt in _prompts(wording, part)]
+    return [prompt for part, wording in product(parts, _WORDINGS) for prompt in _prompts(domain, wording, part)]
 
 
-def _prompts(wording: str, said: Sequence[Description]) -> list[str]:
+def _prompts(domain: Domain, wording: str, said: Sequence[Sequence[Fact]]) -> list[str]:
     put = _WORDINGS[wording]
-    return [put(one, np.random.default_rng((_SEED, i))) for i, one in enumerate(said)]
+    return [put(domain, facts, np.random.default_rng((_SEED, i))) for i, facts in enumerate(said)]
 
 
 def _squares(difference: Tensor) -> Tensor:
@@ -188,11 +191,10 @@ def _squares(difference: Tensor) -> Tensor:
     return difference.square().flatten(1).mean(1)
 
 
-def _scene(things: int, index: int) -> tuple[Description, Tensor]:
-    """A scene's full description and its picture, (3, height, width)."""
-    rng = np.random.default_rng((_SEED, things, index))
-    scene = sample_scene(rng, things)
-    return describe(scene, rng, _DETAIL), normalised(draw(scene))
+def _scene(domain: Domain, things: int, index: int) -> tuple[Sequence[Fact], Tensor]:
+    """All that is said of a scene, and its picture, (3, height, width)."""
+    facts, picture = domain.sampled(things, np.random.default_rng((_SEED, things, index)))
+    return facts, normalised(picture)
 
 
 def _latents(pipe: Any, pictures: list[Tensor]) -> Tensor:

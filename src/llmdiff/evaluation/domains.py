@@ -14,15 +14,19 @@ from llmdiff.scenes import captions as shape_captions
 from llmdiff.scenes import checker as shape_checker
 from llmdiff.scenes import vocabulary as shape_vocabulary
 from llmdiff.scenes.description import Description as ShapeDescription
+from llmdiff.scenes.description import Detail as ShapeDetail
+from llmdiff.scenes.description import describe as describe_shapes
 from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.facts import Fact, scene_with
+from llmdiff.scenes.phrasing import Style as ShapeStyle
 from llmdiff.scenes.phrasing import natural_text
-from llmdiff.scenes.scene import Shown
+from llmdiff.scenes.scene import Shown, sample_scene
 from llmdiff.world import captions, checker, staging, vocabulary
-from llmdiff.world.description import Description
+from llmdiff.world.description import Description, Detail, describe
 from llmdiff.world.drawing import pixels
-from llmdiff.world.phrasing import short_text
-from llmdiff.world.things import FIRST
+from llmdiff.world.phrasing import Style, short_text
+from llmdiff.world.scene import sample
+from llmdiff.world.things import FIRST, NAMES
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,21 @@ class Domain:
     """All that its things may have."""
     drawn: Callable[[Sequence[Fact], np.random.Generator], np.ndarray]
     """A picture of the facts as the domain draws it, uint8 (side, side, 3); what they leave open is drawn by lot."""
+    unfamiliarly: Callable[[Sequence[Fact], np.random.Generator], str]
+    """The same facts in words that no training caption has."""
+    sampled: Callable[[int, np.random.Generator], tuple[Sequence[Fact], np.ndarray]]
+    """A scene of so many things, drawn by lot: what there is to say of it but for relations, and its picture."""
+
+
+def _shapes(things: int, rng: np.random.Generator) -> tuple[Sequence[Fact], np.ndarray]:
+    scene = sample_scene(rng, things)
+    detail = ShapeDetail(colour=1.0, size=1.0, relation=0.0, background=1.0)
+    return describe_shapes(scene, rng, detail).facts(), np.asarray(draw(scene))
+
+
+def _world(things: int, rng: np.random.Generator) -> tuple[Sequence[Fact], np.ndarray]:
+    scene = sample(rng, NAMES[:FIRST], count=things)
+    return describe(scene, rng, Detail(size=1.0, links=0.0, background=1.0)).facts(), pixels(scene)
 
 
 DOMAINS: dict[int, Domain] = {
@@ -49,6 +68,8 @@ DOMAINS: dict[int, Domain] = {
         lambda facts, rng: natural_text(ShapeDescription.of(facts), rng),
         tuple(shape_vocabulary.COLOURS),
         lambda facts, rng: draw(scene_with(facts, rng)),
+        lambda facts, rng: natural_text(ShapeDescription.of(facts), rng, ShapeStyle(held_out=0.9)),
+        _shapes,
     ),
     2: Domain(
         vocabulary.IMAGE_SIZE,
@@ -57,6 +78,8 @@ DOMAINS: dict[int, Domain] = {
         lambda facts, rng: short_text(Description.of(facts), rng),
         tuple(vocabulary.COLOURS),
         lambda facts, rng: pixels(staging.scene_with(facts, rng)),
+        lambda facts, rng: short_text(Description.of(facts), rng, Style(held_out=0.9, all_things=True)),
+        _world,
     ),
 }
 

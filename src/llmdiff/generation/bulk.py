@@ -12,11 +12,12 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.generation.call import kind
 from llmdiff.generation.picture import Picture
 from llmdiff.generation.png import file_stem, read_png, write_png
-from llmdiff.generation.record import PictureSettings
-from llmdiff.generation.renderer import Renderer
+from llmdiff.generation.record import PictureSettings, Provenance, Record
+from llmdiff.generation.renderer import Renderer, stored_hash
 from llmdiff.generation.request import GenerationRequest
 from llmdiff.progress import Progress, silent
 from llmdiff.proxy import Rewriting
+from llmdiff.sources import reason
 
 _READ_AHEAD = 64
 """Pictures whose prompts the LLM reads before the image model draws them."""
@@ -40,15 +41,21 @@ class Listed:
         """Its settings, with the size of the base model where none is asked for."""
         return self.request.picture(self.request.prompts[0], self.number, default_size, rewriting)
 
-    def is_done(self) -> bool:
-        """Whether its file is there.
+    def found(self) -> Record | None:
+        """What its file says of it; None if it is not there.
 
         Raises:
-            LLMDiffError: there is another picture in its place.
+            LLMDiffError: there is another picture in its place, or something else.
         """
         if not os.path.lexists(self.path):
-            return False
-        record = read_png(self.path)[1].pictures[0]
+            return None
+        try:
+            record = read_png(self.path)[1].pictures[0]
+        except LLMDiffError as error:
+            raise LLMDiffError(
+                f"{self.path} is in the place of a picture and cannot be read as one of llmdiff's ({reason(error)}): "
+                "choose another --out, or remove it."
+            ) from error
         size = (record.picture.width, record.picture.height)
         asked = record.picture.model_copy(update={"rewriting": None})
         if asked != self.settings(size) or record.models != self.request.models() or not self._is_by(record.picture):
@@ -57,7 +64,7 @@ class Listed:
             )
         if self.request.size not in (None, size):
             raise LLMDiffError(f"{self.path} has another size than is asked for: choose another --out, or remove it.")
-        return True
+        return record
 
     def _is_by(self, picture: PictureSettings) -> bool:
         """Whether a picture is of the proxy that is asked, or of the prompt as it is, as where that had no answer."""
@@ -83,9 +90,26 @@ def listed(requests: Mapping[int, GenerationRequest], folder: Path) -> list[List
 
 
 def share_of_process(pictures: Sequence[Listed]) -> Sequence[Listed]:
-    """Those of this process, of as many as a launcher (accelerate, torchrun) has started on one machine or several."""
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    """Those of this process, of as many as a launcher (accelerate, torchrun) has started on one machine or several.
+
+    Raises:
+        LLMDiffError: the environment has numbers of processes that no launcher gives.
+    """
+    rank, world = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    if rank >= world:
+        raise LLMDiffError(
+            f"RANK={rank} and WORLD_SIZE={world} in the environment are not those of a launcher: unset both, or start "
+            "with accelerate launch."
+        )
     return pictures[rank::world]
+
+
+def _number(variable: str, otherwise: int) -> int:
+    """A number that a launcher gives its processes."""
+    text = os.environ.get(variable, "").strip() or str(otherwise)
+    if not (text.isascii() and text.isdecimal()):
+        raise LLMDiffError(f"{variable}={text} in the environment is not a launcher's number: unset it.")
+    return int(text)
 
 
 def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progress | None = None) -> Iterator[Path]:
@@ -108,12 +132,16 @@ def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progr
         ['1-a-red-cup-s0.png', '2-a-blue-ball-s0.png']
     """
     report = progress or silent
-    todo = [one for one in pictures if not one.is_done()]
+    found = [(one, one.found()) for one in pictures]
+    todo = [one for one, record in found if record is None]
+    there = {one.path: record.provenance for one, record in found if record is not None}
+    _check_adapter(there, pictures)
     if not todo:
         return
     report("Loading models", 0.0)
     request = todo[0].request
     renderer = Renderer.load(request.models(), device=request.device or _device_of_process())
+    _check_models(there, renderer.provenance())
     size = renderer.default_size()
     skipped = done = len(pictures) - len(todo)
 
@@ -131,10 +159,32 @@ def draw_listed(pictures: Sequence[Listed], batch_size: int = 1, progress: Progr
         yield from (future.result() for future in waiting)
 
 
+def _check_adapter(there: Mapping[Path, Provenance], pictures: Sequence[Listed]) -> None:
+    """Raises LLMDiffError if pictures are there that the adapter has drawn as it was once; no model is loaded."""
+    if not there or (name := pictures[0].request.models().adapter) is None:
+        return
+    now = stored_hash(name)
+    if changed := next((path for path, then in there.items() if then.adapter_hash not in (None, now)), None):
+        raise _drawn_before(changed, "the adapter's weights")
+
+
+def _check_models(there: Mapping[Path, Provenance], now: Provenance) -> None:
+    """The same of all models, as far as their numbers can be compared."""
+    for path, then in there.items():
+        if then.dtype == now.dtype and (changed := then.changed_weights(now)):
+            raise _drawn_before(path, changed[0][0])
+
+
+def _drawn_before(path: Path, what: str) -> LLMDiffError:
+    return LLMDiffError(
+        f"{path} was drawn before there was a change of {what}: choose another --out, or remove what is there."
+    )
+
+
 def _device_of_process() -> str | None:
     """The GPU of this process, of those that a launcher has started on this machine; None takes the fastest device."""
-    rank = os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if rank is not None and torch.cuda.device_count() > int(rank) else None
+    rank = _number("LOCAL_RANK", torch.cuda.device_count())
+    return f"cuda:{rank}" if rank < torch.cuda.device_count() else None
 
 
 def _batches(

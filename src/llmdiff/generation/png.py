@@ -173,6 +173,8 @@ def _read(path: Path) -> tuple[Image.Image, dict[str, str]]:
         raise OSError(f"{path} is no file")  # a pipe would be waited for
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # a sentence is enough
+        with Image.open(path, formats=_FORMATS) as image:
+            image.verify()  # the checksums of a PNG's chunks, which are not looked at where it is decoded
         opened = Image.open(path, formats=_FORMATS)
     with opened as image:
         if image.width * image.height > _MOST_PIXELS:

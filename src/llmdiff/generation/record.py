@@ -66,18 +66,25 @@ class Provenance(BaseModel):
     dtype: str
     threads: int
 
+    def changed_weights(self, now: "Provenance") -> list[tuple[str, str | None, str | None]]:
+        """The models whose weights are not the same now, in words, with their hashes then and now."""
+        pairs: list[tuple[str, str | None, str | None]] = [
+            ("the base model's weights", self.base_hash, now.base_hash),
+            ("the adapter's weights", self.adapter_hash, now.adapter_hash),
+            ("the LLM", (self.llm or {}).get("fingerprint"), (now.llm or {}).get("fingerprint")),
+        ]
+        return [pair for pair in pairs if pair[1] != pair[2]]
+
     def changes(self, now: "Provenance") -> list[str]:
         """The differences between this (then) and `now`, as short phrases; none if they are equal."""
-        pairs = [
-            ("the base model's weights", self.base_hash, now.base_hash, _HASH),
-            ("the adapter's weights", self.adapter_hash, now.adapter_hash, _HASH),
-            ("the LLM", (self.llm or {}).get("fingerprint"), (now.llm or {}).get("fingerprint"), _HASH),
-            *((library, then, now.versions.get(library), _SHOWN) for library, then in self.versions.items()),
-            ("the device", self.device, now.device, _SHOWN),
-            ("the number type", self.dtype, now.dtype, _SHOWN),
+        others = [
+            *((library, then, now.versions.get(library)) for library, then in self.versions.items()),
+            ("the device", self.device, now.device),
+            ("the number type", self.dtype, now.dtype),
         ]
-        differing = [
-            (what[:_SHOWN], *(str(one)[:most] for one in both)) for what, *both, most in pairs if both[0] != both[1]
+        differing = [(what, str(then)[:_HASH], str(today)[:_HASH]) for what, then, today in self.changed_weights(now)]
+        differing += [
+            (what[:_SHOWN], str(then)[:_SHOWN], str(today)[:_SHOWN]) for what, then, today in others if then != today
         ]
         return [f"{what} ({then} then, {today} now)" for what, then, today in differing[:_MOST]]
 

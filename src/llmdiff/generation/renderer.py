@@ -12,7 +12,7 @@ from PIL import Image
 from llmdiff.base.folder import check_text_encoders
 from llmdiff.base.layers import find_denoiser
 from llmdiff.base.loading import Pipeline, default_device, load_pipeline
-from llmdiff.errors import LLMDiffError
+from llmdiff.errors import LLMDiffError, is_out_of_memory
 from llmdiff.generation.averaging import averaged
 from llmdiff.generation.call import call_arguments, default_size, warn_if_cut
 from llmdiff.generation.provenance import base_hash, library_versions, scheduler_config
@@ -241,7 +241,7 @@ class Renderer:
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
         """What the user can do about an error of the pipeline's call; None if it is not about the picture's size."""
         size, usual = _size(settings.width, settings.height), _size(*self.default_size())
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return f"There is not enough memory for a picture of {size}: ask for a smaller --size."
         if size == usual or not _ABOUT_SIZES.search(str(error)):
             return None
@@ -274,8 +274,22 @@ def _apply(adapter: "LLMDiffAdapter", settings: PictureSettings) -> None:
     adapter.prompt_weights = settings.prompt_weights
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def stored_hash(adapter: str) -> str:
+    """The hash of an adapter's weights as records have it, read from its file alone.
+
+    Args:
+        adapter: a folder, a Hub id, or "embedded".
+
+    Raises:
+        LLMDiffError: it cannot be found or read.
+    """
+    from llmdiff.adapter import storage
+
+    return values_hash(storage.read_weights(storage.locate(_adapter_name(adapter), None)).items())
+
+
+def _adapter_name(adapter: str) -> str:
+    return str(shipped_adapter()) if adapter == EMBEDDED else adapter
 
 
 def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" = None) -> "LLMDiffAdapter | None":
@@ -284,7 +298,7 @@ def _load_adapter(models: Models, device: str, beside: "LLMDiffAdapter | None" =
         return None
     from llmdiff.adapter import LLMDiffAdapter, storage
 
-    name = str(shipped_adapter()) if models.adapter == EMBEDDED else models.adapter
+    name = _adapter_name(models.adapter)
     llm: Any = models.llm
     if beside is not None:
         recorded = storage.read_config(storage.locate(name, None)).llm

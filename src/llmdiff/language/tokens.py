@@ -50,7 +50,7 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfi
         Tokens with ids and mask (B, S), padded on the right.
 
     Raises:
-        LLMDiffError: if there is no prompt, the template does not fit the LLM, or a weight is out of range.
+        LLMDiffError: if there is no prompt, template or tokenizer do not fit the LLM, or a weight is out of range.
 
     Example:
         >>> tokens = tokenize(llm, ["a red cup"], ExtractionConfig(template="Draw: {prompt}"))
@@ -69,6 +69,11 @@ def tokenize(llm: LanguageModel, prompts: Sequence[str], config: ExtractionConfi
     again = torch.tensor([len(copy) + len(frame.between) for copy in first]) if frame.doubled else None
     pad = next(iter(_ids_of(llm.tokenizer, "pad", "eos")), 0)
     ids = pad_sequence(rows, batch_first=True, padding_value=pad)
+    if (largest := int(ids.max())) >= (known := llm.config.vocab_size):
+        raise LLMDiffError(
+            f"The tokenizer of {llm.name} gives a token the number {largest:,}, and the LLM has {known:,} tokens: "
+            "it is that of another model; fetch both again."
+        )
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(ids.shape[1]) < lengths.unsqueeze(1)
     begins = [len(frame.prefix)] * len(rows) if again is None else (again + len(frame.prefix)).tolist()

@@ -32,7 +32,8 @@ class StudyConfig(BaseModel):
         trials: Pairs that one rater is shown, besides repeats and checks; fewer if there are no more.
         repeats: Share of them that is shown twice, the second time with sides exchanged.
         checks: Share of pairs beside them of a picture and its own pieces in disorder, of which the answer is known.
-        seed: Of sides, names and order.
+        seed: Of sides and order; drawn by lot and kept in the study if not given. Whoever knows it, and this code, can
+            tell which side is whose.
 
     Example:
         >>> config = StudyConfig(systems={"base": {"adapter": "none"}, "adapted": {}}, prompts=["a red cup"])
@@ -50,7 +51,7 @@ class StudyConfig(BaseModel):
     trials: int = Field(default=60, ge=1, le=1000)
     repeats: float = Field(default=0.1, ge=0, le=1)
     checks: float = Field(default=0.1, ge=0, le=1)
-    seed: int = Field(default=0, ge=0, lt=2**53)
+    seed: int | None = Field(default=None, ge=0, lt=2**53)
 
     @field_validator("questions")
     @classmethod

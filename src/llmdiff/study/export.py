@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not, written_whole
+from llmdiff.generation import read_picture
 from llmdiff.structured_text import LARGEST_JSON, parse_json
 from llmdiff.study.config import QUESTIONS
 from llmdiff.study.plan import Pair, Study, Trial
@@ -32,9 +32,13 @@ def export_page(study: Study, path: Path) -> None:
         study: The study.
         path: Of the page.
 
+    Raises:
+        LLMDiffError: A picture is missing or cannot be read.
+
     Example:
         >>> export_page(Study.load(Path("study")), Path("study.html"))
     """
+    study.check_pictures()
     content = {
         "study": study.identity,
         "title": study.title,
@@ -60,22 +64,27 @@ def collect_answers(study: Study, paths: Sequence[Path]) -> int:
         How many raters they are of.
 
     Raises:
-        LLMDiffError: A file cannot be read, or is of another study; then none of them is added.
+        LLMDiffError: A file cannot be read, is of another study, or of a rater who was shown something else; then none
+            of them is added.
 
     Example:
         >>> collect_answers(Study.load(Path("study")), [])
         0
     """
-    answers = [_read(study, path) for path in paths]
+    answers = {path: _read(study, path) for path in paths}
+    trials: dict[str, list[Trial]] = {}
     votes = Votes(study)
     try:
-        for one in answers:
-            trials = one.shown(study)
-            votes.add_rater(one.rater, lambda rater, shown, trials=trials: trials)  # type: ignore[misc]
+        for path, one in answers.items():
+            known = trials.setdefault(one.rater, votes.trials(one.rater) or one.shown(study))
+            if known != one.shown(study):
+                raise LLMDiffError(f"{path} is of a rater who was shown something else; ask for it again.")
+        for one in answers.values():
+            votes.add_rater(one.rater, lambda rater, shown: trials[rater])
             votes.add(one.rater, one.votes)
     finally:
         votes.close()
-    return len({one.rater for one in answers})
+    return len(trials)
 
 
 class _Seen(BaseModel):
@@ -137,9 +146,9 @@ def _embedded(study: Study, pair: Pair) -> Mapping[str, object]:
 
 
 def _data_url(path: Path) -> str:
-    with Image.open(path, formats=("PNG",)) as image:
-        if max(image.size) <= _LOSSLESS:
-            return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-        buffer = io.BytesIO()
-        image.save(buffer, format="WEBP", quality=_QUALITY)
+    image, _ = read_picture(path)
+    if max(image.size) <= _LOSSLESS:
+        return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=_QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

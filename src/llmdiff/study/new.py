@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import secrets
 from collections.abc import Iterator, Mapping
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -104,7 +105,8 @@ class _Maker:
         self._folder = folder
         self._prompts = prompts
         self._files = {system: pictures_in(source) for system, source in sources.items()}
-        self._rng = random.Random(f"{config.seed} pictures")
+        self._seed = secrets.randbelow(2**53) if config.seed is None else config.seed
+        self._rng = random.Random(f"{self._seed} pictures")
 
     def make(self, progress: Progress) -> Study:
         check_same_names(self._files)
@@ -113,6 +115,7 @@ class _Maker:
         for number, name in enumerate(names):
             progress("Copying pictures", number / len(names))
             pairs += self._pairs(name)
+        self._rng.shuffle(pairs)  # of several systems, the order of a prompt's pairs would tell whose they are
         config = self._config
         return Study(
             title=config.title,
@@ -120,7 +123,7 @@ class _Maker:
             systems=tuple(config.systems),
             trials=config.trials,
             repeats=config.repeats,
-            seed=config.seed,
+            seed=self._seed,
             pairs=tuple(pairs),
             checks=tuple(self._checks(pairs)),
             folder=self._folder,
@@ -154,8 +157,8 @@ class _Maker:
         return images, next(iter(prompts))
 
     def _copy(self, system: str, image: Image.Image) -> Shown:
-        """Pixels alone, under a random name."""
-        shown = Shown(system=system, picture=f"{self._rng.getrandbits(64):016x}")
+        """Pixels alone, under a name that no seed gives away."""
+        shown = Shown(system=system, picture=secrets.token_hex(8))
         save_png(self._folder / PICTURES / f"{shown.picture}.png", Image.fromarray(np.asarray(image)))
         return shown
 

@@ -125,6 +125,20 @@ class Study(BaseModel):
         """The file of a picture."""
         return self.folder / PICTURES / f"{name}.png"
 
+    def check_pictures(self) -> None:
+        """Nothing, if all pictures are there.
+
+        Raises:
+            LLMDiffError: One is missing.
+        """
+        for pair in (*self.pairs, *self.checks):
+            for shown in pair.pictures:
+                if not self.picture(shown.picture).is_file():
+                    raise LLMDiffError(
+                        f"The picture {self.picture(shown.picture)} of the study is missing: restore it, or make the "
+                        "study again."
+                    )
+
     def trials_for(self, rater: str, shown: Mapping[int, int]) -> list[Trial]:
         """What one rater is shown, in order: the pairs that were shown least, each side as often left as right.
 

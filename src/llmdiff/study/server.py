@@ -1,5 +1,6 @@
 """The page of a study on a local server: one rater a browser, known by a random cookie and by nothing else."""
 
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,9 +8,10 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import Field
 
+from llmdiff.errors import LLMDiffError
 from llmdiff.study.config import QUESTIONS
 from llmdiff.study.plan import Study, Trial
 from llmdiff.study.votes import Ballot, Votes
@@ -44,7 +46,7 @@ def study_app(study: Study) -> FastAPI:
         study: As loaded from its folder, where its votes are kept.
 
     Raises:
-        LLMDiffError: The votes cannot be used.
+        LLMDiffError: The votes cannot be used, or a picture is missing.
 
     Example:
         >>> from fastapi.testclient import TestClient
@@ -52,6 +54,7 @@ def study_app(study: Study) -> FastAPI:
         >>> client.post("/api/session").json()["title"]
         'Which picture?'
     """
+    study.check_pictures()
     booth = _Booth(study)
 
     @asynccontextmanager
@@ -60,11 +63,18 @@ def study_app(study: Study) -> FastAPI:
         booth.votes.close()
 
     app = FastAPI(title="llmdiff study", openapi_url=None, lifespan=lifespan)
+    app.add_exception_handler(LLMDiffError, _later)
     app.get("/", response_class=HTMLResponse)(booth.index)
     app.post("/api/session")(booth.session)
     app.get("/picture/{trial}/{side}", response_class=Response)(booth.picture)
     app.post("/api/vote", status_code=204)(booth.vote)
     return app
+
+
+def _later(request: Request, error: Exception) -> JSONResponse:
+    """The answer where votes cannot be read or written, of which the page tries again."""
+    logging.getLogger(__name__).error("%s", error)
+    return JSONResponse({"detail": "The answers cannot be kept at the moment."}, 503, _HEADERS)
 
 
 class _Booth:
@@ -102,7 +112,11 @@ class _Booth:
         if not 0 <= trial < len(trials):
             raise HTTPException(404, "There is no such pair.")
         shown = self._study.sides(trials[trial])[side == "right"]
-        return Response(self._study.picture(shown.picture).read_bytes(), media_type="image/png", headers=_HEADERS)
+        try:
+            content = self._study.picture(shown.picture).read_bytes()
+        except OSError as error:
+            raise HTTPException(404, "The picture is not there any more.") from error
+        return Response(content, media_type="image/png", headers=_HEADERS)
 
     def vote(self, ballot: _Cast, request: Request) -> None:
         rater, trials = self._begun(request)

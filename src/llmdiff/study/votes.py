@@ -19,6 +19,7 @@ from llmdiff.study.plan import Study, Trial
 FILE = "votes.sqlite"
 Answer = Literal["left", "right", "equal", "neither"]
 _SCHEMA = """
+CREATE TABLE IF NOT EXISTS study (identity TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS raters (rater TEXT PRIMARY KEY, trials TEXT NOT NULL, started REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS votes (
     rater TEXT NOT NULL REFERENCES raters, trial INTEGER NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL,
@@ -61,16 +62,30 @@ class Votes:
     """The raters and votes of a study; may be used by many threads, and by another process that reads meanwhile.
 
     Raises:
-        LLMDiffError: The file cannot be read or written.
+        LLMDiffError: The file cannot be read or written, or has the votes of another study.
     """
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self._path = study.folder / FILE
         self._lock = threading.Lock()
+        self._shown: Counter[int] = Counter()
+        self._counted = 0  # the last row of a rater whose pairs are among these
         with self._telling():
             self._database = sqlite3.connect(self._path, check_same_thread=False, timeout=30)
             self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+            self._claim()
+
+    def _claim(self) -> None:
+        """Makes the file this study's, which another one's is not."""
+        identity = self._study.identity
+        with self._database:
+            self._database.execute("INSERT INTO study SELECT ? WHERE NOT EXISTS (SELECT * FROM study)", (identity,))
+        if self._database.execute("SELECT identity FROM study").fetchone() != (identity,):
+            self.close()
+            raise LLMDiffError(
+                f"The votes {self._path} are of another study, which was in this folder: move them elsewhere."
+            )
 
     def close(self) -> None:
         """Closes the file."""
@@ -80,7 +95,7 @@ class Votes:
         """What a rater is shown; None if nobody of this name has begun."""
         with self._telling(), self._lock:
             row = self._database.execute("SELECT trials FROM raters WHERE rater = ?", (rater,)).fetchone()
-        return None if row is None else _trials(row[0])
+        return None if row is None else self._trials(row[0])
 
     def begin(self, rater: str) -> list[Trial]:
         """Has a rater begin, with the pairs that the others were shown least.
@@ -94,16 +109,23 @@ class Votes:
         """As `begin`, with trials chosen by the caller from the rater's name and how often each pair was shown."""
         with self._telling(), self._lock, self._database:
             self._database.execute("BEGIN IMMEDIATE")
-            known = self._database.execute("SELECT rater, trials FROM raters").fetchall()
-            if rater in dict(known):
-                return _trials(dict(known)[rater])
-            if len(known) >= _MOST_RATERS:
+            known = self._database.execute("SELECT trials FROM raters WHERE rater = ?", (rater,)).fetchone()
+            if known is not None:
+                return self._trials(known[0])
+            self._count_shown()
+            if self._counted >= _MOST_RATERS:
                 raise LLMDiffError(f"The study has {_MOST_RATERS:,} raters: it takes no more.")
-            shown = Counter(t.index for _, text in known for t in _trials(text) if t.kind == "pair")
-            trials = choose(rater, shown)
+            trials = choose(rater, self._shown)
             text = json.dumps([trial.model_dump() for trial in trials])
             self._database.execute("INSERT INTO raters VALUES (?, ?, ?)", (rater, text, time.time()))
         return trials
+
+    def _count_shown(self) -> None:
+        """Counts how often each pair was shown to the raters who have begun since it was counted last."""
+        rows = self._database.execute("SELECT rowid, trials FROM raters WHERE rowid > ?", (self._counted,)).fetchall()
+        for row, text in rows:
+            self._shown.update(trial.index for trial in self._trials(text) if trial.kind == "pair")
+            self._counted = max(self._counted, row)
 
     def add(self, rater: str, ballots: Mapping[int, Ballot]) -> None:
         """Writes what a rater answers to trials; answers that were given before are replaced."""
@@ -133,18 +155,30 @@ class Votes:
             rows = self._database.execute(
                 "SELECT rater, trial, question, answer, milliseconds FROM votes ORDER BY rater, trial, question"
             ).fetchall()
-        trials = {rater: _trials(text) for rater, text in raters}
-        return [Vote(rater, trials[rater][trial], question, answer, ms) for rater, trial, question, answer, ms in rows]
+        trials = {rater: self._trials(text) for rater, text in raters}
+        try:
+            return [
+                Vote(rater, trials[rater][trial], question, answer, ms) for rater, trial, question, answer, ms in rows
+            ]
+        except (LookupError, TypeError) as error:
+            raise self._unusable("a vote is on what nobody was shown") from error
+
+    def _trials(self, text: str) -> list[Trial]:
+        """Trials that were written down, all of which the study has."""
+        try:
+            trials = [Trial.model_validate(one) for one in json.loads(text)]
+            for trial in trials:
+                self._study.pair(trial)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._unusable("it speaks of pairs that the study does not have") from error
+        return trials
+
+    def _unusable(self, why: str) -> LLMDiffError:
+        return LLMDiffError(f"The votes {self._path} cannot be used ({why}); check the file and the disk.")
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise LLMDiffError(
-                f"The votes {self._path} cannot be used ({error}); check the file and the disk."
-            ) from error
-
-
-def _trials(text: str) -> list[Trial]:
-    return [Trial.model_validate(one) for one in json.loads(text)]
+            raise self._unusable(str(error)) from error

@@ -3,19 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 
-from llmdiff.errors import LLMDiffError
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """True if an error says that a device, or the CPU, has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and (
-        should_reduce_batch_size(error) or "not enough memory" in str(error) or "can't allocate memory" in str(error)
-    )
+from llmdiff.errors import LLMDiffError, is_out_of_memory
 
 
 def halved(micro_batch: int) -> int:

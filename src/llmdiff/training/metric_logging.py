@@ -1,6 +1,7 @@
 """The figures of a run, as JSON lines, for TensorBoard, and for whatever trackers accelerate knows."""
 
 import json
+from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
-from llmdiff.files import written_whole
+from llmdiff.files import open_regular, written_whole
 
 PROJECT = "llmdiff"  # under which trackers file their runs
 
@@ -62,7 +63,9 @@ class MetricLogger:
 
 def _forget_after(step: int, log: Path) -> None:
     """Takes out the lines of steps that are to be run again, and those that a kill or a bad disk has left damaged."""
-    content = log.read_bytes() if log.exists() else b""
+    content = b""
+    with suppress(FileNotFoundError), open_regular(log) as file:
+        content = file.read()
     kept = b"".join(line + b"\n" for line in content.split(b"\n") if _is_of(range(step + 1), line))
     if kept != content:
         with written_whole(log) as draft:

@@ -36,7 +36,7 @@ class LoRASettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    rank: int = Field(8, ge=1)
+    rank: int = Field(8, ge=1, le=1024)
     rate: float = Field(0.1, gt=0, description="learning-rate factor: the image model changes slower than the adapter")
 
 

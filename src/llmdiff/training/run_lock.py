@@ -110,4 +110,5 @@ def _acquire(lock: FileLock, folder: Path) -> None:
         )
         path.unlink(missing_ok=True)  # it would look like one that a killed process has left
         return
-    path.write_text(f"Process {os.getpid()} on {socket.gethostname()}")
+    with suppress(OSError):  # it is held all the same
+        path.write_text(f"Process {os.getpid()} on {socket.gethostname()}")

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from llmdiff.base import ImageModel
 from llmdiff.data import Captioned
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import written_whole
+from llmdiff.files import open_regular, read_text, why_not, written_whole
 from llmdiff.hashing import json_hash, lines_hash, weights_hash
 from llmdiff.language import LanguageModel
 from llmdiff.precompute.keys import tokenizer_hash
@@ -40,6 +40,7 @@ PLACES = {"base": "base model", "base_config": "base model", "llm": "LLM", "data
 """Keys that say where something lies, which may change if its content is the same; `data` stands for each `path` in it.
 The values are the names of the content among a run's facts."""
 
+_LARGEST_NOTE = 2**26  # bytes
 _BOOKKEEPING = {"architectures", "dtype", "torch_dtype", "transformers_version"}  # in a config: where it came from
 
 
@@ -202,11 +203,11 @@ def _flat(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def _read(note: Path, what: str) -> Any:
     """The content of a note, None where there is none or it cannot be used, which never stops a run from going on."""
     try:
-        return json.loads(note.read_bytes())
+        return json.loads(read_text(open_regular(note), _LARGEST_NOTE))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        _warn_unchecked(note, "no permission" if isinstance(error, PermissionError) else reason(error), what)
+    except (OSError, UnicodeError) as error:
+        _warn_unchecked(note, why_not(error), what)
     except (ValueError, RecursionError) as error:
         _warn_unchecked(note, reason(error), what)
     return None

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from llmdiff.errors import LLMDiffError
+from llmdiff.errors import LLMDiffError, is_out_of_memory
 from llmdiff.finite import first_broken
 from llmdiff.training import checkpoint, memory
 from llmdiff.training.interruption import Interruption
@@ -305,7 +305,7 @@ class Trainer:
                 self.scaler.scale(loss).backward()
                 total += loss.detach()
         except (RuntimeError, MemoryError) as error:
-            if not memory.is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return None
         return total

@@ -64,5 +64,7 @@ def noun_phrase(mention: Mention) -> str:
 
 
 def article(phrase: str) -> str:
-    """The phrase with "a" or "an" before it, by its sound: "an hourglass", "a unicorn"."""
+    """The phrase with its article: by its sound, "an hourglass", "a unicorn"; and "the largest beast"."""
+    if re.match(r"(first|hardest|largest|smallest)\b", phrase):
+        return f"the {phrase}"
     return f"an {phrase}" if re.match(r"(?!uni|one\b|eu)([aeiou]|hour)", phrase, re.I) else f"a {phrase}"

@@ -1,7 +1,8 @@
 """Words for the things of the world: synonyms, descriptions, names in other languages; and those kept for tests.
 
 A thing that is `named_only` occurs in training captions under its plain name alone: only a model that knows English
-draws it under any other. `words.json` holds all words; which things are named only is fixed there.
+draws it under any other. `words.json` holds the words that were written for the world, and fixes which things are named
+only; `reference.json` has what WordNet and emojibase say of them.
 """
 
 import json
@@ -31,22 +32,33 @@ class ThingWords:
     """By language, with an article: `TAUGHT_LANGUAGES` and `HELD_OUT_LANGUAGES`."""
     named_only: bool
     """Whether training captions use its plain name alone."""
+    definition: str = ""
+    """WordNet's, without an article, in the singular or plural; empty where it has none of use."""
+    keywords: tuple[str, ...] = ()
+    """Emojibase's, which name neither it nor another thing."""
 
 
 TAUGHT_LANGUAGES = ("de", "fr", "es", "it")
 HELD_OUT_LANGUAGES = ("nl", "pt")
 
 
+def _rows(name: str) -> list[dict]:
+    rows: list[dict] = json.loads((files(__package__) / name).read_text("utf-8"))
+    return rows
+
+
+_REFERENCE = {row["name"]: row for row in _rows("reference.json")}
+
+
 def _thing_words(row: dict) -> ThingWords:
-    named_only = bool(row.get("named_only"))
+    reference = _REFERENCE[row["name"]]
     return ThingWords(
-        tuple(row["synonyms"]), row["mark"], row["description"], row.get("riddle", ""), row["names"], named_only
-    )
+        tuple(row["synonyms"]), row["mark"], row["description"], row.get("riddle", ""), row["names"],
+        bool(row.get("named_only")), reference["definition"], tuple(reference["keywords"]),
+    )  # fmt: skip
 
 
-THING_WORDS: dict[str, ThingWords] = {
-    row["name"]: _thing_words(row) for row in json.loads((files(__package__) / "words.json").read_text("utf-8"))
-}
+THING_WORDS: dict[str, ThingWords] = {row["name"]: _thing_words(row) for row in _rows("words.json")}
 
 NAMED_ONLY: frozenset[str] = frozenset(name for name, words in THING_WORDS.items() if words.named_only)
 
@@ -125,5 +137,5 @@ def held_out_words() -> list[str]:
     phrases = [phrase for table in tables for words in table for phrase in words.held_out]
     for name in NAMED_ONLY:
         words = THING_WORDS[name]
-        phrases += [*words.synonyms, words.mark, words.description, *filter(None, [words.riddle])]
+        phrases += [*words.synonyms, words.mark, words.description, *filter(None, [words.riddle, words.definition])]
     return phrases

@@ -4,7 +4,7 @@ Things that are named only (`llmdiff.world.lexicon`) go by their plain names in 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,25 +12,11 @@ from llmdiff.world.captions import plain_text
 from llmdiff.world.description import Caption, Description, Detail, describe
 from llmdiff.world.languages import can_say, foreign_text
 from llmdiff.world.lexicon import NAMED_ONLY, TAUGHT_LANGUAGES
+from llmdiff.world.mix import Mix
 from llmdiff.world.phrasing import short_text, tags_text
 from llmdiff.world.prose import Prose, prose_text
 from llmdiff.world.scene import Scene
 from llmdiff.world.things import NAMES
-
-
-@dataclass(frozen=True)
-class Mix:
-    """How often each kind of caption comes, in proportion."""
-
-    plain: float = 0.25
-    short: float = 0.3
-    long: float = 0.15
-    tags: float = 0.05
-    implied: float = 0.12
-    foreign: float = 0.13
-
-    absent: float = 0.12
-    """Chance of a caption that also says what the picture does not show."""
 
 
 def mixed_caption(
@@ -45,8 +31,7 @@ def mixed_caption(
         mix: the proportions.
     """
     mix = mix or Mix()
-    kinds = [field.name for field in fields(mix) if field.name != "absent"]
-    shares = np.array([getattr(mix, kind) for kind in kinds])
+    kinds, shares = list(mix.shares()), np.array(list(mix.shares().values()))
     kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
     description = describe(scene, rng, Detail(links=0.8))
     if kind == "foreign" and not _is_translated(description):

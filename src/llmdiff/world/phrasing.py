@@ -3,6 +3,7 @@
 "Beneath the gigantic crimson bunny there is a wee ivory brolly, after dark, but no cake."
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +26,14 @@ from llmdiff.world.lexicon import (
 from llmdiff.world.things import THING
 
 _WITHOUT = (
-    " without {}",
-    ", but no {}",
-    ", and there is no {}",
-    " with no {}",
-    ", no {}",
-    ". There is not a single {}",
+    " without {a}",
+    ", but no {noun}",
+    ", and there is no {noun}",
+    " with no {noun}",
+    ", no {noun}",
+    ". There is not a single {noun}",
 )
+_KEYWORDS = 4  # at most, of one thing
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Style:
     """Chance of each other word being one that training never sees."""
     all_things: bool = False
     """Whether things that training captions call by their names alone are called otherwise too: in tests."""
+    keywords: float = 0.0
+    """Chance of each thing being told by keywords instead of a name, among tags."""
 
     def renames(self, kind: str) -> bool:
         """Whether a thing may be called by anything but its plain name."""
@@ -60,10 +64,20 @@ def short_text(description: Description, rng: np.random.Generator, style: Style 
 def tags_text(description: Description, rng: np.random.Generator, style: Style | None = None) -> str:
     """The facts as tags, in any order: "two wee dogs, crimson brolly, after dark, no cake". Relations go unsaid."""
     writer = Writer(rng, style or Style())
-    tags = [writer.phrase(mention).removeprefix("a ").removeprefix("an ") for mention in description.mentions]
+    tags = [writer.tag(mention) for mention in description.mentions]
     tags += [writer.place(description.background)] if description.background else []
     tags += [f"no {THING[kind].noun}" for kind in description.absent]
     return ", ".join(tags[i] for i in rng.permutation(len(tags)))
+
+
+_AFTER_HEAD = re.compile(r" (?:with|for|in|on|to|up) ")
+
+
+def _plural(synonym: str) -> str:
+    """ "slugs with a shell", "emperors of Antarctica"."""
+    found = _AFTER_HEAD.search(synonym)
+    end = found.start() if found else len(synonym)
+    return plural_phrase(synonym[:end], "") + synonym[end:]
 
 
 class Writer(Chooser):
@@ -88,7 +102,8 @@ class Writer(Chooser):
         body = listed(parts) if self.chance(0.5) else self.pick(LINKS).join(parts)
         where = self.place(description.background) if description.background else ""
         text = self.opened(body, where) + "".join(
-            self.pick(_WITHOUT).format(THING[kind].noun) for kind in description.absent
+            self.pick(_WITHOUT).format(noun=THING[kind].noun, a=article(THING[kind].noun))
+            for kind in description.absent
         )
         return self.finish(text + (self.pick(CLOSINGS) if not description.absent else ""))
 
@@ -99,9 +114,21 @@ class Writer(Chooser):
         size = self.choose(SIZE_WORDS[look.size], look.size) if look.size else ""
         colour = self.choose(COLOUR_WORDS[look.colour], look.colour) if look.colour else ""
         if n > 1:
-            noun = THING[look.kind].plural if noun == THING[look.kind].noun else plural_phrase(noun, "")
+            noun = THING[look.kind].plural if noun == THING[look.kind].noun else _plural(noun)
         head = " ".join(filter(None, (size, colour, noun)))
         return f"{self.choose(NUMBER_WORDS[n], NUMBER_WORDS[n].taught[0])} {head}" if n > 1 else article(head)
+
+    def tag(self, mention: Mention) -> str:
+        """One mention among tags: "wee crimson bunny", "wee crimson pet, burrow, Easter"."""
+        phrase = self.phrase(mention).removeprefix("a ").removeprefix("an ")
+        known = THING_WORDS[mention.look.kind].keywords
+        possible = self.style.keywords and len(known) > 1 and mention.n == 1 and self.style.renames(mention.look.kind)
+        if not (possible and self.chance(self.style.keywords)):
+            return phrase
+        looks = [self.choose(SIZE_WORDS[mention.look.size], mention.look.size)] if mention.look.size else []
+        looks += [self.choose(COLOUR_WORDS[mention.look.colour], mention.look.colour)] if mention.look.colour else []
+        some = self.rng.permutation(len(known))[:_KEYWORDS]
+        return " ".join([*looks, ", ".join(known[i] for i in some)])
 
     def noun(self, kind: str) -> str:
         """What a thing is called."""

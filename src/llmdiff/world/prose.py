@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmdiff.scenes.captions import NUMBERS
 from llmdiff.scenes.scene import OPPOSITE
 from llmdiff.world.captions import article
 from llmdiff.world.description import Description, Mention
@@ -47,6 +46,8 @@ _FILLERS = (
 )  # fmt: skip
 
 
+_ALL = {2: "They both", 3: "All three", 4: "All four"}
+
 _COLOUR = re.compile(rf"\b({'|'.join(COLOURS)}|grey|golden|violet|gold|silver|dark|rosy|colou?r\w*)\b")
 """What says a thing's own colour: a tinted thing is not told by such a description."""
 
@@ -57,6 +58,8 @@ class Prose:
 
     implied: float = 0.0
     """Chance of each thing being told by what it is: its class with a distinguishing mark, a description, a riddle."""
+    defined: float = 0.0
+    """Chance of a thing that is told so being told by a dictionary's definition."""
     long: bool = False
     """Whether sentences that say nothing of the picture stand between, to `SHORTEST` words at least."""
 
@@ -105,6 +108,9 @@ class _Teller(Writer):
             text for text in (words.mark, words.description) if not (mention.look.colour and _COLOUR.search(text))
         )
         implied = bool(options) and n == 1 and self.style.renames(kind) and self.chance(self.prose.implied)
+        if implied and self.prose.defined and words.definition and self.chance(self.prose.defined):
+            definition = f"{self.pick(('something defined as', 'this', 'the following'))}: {words.definition}"
+            return [_sentence(self.pick(patterns), definition), *self.looks(mention)]
         if implied and words.riddle and patterns is _FIRST and self.chance(0.3):
             return [f"{words.riddle} {self.pick(('Draw me', 'Show me', 'Paint me'))}.", *self.looks(mention)]
         if not implied and not (self.prose.long and self.chance(0.6)):
@@ -124,7 +130,7 @@ class _Teller(Writer):
             words.append(self.choose(SIZE_WORDS[look.size], look.size))
         if look.colour:
             words.append(self.choose(COLOUR_WORDS[look.colour], look.colour))
-        subject = f"All {NUMBERS[mention.n]} are" if many else "It is"
+        subject = f"{_ALL[mention.n]} are" if many else "It is"
         if len(words) == 2 and self.chance(0.5):
             return [f"{subject} {words[0]} and {words[1]}."]
         return [f"{subject} {word}." for word in words]
@@ -142,4 +148,4 @@ def _sentence(pattern: str, name: str) -> str:
 
 def _goes_on(sentence: str) -> bool:
     """Whether a sentence speaks of what the one before it named."""
-    return sentence.startswith(("It is ", "All two", "All three", "All four")) or " it, " in sentence
+    return sentence.startswith(("It is ", *_ALL.values())) or " it, " in sentence
