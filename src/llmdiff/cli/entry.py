@@ -29,7 +29,7 @@ _USUAL = {
     )
     if hasattr(signal, name)
 }
-"""The signals by which users and systems end a process (Ctrl-C, kill, a terminal that goes away), and their handlers."""
+"""The signals by which users and systems end a process: Ctrl-C, kill, a terminal that goes away; and their handlers."""
 _PATIENCE = 1.0  # seconds
 _owns_process = False
 
