@@ -103,7 +103,11 @@ def _as_many_as_fit(parts: list[str]) -> str:
 def keywords(thing: Thing, emoji: dict[str, dict], nouns: Nouns) -> list[str]:
     """Emojibase's keywords of a thing: nouns that say something of it, and name neither it nor another thing."""
     row = emoji.get(thing.emoji) or emoji[f"{thing.emoji}-FE0F"]
-    return [word for word in row.get("tags", []) if _says_something(word) and word in nouns and not names_a_thing(word)]
+    return [
+        word
+        for word in row.get("tags", [])
+        if _says_something(word) and word in nouns and thing.name not in word and not names_a_thing(word)
+    ]
 
 
 def _says_something(keyword: str) -> bool:

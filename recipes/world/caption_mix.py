@@ -23,8 +23,8 @@ from llmdiff.evaluation.bootstrap import crossed_interval
 from llmdiff.world.captions import plain_text
 from llmdiff.world.description import Description, Detail, describe
 from llmdiff.world.languages import foreign_text
-from llmdiff.world.lexicon import HELD_OUT_LANGUAGES, NAMED_ONLY, TAUGHT_LANGUAGES
-from llmdiff.world.phrasing import Style, short_text, tags_text
+from llmdiff.world.lexicon import HELD_OUT_LANGUAGES, NAMED_ONLY, TAUGHT_LANGUAGES, THING_WORDS
+from llmdiff.world.phrasing import FEWEST_KEYWORDS, Style, short_text, tags_text
 from llmdiff.world.prose import Prose, prose_text
 from llmdiff.world.scene import sample
 from llmdiff.world.things import FIRST, NAMES
@@ -106,6 +106,13 @@ def told(kind: str, things: Sequence[str], each: int, seed: int, every: bool) ->
     return Told(tuple(texts), tuple(numbers))
 
 
+def askable(kind: str) -> list[str]:
+    """Things that are only named in training and have words of a kind to be asked in."""
+    if kind == "definitions":
+        return [name for name in UNSEEN if THING_WORDS[name].definition]
+    return [name for name in UNSEEN if kind != "keywords" or len(THING_WORDS[name].keywords) >= FEWEST_KEYWORDS]
+
+
 @dataclass(frozen=True)
 class Captions:
     """The captions of one kind as an LLM reads them, and their things (N,)."""
@@ -117,7 +124,7 @@ class Captions:
 def read(llm: str, each: int, tested: int, seed: int) -> tuple[dict[str, Captions], dict[str, Captions]]:
     """Captions for training, of all kinds that have a part in a mix, and for tests, of things that are only named."""
     taught = {kind: told(kind, THINGS, each, seed, every=False) for kind in KINDS if kind != "unseen languages"}
-    asked = {kind: told(kind, UNSEEN, tested, seed + 1, every=True) for kind in TESTS}
+    asked = {kind: told(kind, askable(kind), tested, seed + 1, every=True) for kind in TESTS}
     both = [*taught.values(), *asked.values()]
     states = states_of(llm, [text for one in both for text in one.texts])
     captions = []

@@ -73,6 +73,12 @@ def test_options_are_those_of_the_server(places: Places, monkeypatch: pytest.Mon
     monkeypatch.delenv("LLMDIFF_API_KEY")
     assert "no API key" in CliRunner().invoke(app, ["serve", *options, "--host", "0.0.0.0"]).output
     assert started[1][0].api_key is None
+    monkeypatch.setenv("KEY_OF_PROXY", KEY)
+    proxy = ["--proxy", "http://localhost:9/v1", "--proxy-model", "m", "--rewritings", "2"]
+    result = CliRunner().invoke(app, ["serve", *options, *proxy, "--proxy-key-env", "KEY_OF_PROXY"])
+    assert result.exit_code == 0, result.exception
+    assert (started[2][0].proxy.model, started[2][0].proxy.rewritings) == ("m", 2)
+    assert KEY not in result.output + repr(started[2][0])
 
 
 def test_mistakes_on_the_command_line_cost_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +91,10 @@ def test_mistakes_on_the_command_line_cost_one_sentence(monkeypatch: pytest.Monk
 
     monkeypatch.delenv("NO_KEY", raising=False)
     assert "The variable NO_KEY has no key" in fault("--api-key-env", "NO_KEY")
+    assert "The environment variable NO_KEY" in fault(
+        "--proxy", "http://localhost:9/v1", "--proxy-model", "m", "--proxy-key-env", "NO_KEY"
+    )
+    assert "--proxy-model" in fault("--proxy", "http://localhost:9/v1")
     assert "steps" in fault("--steps", "50", "--max-steps", "10")
     assert "An adapter belongs to one base model" in fault("--base", "some/base")
     assert "batch_size" in fault("--batch-size", "0")

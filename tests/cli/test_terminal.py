@@ -258,6 +258,15 @@ def test_an_interrupt_that_a_library_makes_something_else_of(how: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_is_begun_is_cleaned_up_when_a_system_ends_it(number: int) -> None:
+    how = f"try: signal.raise_signal({number})\n    finally: print('whole')"
+    done = start(script=LATE.format(how=how))
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "whole\n", "interrupted\n")
+    script = f"import signal; signal.signal({number}, signal.SIG_IGN)\n" + LATE.format(how=f"{how}; return 0")
+    assert start(script=script).returncode == 0
+
+
 def test_who_started_it_to_go_on_is_obeyed() -> None:
     script = LATE.format(how="signal.raise_signal(2); print('whole'); return 0")
     done = start(script=f"import signal; signal.signal(2, signal.SIG_IGN)\n{script}")

@@ -16,6 +16,7 @@ from tiny_base import Places
 def test_mistakes_are_told_before_anything_is_loaded(run: Run, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "belongs to one base model" in run("ui", "--base", places.base).stderr
     assert "at least one" in run("ui", "--adapter", "none").stderr
+    assert "--proxy-model" in run("ui", "--proxy", "http://localhost:9/v1").stderr
     monkeypatch.setenv(PASSWORD, "")
     assert "is empty" in run("ui", "--auth").stderr
 

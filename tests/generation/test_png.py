@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation import Document, Models, PictureSettings, Provenance, Record, read_png, write_png
+from llmdiff.generation.png import prompt_in
 
 PROVENANCE = Provenance(
     base_hash="0123456789abcdef",
@@ -148,6 +149,26 @@ def test_no_changed_byte_gives_other_pixels_or_another_record(tmp_path_factory, 
         pixels, found = read_png(path)
         assert pixels.tobytes() == picture.tobytes()
         assert found == document()
+
+
+@pytest.mark.fault("png")
+@pytest.mark.parametrize(
+    ("parameters", "prompt"),
+    [
+        ('{"prompt": "a red cup", "negative_prompt": "blue", "seed": 1}', "a red cup"),
+        ('{"sui_image_params": {"prompt": "a red cup", "seed": 1}, "sui_extra_data": {}}', "a red cup"),
+        ('{"prompt": "", "seed": 1}', None),
+        ('{"positive": ["a"], "prompt": 7}', None),
+        ('{"sui_image_params": []}', None),
+        ("{}", None),
+        ("{red|blue} cups\nNegative prompt: green\nSteps: 20, Seed: 7", "{red|blue} cups"),
+        ('{"a": ' + "[" * 5000, '{"a": ' + "[" * 5000),
+        ("a red cup\nSteps: 20, Seed: 7", "a red cup"),
+        ("Negative prompt: green\nSteps: 20, Seed: 7", None),
+    ],
+)
+def test_what_other_tools_write_of_a_prompt_is_told_apart(parameters: str, prompt: str | None) -> None:
+    assert prompt_in(Path("x.png"), {"parameters": parameters}) == prompt
 
 
 @pytest.mark.fault("special files")

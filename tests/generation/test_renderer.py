@@ -121,6 +121,16 @@ def test_too_large_a_picture_is_a_sentence(places: Places) -> None:
         one.draw(settings("a"))
 
 
+@pytest.mark.fault("hostile sizes")
+@pytest.mark.parametrize(("known", "steps"), [(1000, 1000), (1, 2), (5, 9)])
+def test_more_steps_than_a_scheduler_has_are_a_sentence(places: Places, known: int, steps: int) -> None:
+    """DDIM with an offset, as Stable Diffusion 1.5 has it, has one less than it was trained with."""
+    one = renderer(places, adapter=False)
+    one.pipe.scheduler = type(one.pipe.scheduler).from_config(one.pipe.scheduler.config, num_train_timesteps=known)
+    with pytest.raises(LLMDiffError, match=rf"cannot draw in {steps} steps \(.*\): ask for less than {known}\."):
+        one.draw(settings("a").model_copy(update={"steps": steps}))
+
+
 def test_other_runtime_errors_are_not_hidden(places: Places) -> None:
     one = renderer(places, adapter=False)
     one.pipe.unet.conv_in = torch.nn.Linear(3, 3)

@@ -131,7 +131,20 @@ def test_without_an_average_the_weights_are_the_weights(tmp_path):
         assert_same(own, trainer.objective.module.state_dict())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.fault("lost work")
+def test_a_run_that_is_to_outlive_its_terminal_does(tmp_path):
+    """As nohup has it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        trainer = Trainer(Regression(), settings(5), tmp_path)
+        trainer.run(lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+        assert trainer.step == 5
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("within", ["loss", "on_step"])
 def test_an_interrupted_run_goes_on_to_the_bit(tmp_path, number, within):
     whole = Trainer(Regression(), settings(20), tmp_path / "whole")

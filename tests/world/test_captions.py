@@ -24,7 +24,8 @@ from llmdiff.world.lexicon import (
     THING_WORDS,
     held_out_words,
 )
-from llmdiff.world.mixture import Mix, mixed_caption, with_absent
+from llmdiff.world.mix import KINDS, Mix
+from llmdiff.world.mixture import mixed_caption, with_absent
 from llmdiff.world.phrasing import Style, short_text, tags_text
 from llmdiff.world.prose import LONGEST, SHORTEST, Prose, prose_text
 from llmdiff.world.scene import Placed, Scene, sample
@@ -32,7 +33,6 @@ from llmdiff.world.things import FIRST, NAMES, THING, THINGS
 from llmdiff.world.vocabulary import COLOURS, SIZES
 
 TABLES = (BACKGROUND_WORDS, COLOUR_WORDS, NUMBER_WORDS, RELATION_WORDS, SIZE_WORDS)
-KINDS = ("plain", "short", "long", "tags", "implied", "foreign")
 ONLY = {kind: Mix(**(dict.fromkeys(KINDS, 0.0) | {kind: 1.0})) for kind in KINDS}
 
 

@@ -32,6 +32,7 @@ class Form:
     size: gr.Textbox
     adapter: gr.Dropdown
     prompt_weights: gr.Checkbox
+    rewrite: gr.Checkbox
     compare: gr.Checkbox
     stored: gr.BrowserState
 
@@ -40,12 +41,12 @@ class Form:
         """All that a picture depends on but its prompt, in the order that `values` takes."""
         return [
             self.negative, self.seed, self.scale, self.steps, self.guidance, self.size, self.adapter,
-            self.prompt_weights,
+            self.prompt_weights, self.rewrite,
         ]  # fmt: skip
 
 
-NAMES = ("negative", "seed", "scale", "steps", "guidance", "size", "adapter", "prompt_weights")
-"""The fields of a request that `Form.settings` are."""
+NAMES = ("negative", "seed", "scale", "steps", "guidance", "size", "adapter", "prompt_weights", "rewrite")
+"""What `Form.settings` are: fields of a request, and whether a proxy is to rewrite the prompt."""
 
 
 def values(*given: Any) -> dict[str, Any]:
@@ -59,7 +60,8 @@ def values(*given: Any) -> dict[str, Any]:
 def filled(picture: PictureSettings) -> Mapping[str, Any]:
     """What the form holds to draw a picture again, by the names of its components."""
     size = f"{picture.width}x{picture.height}"
-    return picture.model_dump(include=set(NAMES) | {"prompt"}) | {"size": size}
+    fields = picture.model_dump(include=set(NAMES) | {"prompt"})
+    return fields | {"size": size, "rewrite": picture.rewriting is not None}
 
 
 def order(prompt: str, *settings: Any) -> str:
@@ -73,7 +75,7 @@ def order(prompt: str, *settings: Any) -> str:
 def build_form(context: Context) -> Form:
     """The form, without the button that draws."""
     width, height = context.studio.default_size
-    labels = list(context.studio.labels)
+    labels, proxy = list(context.studio.labels), context.studio.settings.proxy
     prompt = gr.Textbox(EXAMPLE, label="Prompt", lines=3, max_length=LONGEST_PROMPT, elem_id="prompt")
     prompt_counts = gr.HTML(_counts(context, EXAMPLE, False), elem_id="prompt-counts")
     negative = gr.Textbox("", label="Negative prompt", lines=1, max_length=LONGEST_PROMPT, elem_id="negative",
@@ -89,11 +91,15 @@ def build_form(context: Context) -> Form:
         size = gr.Textbox("", label="Size", placeholder=f"{width}x{height}", max_length=16, elem_id="size")
         adapter = gr.Dropdown(labels, value=labels[0], label="Adapter", elem_id="adapter", visible=len(labels) > 1)
         prompt_weights = gr.Checkbox(False, label="Read (word:1.3) as a weight", elem_id="weights")
+        rewrite = gr.Checkbox(
+            False, label=f"Have {proxy.model} rewrite the prompt" if proxy else "", visible=proxy is not None,
+            elem_id="rewrite",
+        )  # fmt: skip
         compare = gr.Checkbox(True, label="Draw the base model's picture too", elem_id="compare")
     stored = gr.BrowserState(None, storage_key=_STORED, secret=_STORED)
     form = Form(
         prompt, prompt_counts, negative, negative_counts, seed, new_seed, scale, steps, guidance, size, adapter,
-        prompt_weights, compare, stored,
+        prompt_weights, rewrite, compare, stored,
     )  # fmt: skip
     _connect(context, form)
     return form

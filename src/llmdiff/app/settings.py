@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmdiff.models import EMBEDDED
+from llmdiff.proxy import ProxyConfig
 
 MOST_PIXELS = 4
 """A picture may have as many times the pixels that the base model was trained on."""
@@ -28,6 +29,7 @@ class AppSettings:
         out: the folder that pictures are written to, and that the gallery shows.
         runs: the folder whose training runs are shown.
         device: None takes the fastest one here.
+        proxy: rewrites the prompts of visitors who ask for that; None offers it to nobody.
     """
 
     base: str = EMBEDDED
@@ -37,3 +39,4 @@ class AppSettings:
     out: Path = field(default_factory=lambda: Path("out"))
     runs: Path = field(default_factory=lambda: Path("runs"))
     device: str | None = None
+    proxy: ProxyConfig | None = None

@@ -17,6 +17,7 @@ from llmdiff.explanation import Explanation, explain
 from llmdiff.generation import Document, GenerationRequest, Renderer, SheetEntry, contact_sheet, file_stem, write_png
 from llmdiff.generation.picture import Picture, comparison_sheet
 from llmdiff.generation.record import Models, PictureSettings
+from llmdiff.proxy import Rewriting
 
 _BASE = "base model"
 _Orders = list[list[tuple[Renderer | None, PictureSettings]]]
@@ -28,11 +29,19 @@ class Pair:
     """A picture with the adapter and, if it was asked for, the base model's of the same seed, as files.
 
     While the first is still being drawn, it is None.
+
+    Attributes:
+        adapted, base: the files.
+        seed: of both.
+        rewritten: what they are drawn from, if a proxy has rewritten the prompt.
+        words: what the proxy failed in.
     """
 
     adapted: Path | None
     base: Path | None
     seed: int
+    rewritten: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,15 @@ class Studio:
         if label not in self.labels:
             raise LLMDiffError("There is no such adapter: choose one of the list.")
         adapter = self.labels[label]
-        models = {"base": self.settings.base, "base_config": self.settings.base_config, "llm": self.settings.llm}
+        models: dict[str, Any] = {
+            "base": self.settings.base,
+            "base_config": self.settings.base_config,
+            "llm": self.settings.llm,
+        }
+        if values.pop("rewrite", False) and self.settings.proxy is not None:
+            if values.get("prompt_weights"):
+                raise LLMDiffError("A prompt that is rewritten has no weights of words: turn off one of the two.")
+            models["proxy"] = self.settings.proxy
         given = {name: value for name, value in values.items() if value is not None}
         request = GenerationRequest.model_validate({"prompts": list(prompts), "adapter": adapter, **models, **given})
         if request.steps > MOST_STEPS:
@@ -128,12 +145,15 @@ class Studio:
     def draw(self, job: Job, request: GenerationRequest) -> Pair:
         """Draws one picture with the adapter, after the base model's if the request compares."""
         renderer = self._use(str(request.adapter))
-        [settings] = request.pictures(self.default_size)
+        words: list[str] = []
+        [settings] = request.pictures(self.default_size, self._rewritings(job, request, words))
         half = 0.5 if request.compare else 0.0
         base = self._base(job, renderer, settings, half) if request.compare else None
         image = renderer.draw(settings, steps_of(job, "Drawing with the LLM", half))
         picture = Picture(image, renderer.record(settings), base)
-        pair = Pair(self._written(picture), self._written(base) if base else None, picture.seed)
+        rewritten = settings.texts if settings.rewriting else ()
+        base_path = self._written(base) if base else None
+        pair = Pair(self._written(picture), base_path, picture.seed, rewritten, tuple(words))
         if base is not None:
             self._write(f"{file_stem(picture.prompt, picture.seed)}-compare", comparison_sheet([picture]),
                         Document(kind="comparison", pictures=(picture.metadata,)))  # fmt: skip
@@ -146,11 +166,22 @@ class Studio:
         job.part = Pair(None, self._written(picture), picture.seed)
         return picture
 
+    def _rewritings(
+        self, job: Job, request: GenerationRequest, words: list[str] | None = None
+    ) -> Mapping[str, Rewriting]:
+        """What the proxy makes of the prompts, if the request has one; `words` get what it fails in, or a warning."""
+        if request.proxy is None:
+            return {}
+        from llmdiff.proxy import Rewriter
+
+        job.report("Asking the proxy", 0.0)
+        return Rewriter(request.proxy, tell=None if words is None else words.append).rewrite(request.prompts)
+
     def sweep_scales(self, job: Job, request: GenerationRequest, scales: Sequence[float]) -> Sheet:
         """Draws a sheet of one prompt: a column for each scale of the adapter, a row for each seed."""
         _check_count(len(scales) * request.num)
         renderer = self._use(str(request.adapter))
-        pictures = request.pictures(self.default_size)
+        pictures = request.pictures(self.default_size, self._rewritings(job, request))
         orders: _Orders = [
             [(renderer, one.model_copy(update={"scale": scale})) for scale in scales] for one in pictures
         ]
@@ -159,15 +190,17 @@ class Studio:
     def sweep_adapters(self, job: Job, request: GenerationRequest) -> Sheet:
         """Draws a sheet of prompts: a column for the base model and each adapter, a row for each prompt."""
         _check_count(len(request.prompts) * (1 + len(self.adapters)))
-        pictures = [request.picture(prompt, 0, self.default_size) for prompt in request.prompts]
+        rewritings = self._rewritings(job, request)
+        pictures = [request.picture(one, 0, self.default_size, rewritings.get(one)) for one in request.prompts]
         renderers = [None, *self._renderers.values()]
         orders: _Orders = [[(renderer, one) for renderer in renderers] for one in pictures]
         return self._sheet(job, orders, [_BASE, *self.labels], request.prompts)
 
     def why(self, job: Job, request: GenerationRequest, replacements: Mapping[str, str]) -> Explanation:
-        """Explains one picture."""
+        """Explains one picture, of a prompt that is rewritten by the words of the rewriting."""
         renderer = self._use(str(request.adapter))
-        [settings] = request.pictures(self.default_size)
+        [settings] = request.pictures(self.default_size, self._rewritings(job, request))
+        settings = settings.model_copy(update={"prompt": settings.texts[0], "rewriting": None})
         return explain(
             renderer, settings, replacements=replacements, among=known_prompts(self.settings.base),
             progress=part_of(job, 0.0, 1.0),

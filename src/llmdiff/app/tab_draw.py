@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from llmdiff.app import parts
 from llmdiff.app.context import LIGHT, QUIET, Context, running
 from llmdiff.app.form import Form, build_form, values
 from llmdiff.app.jobs import Work
@@ -24,6 +25,7 @@ def build_draw(context: Context) -> Form:
                 )
         with gr.Column(scale=7, min_width=300):
             status = gr.HTML(elem_id="status")
+            rewritten = gr.HTML(elem_id="rewritten")
             with gr.Row():
                 base = _picture(context, "Base model", "base-picture")
                 adapted = _picture(context, "With the LLM", "adapted-picture")
@@ -34,13 +36,19 @@ def build_draw(context: Context) -> Form:
             return lambda job: context.studio.draw(job, order)
 
         async for shown in context.follow(request, make, _seed_of):
-            yield shown.status, *_pictures(shown.found), *running(shown.is_running), [prompt, *settings]
+            yield (
+                shown.status,
+                _rewritten(shown.found),
+                *_pictures(shown.found),
+                *running(shown.is_running),
+                [prompt, *settings],
+            )
 
     gr.on(
         [draw.click, form.prompt.submit],
         on_draw,
         [form.prompt, form.compare, *form.settings],
-        [status, base, adapted, draw, stop, form.stored],
+        [status, rewritten, base, adapted, draw, stop, form.stored],
         **QUIET,
     )
     stop.click(context.stop, None, None, **LIGHT)
@@ -49,6 +57,14 @@ def build_draw(context: Context) -> Form:
 
 def _seed_of(pair: Pair) -> str:
     return f"seed {pair.seed}"
+
+
+def _rewritten(pair: Pair | None) -> Any:
+    """What a proxy has made of the prompt, and what it failed in; nothing as long as nothing is drawn."""
+    if pair is None or pair.adapted is None:
+        return gr.skip()
+    order = parts.order(" · ".join(pair.rewritten), "This is drawn in the place of the prompt.")
+    return "".join([*([order] if pair.rewritten else []), *map(parts.note, pair.words)])
 
 
 def _pictures(found: Pair | None) -> tuple[Any, Any]:

@@ -50,7 +50,8 @@ laptop and offline once the LLM has been fetched (93 MB, on first use).
 **Output**
 
 Results go to stdout, as JSON with --json; progress, warnings and errors go to stderr. The exit status is 0, 1 for an
-error, 2 for a mistake on the command line, 3 for a picture that `regenerate` drew differently, 130 when interrupted.
+error, 2 for a mistake on the command line, 3 for a picture that `regenerate` drew differently, 130 when interrupted,
+143 when told to end by SIGTERM.
 
 **Environment**
 

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 INTERRUPTED = 130
+_USUAL = {
+    getattr(signal, name): handler
+    for name, handler in (
+        ("SIGINT", signal.default_int_handler),
+        ("SIGTERM", signal.SIG_DFL),
+        ("SIGHUP", signal.SIG_DFL),
+    )
+    if hasattr(signal, name)
+}
+"""The signals by which users and systems end a process: Ctrl-C, kill, a terminal that goes away; and their handlers."""
 _PATIENCE = 1.0  # seconds
 _owns_process = False
 
@@ -49,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, SystemExit):
             return error.code if isinstance(error.code, int) else 1
         if interrupt.came or isinstance(error, KeyboardInterrupt):
-            return stop() if arguments is None else _interrupted()
+            return stop(interrupt.status) if arguments is None else _interrupted(interrupt.status)
         from llmdiff.cli import faults  # here, because it may be what fails
 
         return faults.report(error)
@@ -61,19 +71,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Interrupt:
-    """Ctrl-C, raised until it arrives: a library may make another error of it while it is imported, or lose it.
+    """Ctrl-C and its kin, raised until it arrives: a library may make another error of it at import, or lose it.
 
     Attributes:
-        came: True once it has come.
+        came: the number of the first that has come; 0 before.
     """
 
     def __init__(self) -> None:
-        self.came = False
+        self.came = 0
         self._reminding = False  # what comes next is not from the user
         self._arrived = False
-        self._mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._mine = [number for number, usual in _USUAL.items() if signal.getsignal(number) == usual]
         self._unraisable = sys.unraisablehook
         self._thread = _thread.get_ident()
+
+    @property
+    def status(self) -> int:
+        """The exit status of a process that it has ended."""
+        return 128 + self.came if self.came else INTERRUPTED
 
     def attend(self) -> None:
         """Raise KeyboardInterrupt when it comes, unless this process was started to go on, as by nohup."""
@@ -91,23 +106,24 @@ class Interrupt:
 
     def leave(self) -> None:
         """Make everything as it was before."""
-        self._handle(signal.default_int_handler)
+        self._handle()
         sys.unraisablehook = self._unraisable
 
-    def _handle(self, handler: Any) -> None:
+    def _handle(self, handler: Any = None) -> None:
+        """Has a handler, or the usual ones, answer the signals that are not somebody else's."""
         self._arrived = handler != self._raise
         try:
-            if self._mine:
-                signal.signal(signal.SIGINT, handler)
+            for number in self._mine:
+                signal.signal(number, handler or _USUAL[number])
         except ValueError:  # in another thread than the main one, which does not get it either
-            self._mine = False
+            self._mine = []
 
-    def _raise(self, _number: int, _frame: FrameType | None) -> None:
+    def _raise(self, number: int, _frame: FrameType | None) -> None:
         reminded, self._reminding = self._reminding, False
         if reminded and _is_being_handled():
             return
         if not self.came:
-            self.came = True
+            self.came = number
             _thread.start_new_thread(self._remind, ())
         raise KeyboardInterrupt
 
@@ -119,12 +135,12 @@ class Interrupt:
                 return
             self._reminding = True
             if hasattr(signal, "pthread_kill"):
-                signal.pthread_kill(self._thread, signal.SIGINT)  # which ends a wait, too
+                signal.pthread_kill(self._thread, self.came)  # which ends a wait, too
             else:
-                _thread.interrupt_main()
+                _thread.interrupt_main(self.came)
 
-    def _exit(self, _number: int, _frame: FrameType | None) -> NoReturn:
-        os._exit(_interrupted())
+    def _exit(self, number: int, _frame: FrameType | None) -> NoReturn:
+        os._exit(_interrupted(128 + number))
 
     def _say_unraisable(self, lost: Any) -> None:
         """Of exceptions within finalisers, which Python prints and goes on; an interrupt will come again."""
@@ -158,16 +174,16 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def stop() -> NoReturn:
+def stop(status: int) -> NoReturn:
     """End this process as an interrupted one, which Python, having seen an interrupt, might end by a signal instead."""
-    status = _interrupted()
+    _interrupted(status)
     atexit._run_exitfuncs()
     os._exit(status)
 
 
-def _interrupted() -> int:
+def _interrupted(status: int) -> int:
     _say("interrupted")
-    return INTERRUPTED
+    return status
 
 
 def _say(line: str) -> None:

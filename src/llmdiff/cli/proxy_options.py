@@ -60,7 +60,7 @@ def proxy_of(
     """The `ProxyConfig` of the options; None without --proxy.
 
     Raises:
-        LLMDiffError: they do not fit together, or one will not do.
+        LLMDiffError: they do not fit together, one will not do, or the key in the environment will not.
     """
     if url is None:
         if model or instruction or key_env or average or rewritings != 1 or temperature is not None:
@@ -72,7 +72,9 @@ def proxy_of(
     from llmdiff.proxy.instruction import read_instruction
 
     given: dict[str, Any] = {} if instruction is None else {"instruction": read_instruction(instruction)}
-    return ProxyConfig(
+    config = ProxyConfig(
         url=url, model=model, rewritings=rewritings, average=average, key_env=key_env, timeout=timeout,
         temperature=temperature, **given,
     )  # fmt: skip
+    config.key()
+    return config

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import written_whole
 from llmdiff.generation.record import Record
+from llmdiff.structured_text import parse_json
 
 CHUNK = "llmdiff"
 FORMAT_VERSION: Literal[1] = 1
@@ -150,7 +151,22 @@ def prompt_in(path: Path, chunks: dict[str, str]) -> str | None:
         return _parse(path, chunks[CHUNK]).pictures[0].picture.prompt
     if "parameters" not in chunks:
         return None
-    return re.split(rf"(?:^|\n)(?:{_NEGATIVE}|Steps): ", chunks["parameters"])[0].strip() or None
+    text = chunks["parameters"]
+    found = _json_prompt(text) if text.startswith("{") else None
+    if found is None:
+        found = re.split(rf"(?:^|\n)(?:{_NEGATIVE}|Steps): ", text)[0]
+    return found.strip() or None
+
+
+def _json_prompt(text: str) -> str | None:
+    """The prompt in parameters that are JSON, as Fooocus and SwarmUI write them; None of any other text."""
+    try:
+        content = parse_json(text, "it")
+    except LLMDiffError:  # a prompt that begins so: {red|blue} balls
+        return None
+    settings = content.get("sui_image_params", content)
+    prompt = settings.get("prompt") if isinstance(settings, dict) else None
+    return prompt if isinstance(prompt, str) else ""
 
 
 def _chunks(document: Document, name: str) -> PngInfo:

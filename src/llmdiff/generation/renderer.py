@@ -1,5 +1,6 @@
 """A base model with its adapter, loaded once and ready to draw any number of pictures."""
 
+import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -168,7 +169,7 @@ class Renderer:
         watch = Watch(on_step, _of_pictures(on_latents, len(settings.texts)))
         try:
             output = self._call(pictures, watch)
-        except (MemoryError, RuntimeError, ValueError, ArithmeticError) as error:
+        except (MemoryError, RuntimeError, ValueError, ArithmeticError, IndexError) as error:
             if (sentence := self._explain(settings, error)) is None:
                 raise
             raise LLMDiffError(sentence) from error
@@ -239,10 +240,12 @@ class Renderer:
             return self.pipe(**call_arguments(self.pipe, pictures, watch))
 
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
-        """What the user can do about an error of the pipeline's call; None if it is not about the picture's size."""
+        """What the user can do about an error of the pipeline's call; None if it is not about steps or size."""
         size, usual = _size(settings.width, settings.height), _size(*self.default_size())
         if is_out_of_memory(error):
             return f"There is not enough memory for a picture of {size}: ask for a smaller --size."
+        if settings.steps >= (most := self.pipe.scheduler.config.get("num_train_timesteps", math.inf)):
+            return f"The base model cannot draw in {settings.steps} steps ({reason(error)}): ask for less than {most}."
         if size == usual or not _ABOUT_SIZES.search(str(error)):
             return None
         return (

@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ class Rewriter:
     Args:
         config: which endpoint, and how it is asked.
         store: where answers are kept; None takes the one in ``LLMDIFF_HOME``.
+        tell: called with what fails, in a sentence, in the place of a warning.
 
     Raises:
         LLMDiffError: the key in the environment will not do.
@@ -36,10 +37,13 @@ class Rewriter:
         {}
     """
 
-    def __init__(self, config: ProxyConfig, store: RewritingStore | None = None) -> None:
+    def __init__(
+        self, config: ProxyConfig, store: RewritingStore | None = None, tell: Callable[[str], object] | None = None
+    ) -> None:
         config.key()
         self.config = config
         self._store = store or default_store()
+        self._tell = tell
         self._lost: NoAnswerError | None = None
 
     def rewrite(self, prompts: Iterable[str]) -> dict[str, Rewriting]:
@@ -104,7 +108,8 @@ class Rewriter:
         else:
             rest = f"{as_they_are} of {len(texts)} prompts are drawn as they are"
         first = next(iter(faults.values()))
-        warnings.warn(f"The proxy {self.config.model!r} {first}: {rest}.", stacklevel=2)
+        sentence = f"The proxy {self.config.model!r} {first}: {rest}."
+        self._tell(sentence) if self._tell else warnings.warn(sentence, stacklevel=2)
 
 
 def _run(work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models
+from llmdiff.proxy import ProxyConfig
 from llmdiff.validation_errors import valid
 
 _ROOM = 4  # times the base model's own pixels that a picture may have where nothing else is said [choice]
@@ -33,6 +34,7 @@ class ServerConfig(BaseModel):
         client_timeout: Seconds that a client has to send its headers, its body, and to take each part of an answer.
         connections: Open at once.
         grace: Seconds that requests have to be done when the server is told to end.
+        proxy: Rewrites the prompt of every request; a request cannot name one.
 
     Example:
         >>> ServerConfig(models=Models(base="embedded", adapter="embedded")).batch_size
@@ -59,6 +61,7 @@ class ServerConfig(BaseModel):
     client_timeout: float = Field(default=20, gt=0, le=3600)
     connections: int = Field(default=256, ge=1, le=100_000)
     grace: int = Field(default=30, ge=0, le=3600)
+    proxy: ProxyConfig | None = None
 
     @classmethod
     def make(cls, **settings: Any) -> Self:

@@ -21,6 +21,7 @@ from llmdiff.server.pictures import encoded
 from llmdiff.server.schema import ImageData, ImageRequest, ImagesResponse, Usage, event
 from llmdiff.server.worker import Drawer
 
+_ASKED_AT_ONCE = 8  # prompts that the proxy is asked about
 _GONE = 499  # of clients that are not there any more, as in nginx's log
 _OPTION = re.compile(r"--(\w+)")
 
@@ -35,12 +36,13 @@ class Generations:
 
     def __init__(self, drawer: Drawer, config: ServerConfig) -> None:
         self._drawer, self._config = drawer, config
+        self._gate = asyncio.Semaphore(_ASKED_AT_ONCE)
 
     async def generate(self, body: ImageRequest, request: Request) -> Response:
         """Draw pictures of a prompt."""
-        settings = self._settings(body)
+        settings, words = await self._rewritten(self._settings(body))
         partial = (body.partial_images or 0) if body.stream else 0
-        orders = [Order(one, partial) for one in settings]
+        orders = [Order(one, partial, words) for one in settings]
         self._drawer.submit(orders)
         if body.stream:
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -78,6 +80,37 @@ class Generations:
         )
         return [one.model_copy(update={"seed": seed + number}) for number in range(count)]
 
+    async def _rewritten(self, pictures: list[PictureSettings]) -> tuple[list[PictureSettings], tuple[str, ...]]:
+        """Pictures of one prompt with what the proxy makes of it, if there is a proxy, and what went wrong with that.
+
+        Raises:
+            ApiError: The prompt has weights, or there is no answer in time.
+        """
+        proxy, prompt = self._config.proxy, pictures[0].prompt
+        if proxy is None:
+            return pictures, ()
+        if pictures[0].prompt_weights:
+            raise ApiError(
+                400, "prompt_weights: prompts are rewritten here, which leaves no weights.", "invalid_value",
+                "prompt_weights",
+            )  # fmt: skip
+        from llmdiff.proxy import Rewriter  # here, because it imports an HTTP client
+
+        words: list[str] = []
+        try:
+            async with asyncio.timeout(self._config.timeout), self._gate:
+                # A new one for each request: it does not ask again an endpoint that it has lost.
+                found = (await Rewriter(proxy, tell=words.append).rewrite_async([prompt])).get(prompt)
+        except TimeoutError as error:
+            raise self._too_slow() from error
+        if found is not None:
+            rewritings = [found.of_picture(number, proxy.average) for number in range(len(pictures))]
+            pictures = [
+                one.model_copy(update={"rewriting": rewriting})
+                for one, rewriting in zip(pictures, rewritings, strict=True)
+            ]
+        return pictures, tuple(words)
+
     async def _answer(self, body: ImageRequest, orders: Sequence[Order], request: Request) -> Response:
         drawing = asyncio.ensure_future(self._all(body, orders))
         leaving = asyncio.ensure_future(_left(request))
@@ -99,7 +132,10 @@ class Generations:
         tokens = 0
         for order in orders:
             drawn = await _last(order)
-            data.append(ImageData(b64_json=await _base64(body, drawn), seed=order.settings.seed))
+            revised = revised_prompt(order.settings)
+            data.append(
+                ImageData(b64_json=await _base64(body, drawn), seed=order.settings.seed, revised_prompt=revised)
+            )
             words += drawn.warnings
             tokens += drawn.tokens
         return ImagesResponse(
@@ -139,7 +175,7 @@ class Generations:
             "usage": Usage.of(one.tokens).model_dump(),
             "seed": order.settings.seed,
             "warnings": list(one.warnings),
-        }
+        } | ({"revised_prompt": revised} if (revised := revised_prompt(order.settings)) else {})
         yield _sent_event("completed", common | shown)
 
     def _too_slow(self) -> ApiError:
@@ -148,6 +184,11 @@ class Generations:
         return ApiError(
             504, f"The pictures were not done within {self._config.timeout:g} seconds.", "timeout", None, headers
         )
+
+
+def revised_prompt(settings: PictureSettings) -> str | None:
+    """What a picture is drawn from in the place of its prompt; of several texts, one a line."""
+    return "\n".join(settings.texts) if settings.rewriting else None
 
 
 def _at_most(name: str, value: int, most: int, unit: str = "") -> None:

@@ -52,13 +52,15 @@ class Order:
     Args:
         settings: Of the picture.
         partial_images: Pictures of latents that are wanted before.
+        words: What was said before it is drawn, which joins its warnings.
 
     Attributes:
         outcome: What became of it; "cancelled" until it is known.
     """
 
-    def __init__(self, settings: PictureSettings, partial_images: int = 0) -> None:
+    def __init__(self, settings: PictureSettings, partial_images: int = 0, words: Sequence[str] = ()) -> None:
         self.settings = settings
+        self.words = words
         self.partial_images = partial_images
         self.outcome: Outcome = "cancelled"
         self._cancelled = threading.Event()
@@ -138,13 +140,13 @@ def _draw(renderer: Renderer, orders: Sequence[Order]) -> None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")  # others are remembered by Python, each with its prompt, for ever
         images = renderer.draw_batch(settings, progress.step, progress.latents if progress.wanted else None)
-    alike = len({(one.prompt, one.negative) for one in settings}) == 1  # else a warning may quote another's prompt
+    alike = len({(one.texts, one.negative) for one in settings}) == 1  # else a warning may quote another's prompt
     words = [str(one.message) for one in said if alike and issubclass(one.category, UserWarning)]
     words = [one for one in words if not _OF_CUTS.search(one)]
     for order, image in zip(orders, images, strict=True):
         reading = read_prompt(renderer, order.settings)
         picture = Picture(image, renderer.record(order.settings))
-        order.tell(Drawn(picture, reading.tokens, tuple(dict.fromkeys((*reading.cuts, *words)))))
+        order.tell(Drawn(picture, reading.tokens, tuple(dict.fromkeys((*order.words, *reading.cuts, *words)))))
 
 
 class _Progress:

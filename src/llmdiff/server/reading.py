@@ -24,13 +24,19 @@ class PromptReading:
 
 
 def read_prompt(renderer: Renderer, settings: PictureSettings) -> PromptReading:
-    """Counts the tokens of a prompt.
+    """Counts the tokens of a prompt, or of what a proxy has made of it.
 
     Args:
         renderer: Whose models read it; nobody else may use them meanwhile.
         settings: With the prompt.
     """
-    text = emphasis.plain(settings.prompt) if settings.prompt_weights else settings.prompt
+    texts = [emphasis.plain(text) if settings.prompt_weights else text for text in settings.texts]
+    found = [_read(renderer, text) for text in texts]
+    cuts = dict.fromkeys(cut for one in found for cut in one.cuts)
+    return PromptReading(sum(one.tokens for one in found), tuple(cuts))
+
+
+def _read(renderer: Renderer, text: str) -> PromptReading:
     tokens, cuts = 0, []
     adapter = renderer.adapter
     base = base_reading(getattr(renderer.pipe, "tokenizer", None), text_limit(renderer.pipe), text)

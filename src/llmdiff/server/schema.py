@@ -114,10 +114,11 @@ class Usage(BaseModel):
 
 
 class ImageData(BaseModel):
-    """A picture, and the seed that draws it again."""
+    """A picture, the seed that draws it again, and what a proxy has made of the prompt, if it has."""
 
     b64_json: str
     seed: int
+    revised_prompt: str | None = None
 
 
 class ImagesResponse(BaseModel):

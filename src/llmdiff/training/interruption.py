@@ -1,13 +1,15 @@
-"""Ctrl-C and SIGTERM, answered at the end of a step."""
+"""Ctrl-C, SIGTERM and the loss of the terminal, answered at the end of a step."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any, Self
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Interruption:
-    """Within it, SIGINT and SIGTERM are only taken down.
+    """Within it, SIGINT, SIGTERM and SIGHUP are only taken down, but for those that nohup has this process ignore.
 
     Attributes:
         requested: True once one has come.
@@ -19,7 +21,8 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # which alone may handle signals
-            self._handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            attended = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._note) for number in attended}
         return self
 
     def __exit__(self, *_: object) -> None:

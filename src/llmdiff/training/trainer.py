@@ -34,7 +34,7 @@ _MOST_UNREAD = 10
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, answered: the step is finished and a checkpoint saved."""
+    """Ctrl-C, SIGTERM or SIGHUP, answered: the step is finished and a checkpoint saved."""
 
 
 class Objective(Protocol):
@@ -127,7 +127,7 @@ class Trainer:
         on_step: Callable[["Trainer", dict[str, float]], None] | None = None,
         evaluate: Callable[["Trainer"], dict[str, float]] | None = None,
     ) -> None:
-        """Trains to the last step; Ctrl-C or SIGTERM ends the current step, saves, and raises `Interrupted`.
+        """Trains to the last step; Ctrl-C, SIGTERM or SIGHUP ends the step, saves, and raises `Interrupted`.
 
         Args:
             on_step: Called after every step with the figures of it (loss, rate, norm, images/s; skipped steps so

@@ -4,6 +4,9 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+KINDS = ("plain", "short", "long", "tags", "implied", "foreign")
+"""Of captions."""
+
 
 class Mix(BaseModel):
     """How often each kind of caption comes, in proportion.
@@ -22,6 +25,8 @@ class Mix(BaseModel):
     implied: float = Field(0.12, ge=0, description="things by their class and mark, a description, or a riddle")
     foreign: float = Field(0.13, ge=0, description="German, French, Spanish or Italian")
     absent: float = Field(0.12, ge=0, le=1, description="share of natural captions that say what is not there")
+    keywords: float = Field(0.5, ge=0, le=1, description="share of things among tags that keywords stand for")
+    defined: float = Field(0.3, ge=0, le=1, description="share of implied things that a dictionary's definition tells")
 
     @model_validator(mode="after")
     def _has_some(self) -> Self:
@@ -31,4 +36,4 @@ class Mix(BaseModel):
 
     def shares(self) -> dict[str, float]:
         """Of the kinds."""
-        return {name: getattr(self, name) for name in type(self).model_fields if name != "absent"}
+        return {name: getattr(self, name) for name in KINDS}

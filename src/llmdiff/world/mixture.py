@@ -12,8 +12,8 @@ from llmdiff.world.captions import plain_text
 from llmdiff.world.description import Caption, Description, Detail, describe
 from llmdiff.world.languages import can_say, foreign_text
 from llmdiff.world.lexicon import NAMED_ONLY, TAUGHT_LANGUAGES
-from llmdiff.world.mix import Mix
-from llmdiff.world.phrasing import short_text, tags_text
+from llmdiff.world.mix import KINDS, Mix
+from llmdiff.world.phrasing import Style, short_text, tags_text
 from llmdiff.world.prose import Prose, prose_text
 from llmdiff.world.scene import Scene
 from llmdiff.world.things import NAMES
@@ -31,8 +31,8 @@ def mixed_caption(
         mix: the proportions.
     """
     mix = mix or Mix()
-    kinds, shares = list(mix.shares()), np.array(list(mix.shares().values()))
-    kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+    shares = np.array(list(mix.shares().values()))
+    kind = KINDS[int(rng.choice(len(KINDS), p=shares / shares.sum()))]
     description = describe(scene, rng, Detail(links=0.8))
     if kind == "foreign" and not _is_translated(description):
         kind = "short"
@@ -40,19 +40,20 @@ def mixed_caption(
         description = with_absent(description, rng, things)
     if kind == "tags":
         description = replace(description, links=())
-    return Caption(_text(kind, description, rng), description.facts())
+    return Caption(_text(kind, description, rng, mix), description.facts())
 
 
-def _text(kind: str, description: Description, rng: np.random.Generator) -> str:
+def _text(kind: str, description: Description, rng: np.random.Generator, mix: Mix) -> str:
     if kind == "plain":
         return plain_text(description)
     if kind == "short":
         return short_text(description, rng)
     if kind == "tags":
-        return tags_text(description, rng)
+        return tags_text(description, rng, Style(keywords=mix.keywords))
     if kind == "foreign":
         return foreign_text(description, TAUGHT_LANGUAGES[int(rng.integers(len(TAUGHT_LANGUAGES)))])
-    return prose_text(description, rng, Prose(implied=1.0) if kind == "implied" else Prose(implied=0.1, long=True))
+    implied = 1.0 if kind == "implied" else 0.1
+    return prose_text(description, rng, Prose(implied, mix.defined, long=kind == "long"))
 
 
 def _is_translated(description: Description) -> bool:

@@ -33,7 +33,10 @@ _WITHOUT = (
     ", no {noun}",
     ". There is not a single {noun}",
 )
-_KEYWORDS = 4  # at most, of one thing
+FEWEST_KEYWORDS = 3
+"""So many keywords a thing must have for them to tell it."""
+
+_MOST_KEYWORDS = 4  # are said of one thing
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,12 @@ class Writer(Chooser):
         """One mention among tags: "wee crimson bunny", "wee crimson pet, burrow, Easter"."""
         phrase = self.phrase(mention).removeprefix("a ").removeprefix("an ")
         known = THING_WORDS[mention.look.kind].keywords
-        possible = self.style.keywords and len(known) > 1 and mention.n == 1 and self.style.renames(mention.look.kind)
-        if not (possible and self.chance(self.style.keywords)):
+        possible = self.style.keywords and self.style.renames(mention.look.kind)
+        if not (possible and len(known) >= FEWEST_KEYWORDS and mention.n == 1 and self.chance(self.style.keywords)):
             return phrase
         looks = [self.choose(SIZE_WORDS[mention.look.size], mention.look.size)] if mention.look.size else []
         looks += [self.choose(COLOUR_WORDS[mention.look.colour], mention.look.colour)] if mention.look.colour else []
-        some = self.rng.permutation(len(known))[:_KEYWORDS]
+        some = self.rng.permutation(len(known))[:_MOST_KEYWORDS]
         return " ".join([*looks, ", ".join(known[i] for i in some)])
 
     def noun(self, kind: str) -> str:
