@@ -161,6 +161,9 @@ def checker(
         str | None, typer.Option(help="Base model whose autoencoder the pictures go through.", show_default="none")
     ] = None,
     scenes: Annotated[Literal["v1", "v2"], typer.Option(help="v1 of shapes, v2 of real things.")] = "v1",
+    things: Annotated[
+        int | None, typer.Option(min=4, max=300, help="So many real things, the first ones.", show_default="all")
+    ] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Measure how much of newly drawn scenes the checker of their domain reads right."""
@@ -170,7 +173,7 @@ def checker(
     keep_in = home() / "evaluations"
     with console.progress_bar() as progress:
         result = evaluate_checker(
-            count, noise, progress, version=int(scenes[1:]), blur=blur, base=base, keep_in=keep_in
+            count, noise, progress, version=int(scenes[1:]), blur=blur, base=base, things=things, keep_in=keep_in
         )
     if as_json:
         console.print_json(result)
