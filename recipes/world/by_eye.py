@@ -126,7 +126,7 @@ class Label:
         """
         places = _options(str(row["background"]), BACKGROUNDS)
         things = [_things(str(text)) for text in row["things"]]
-        if prod(map(len, [places, *things])) > _MOST_OPEN:
+        if len(places) * prod(len(one) for one in things) > _MOST_OPEN:
             raise LLMDiffError(f"The label {row} leaves too much open.")
         return cls(tuple(Scene(place, chosen) for place in places for chosen in product(*things)))
 

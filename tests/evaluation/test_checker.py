@@ -39,6 +39,19 @@ def test_drawn_scenes_are_read_right(version: int, count: int) -> None:
     assert told == [1]
 
 
+def test_the_first_things_are_drawn_and_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    read = world_checker.read
+
+    def counting(picture: np.ndarray, count: int) -> world_checker.Reading:
+        counts.append(count)
+        return read(picture, ("flat",), count)
+
+    monkeypatch.setattr(world_checker, "read", counting)
+    assert evaluate_checker(3, version=2, things=6)["whole"] == 1
+    assert counts == [6] * 3
+
+
 @pytest.mark.parametrize("version", EXAMS)
 @pytest.mark.parametrize("spoil", [{"noise": 150.0}, {"blur": 8.0}])
 def test_what_spoils_pictures_costs_something(version: int, spoil: dict[str, float]) -> None:

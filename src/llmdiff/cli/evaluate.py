@@ -166,6 +166,9 @@ def checker(
         Path | None,
         typer.Option(metavar="FOLDER", help="Pictures of shapes labelled by eye, to compare it with; see the docs."),
     ] = None,
+    things: Annotated[
+        int | None, typer.Option(min=4, max=300, help="So many real things, the first ones.", show_default="all")
+    ] = None,
     as_json: _AsJson = False,
 ) -> None:
     """Measure how much of newly drawn scenes the checker of their domain reads right, or how it agrees with an eye."""
@@ -178,7 +181,7 @@ def checker(
     keep_in = home() / "evaluations"
     with console.progress_bar() as progress:
         result = evaluate_checker(
-            count, noise, progress, version=int(scenes[1:]), blur=blur, base=base, keep_in=keep_in
+            count, noise, progress, version=int(scenes[1:]), blur=blur, base=base, things=things, keep_in=keep_in
         )
     if as_json:
         console.print_json(result)

@@ -12,7 +12,6 @@ from llmdiff.scenes import facts
 from llmdiff.world import drawing, scene, staging, vocabulary
 from llmdiff.world.captions import plain_text
 from llmdiff.world.description import Description
-from llmdiff.world.drawing import draw
 from llmdiff.world.mixture import mixed_caption
 from llmdiff.world.scene import sample
 from llmdiff.world.staging import scene_with
@@ -29,7 +28,7 @@ class World(Drawn):
 
     def pixels(self, index: int) -> Tensor:
         wanted = self.facts(index)
-        return normalised(draw(scene_with(wanted, np.random.default_rng((self.data.seed, 1, index)))))
+        return normalised(drawing.pixels(scene_with(wanted, np.random.default_rng((self.data.seed, 1, index)))))
 
 
 def _written(data: WorldData, index: int) -> Written:

@@ -67,6 +67,7 @@ def evaluate_checker(
     version: int = 1,
     blur: float = 0.0,
     base: str | None = None,
+    things: int | None = None,
     keep_in: Path | None = None,
 ) -> dict[str, Any]:
     """Reads scenes that were drawn for this alone, and compares what is found with what was drawn.
@@ -75,9 +76,10 @@ def evaluate_checker(
         count: Number of scenes.
         noise: Standard deviation of Gaussian noise on the pictures, in grey levels of 0..255.
         progress: Shows how far it is.
-        version: 1 for scenes of shapes, 2 for scenes of all things of the world.
+        version: 1 for scenes of shapes, 2 for scenes of things of the world.
         blur: Standard deviation of a Gaussian blur, in pixels.
         base: A base model, through whose autoencoder every picture goes first.
+        things: So many things of the world, the first ones, are drawn and looked for; all by default.
         keep_in: A folder for tallies while it runs: one that was interrupted goes on where it was.
 
     Returns:
@@ -93,9 +95,10 @@ def evaluate_checker(
         >>> evaluate_checker(count=3)["whole"]
         1.0
     """
-    exam, vae = EXAMS[version], load_pipeline(base).vae if base else None
+    exam = EXAMS[version] if version == 1 or things is None else world_exam(things)
+    vae = load_pipeline(base).vae if base else None
     spoil = through_autoencoder(vae) if vae else None
-    of = {"checker": version, "noise": noise, "blur": blur, "llmdiff": __version__}
+    of = {"checker": version, "noise": noise, "blur": blur, "things": things, "llmdiff": __version__}
     kept = KeptScores(keep_in, of | {"base": weights_hash(vae) if vae else None})
     tallies = kept.of_model("checker")[:count]
     for first in range(len(tallies), count, _AT_ONCE):
@@ -105,14 +108,14 @@ def evaluate_checker(
         progress("reading scenes", len(tallies) / count)
     kept.forget()
     found = dict(zip(_TALLY, np.sum(tallies, 0).tolist(), strict=True))
-    things = found["things"]
+    drawn = found["things"]
     return {
         "scenes": count,
         "noise": noise,
         "blur": blur,
-        "things": things,
-        **{key: found[key] / things for key in ("kinds", "colours", "sizes")},
-        "false_things": found["false"] / things,
+        "things": drawn,
+        **{key: found[key] / drawn for key in ("kinds", "colours", "sizes")},
+        "false_things": found["false"] / drawn,
         **{key: found[key] / count for key in ("counts", "backgrounds")},
         "facts": found["held"] / found["stated"],
         "whole": found["whole"] / count,
@@ -177,11 +180,18 @@ def _shapes(number: int) -> Drawn:
     return Drawn(scene, facts, draw(scene), rng)
 
 
-def _world(number: int) -> Drawn:
+def _world(number: int, things: int | None = None) -> Drawn:
     rng = np.random.default_rng((979, number))
-    scene = sample(rng, NAMES)
+    scene = sample(rng, NAMES[:things])
     facts = world.describe(scene, rng, world.Detail(size=1.0, links=1.0, background=1.0)).facts()
     return Drawn(scene, facts, pixels(scene), rng)
+
+
+def world_exam(things: int) -> Exam:
+    """Scenes of so many things of the world, the first ones, read by a checker that looks for no others."""
+    return Exam(
+        lambda number: _world(number, things), lambda picture: world_checker.read(picture, count=things).scene, reach=12
+    )
 
 
 EXAMS: dict[int, Exam] = {
