@@ -17,7 +17,7 @@ def test_a_missing_package_is_named_with_what_brings_it(monkeypatch: pytest.Monk
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for missing in (check_matplotlib, lambda: new_figure(1, 1)):
-        with pytest.raises(LLMDiffError, match=r"needs matplotlib.*: pip install 'llmdiff-adapter\[plot\]'\.$"):
+        with pytest.raises(LLMDiffError, match=r"^This needs matplotlib: pip install 'llmdiff-adapter\[plot\]'\.$"):
             missing()
 
 

@@ -25,4 +25,5 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise LLMDiffError(f"This needs {error.name}: pip install 'llmdiff-adapter[{name}]'.") from error
+        package = (error.name or "a package more").partition(".")[0]
+        raise LLMDiffError(f"This needs {package}: pip install 'llmdiff-adapter[{name}]'.") from error
