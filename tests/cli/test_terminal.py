@@ -281,3 +281,17 @@ def test_what_is_written_because_of_an_interrupt_is_written(tmp_path: Path) -> N
     how = "import time\n    try: signal.raise_signal(2)\n    finally: time.sleep(2.5); print('whole')"
     done = start(script=LATE.format(how=how))
     assert (done.returncode, done.stdout, done.stderr) == (130, "whole\n", "interrupted\n")
+
+
+def test_an_error_that_ends_a_thread_of_a_library_is_one_line() -> None:
+    """As TensorBoard's, whose file has gone or cannot be written."""
+    how = (
+        "import threading\n    from llmdiff.cli import console\n"
+        "    def fail(): open('gone/events')\n"
+        "    with console.one_line_warnings():\n"
+        "        one = threading.Thread(target=fail); one.start(); one.join()\n"
+        "    return 0"
+    )
+    done = start(script=LATE.format(how=how))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "warning: The system reports: No such file or directory (gone/events).\n"

@@ -18,6 +18,7 @@ from llmdiff import content
 from llmdiff.content import ContentHashes, file_source, stamp
 from llmdiff.data import Captioned, captioned
 from llmdiff.data.config import DatasetData, FolderData, ShardData
+from llmdiff.errors import LLMDiffError
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -122,6 +123,25 @@ def test_what_is_written_over_with_equal_size_and_time_is_other_data(kind: tuple
     assert {path.name: path.stat().st_size for path in place.rglob("*")} == sizes
     assert identities(opened(place)) == before[::-1]
     assert pixels(opened(place)) == seen[::-1]
+
+
+@pytest.mark.fault("identity")
+@pytest.mark.parametrize(("write", "moved"), [(write_folder, False), (write_folder, True), (write_shard, False)])
+def test_a_picture_that_changes_during_a_run_is_not_trained_on(write: Any, moved: bool, tmp_path: Path) -> None:
+    """Whose latents are not kept, say, and which is read again and again; copies with new times are the same."""
+    data = write(tmp_path / "data", [RED, BLUE])
+    set_times(tmp_path / "data", 1000)
+    assert len(set(identities(data))) == 2
+    before = pixels(data)
+    if moved:
+        (tmp_path / "data").rename(tmp_path / "old")
+        shutil.copytree(tmp_path / "old", tmp_path / "data")
+    set_times(tmp_path / "data", 2000)
+    assert pixels(data) == before
+    write(tmp_path / "data", [BLUE, RED])
+    set_times(tmp_path / "data", 2000)
+    with pytest.raises(LLMDiffError, match="has changed since the run began"):
+        pixels(data)
 
 
 @pytest.mark.fault("identity")

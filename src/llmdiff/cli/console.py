@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,8 +74,11 @@ def as_numbers(text: str) -> tuple[float, ...]:
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Within this context Python's warnings are one line each; those meant for developers are not shown."""
-    with warnings.catch_warnings():
+    """Within this context Python's warnings are one line each; those meant for developers are not shown.
+
+    So are errors that end a thread of a library: what it has to do with the command, the command finds out.
+    """
+    with warnings.catch_warnings(), _one_line_thread_deaths():
         for developers in (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ResourceWarning):
             warnings.simplefilter("ignore", developers)
         warnings.filterwarnings(
@@ -82,6 +86,23 @@ def one_line_warnings() -> Iterator[None]:
         )
         warnings.showwarning = _show_warning
         yield
+
+
+@contextmanager
+def _one_line_thread_deaths() -> Iterator[None]:
+    before = threading.excepthook
+    threading.excepthook = _show_thread_death
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _show_thread_death(lost: threading.ExceptHookArgs) -> None:
+    from llmdiff.cli import faults  # which imports this module
+
+    if lost.exc_value is not None and (sentence := faults.sentence(lost.exc_value)):
+        say("warning", sentence, "yellow")
 
 
 def quiet_hosts() -> None:

@@ -137,7 +137,7 @@ class Interrupt:
             if hasattr(signal, "pthread_kill"):
                 signal.pthread_kill(self._thread, self.came)  # which ends a wait, too
             else:
-                _thread.interrupt_main(self.came)
+                _thread.interrupt_main(signal.Signals(self.came))
 
     def _exit(self, number: int, _frame: FrameType | None) -> NoReturn:
         os._exit(_interrupted(128 + number))

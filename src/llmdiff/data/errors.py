@@ -16,6 +16,7 @@ class Kind(StrEnum):
     PERMISSION = "no permission"
     SPECIAL = "no file"
     OUTSIDE = "outside the data"
+    CHANGED = "changed"
     CAPTION = "missing caption"
     EMPTY = "empty file"
     FOREIGN = "not a picture"

@@ -11,7 +11,7 @@ from llmdiff.data.captioned import Size, SizeConditioning
 from llmdiff.data.config import DatasetData, FolderData, ShardData
 from llmdiff.data.cropping import Cropping, cut, normalised
 from llmdiff.data.decoding import decoded, unreadable, upright_size
-from llmdiff.data.errors import PictureError, kind_of
+from llmdiff.data.errors import Kind, PictureError, kind_of
 from llmdiff.data.store import Store, counted, in_threads
 from llmdiff.errors import LLMDiffError
 from llmdiff.progress import Progress, silent
@@ -41,6 +41,7 @@ class Pictures:
     ) -> None:
         self._store, self._report = store, report
         self._is_identified = False
+        self._identified: dict[int, str] = {}  # by which a picture is known from then on
         if store.passed_over:
             said = f"Passed over in {data.path}: {counted(store.passed_over)}; `llmdiff data check` names them."
             warnings.warn(said, stacklevel=2)
@@ -77,9 +78,14 @@ class Pictures:
             for start in range(0, len(self), _AT_ONCE):
                 self._report("Identifying pictures", start / len(self))
                 self._contents(range(start, min(start + _AT_ONCE, len(self))))
-        return f"{self._contents([index])[0]} {self.size(index)}"
+        found = self._contents([index])[0]
+        self._identified.setdefault(index, found)
+        return f"{found} {self.size(index)}"
 
     def pixels(self, index: int) -> Tensor:
+        if index in self._identified and self._contents([index])[0] != self._identified[index]:
+            name = self._store.entries[self._numbers[index]].name
+            raise PictureError(Kind.CHANGED, f"The picture {name} has changed since the run began; put it back.")
         with decoded(self._store, self._numbers[index]) as picture:
             return normalised(cut(picture.image, self.size(index)))
 
