@@ -47,8 +47,8 @@ SHORT = {
 """What the example of its neighbour shows."""
 OF_OTHER_MODELS = {"LanguageModel", "encode"}
 """Examples whose results are those of the models that they name, and not of tiny ones."""
-NOT_RUN = {"load_pipeline"}
-"""Examples that need a device or a file of many gigabytes; the names in them are looked up."""
+NOT_RUN = {"evaluate_by_eye", "load_pipeline"}
+"""Examples that need a device or a file of many gigabytes, or a minute; the names in them are looked up."""
 IN_THE_MIDST = (
     "llmdiff.adapter.modular", "llmdiff.comfyui", "llmdiff.comparison", "llmdiff.data", "llmdiff.precompute",
     "llmdiff.training.costs", "llmdiff.training.layer_distillation", "llmdiff.training.trainer",
@@ -183,6 +183,9 @@ def check_names(examples: list[doctest.Example], names: dict[str, Any]) -> None:
         tree = ast.parse(one.source)
         assigned = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names |= {one.name: getattr(importlib.import_module(node.module), one.name) for one in node.names}
+                known |= names
             if isinstance(node, ast.Name) and node.id not in assigned:
                 assert node.id in known or hasattr(builtins, node.id), node.id
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:

@@ -41,6 +41,7 @@ def evaluate_by_eye(pictures: Sequence[Labelled], progress: Progress = silent) -
         of that kind where the checker finds one.
 
     Example:
+        >>> from llmdiff.evaluation.labels import labelled_pictures
         >>> rows = evaluate_by_eye(labelled_pictures(Path("recipes/checker_by_eye")))
         >>> rows[0]["what"], rows[0]["system"]
         ('count', 'base')
