@@ -128,8 +128,8 @@ def test_evaluate_checker(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     assert main(["evaluate", "checker", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["whole"] == 1
     assert calls == [
-        (3, 5.0, {"version": 2, "blur": 1.5, "base": "b"}),
-        (5000, 0.0, {"version": 1, "blur": 0.0, "base": None}),
+        (3, 5.0, {"version": 2, "blur": 1.5, "base": "b", "things": None}),
+        (5000, 0.0, {"version": 1, "blur": 0.0, "base": None, "things": None}),
     ]
 
 

@@ -46,6 +46,8 @@ def _next_request_is_served(server: Running) -> Any:
         b'{"prompt": "a", "size": "\xd9\xa1\xd9\xa6x16"}', b'{"prompt": "a", "size": "99999x99999"}',
         b'{"prompt": "a", "size": 16}', b'{"prompt": "a", "partial_images": 4}', b'{"prompt": "a", "stream": "yes!"}',
         b'{"prompt": "a", "image": "data:image/png;base64,AAAA"}', b"[" * 100_000, b'{"prompt": "a"} {}',
+        b'{"prompt": "a", "guidance_scale": true}', b'{"prompt": "a", "n": true}', b'{"prompt": "a", "seed": "7"}',
+        b'{"prompt": "a", "prompt_weights": "yes"}', b'{"prompt": "a", "stream": 1}',
     ],
 )  # fmt: skip
 def test_a_body_that_will_not_do_is_400(server: Running, body: bytes) -> None:

@@ -192,7 +192,8 @@ def test_a_recipe_that_is_not_there_is_told_with_the_presets(tmp_path):
 
 
 def test_control_characters_in_a_recipe_are_not_yaml(tmp_path):
-    assert "is not usable YAML" in complaint(write(tmp_path, "folder: a\0b"))
+    assert "is not usable YAML" in complaint(write(tmp_path, "folder: a\x01b"))
+    assert "NUL characters" in complaint(write(tmp_path, "folder: a\0b"))
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _STEPS_OF_QUALITY = {"low": 0.5, "medium": 1.0, "standard": 1.0, "auto": 1.0, "high": 2.0, "hd": 2.0, "xhigh": 3.0}
 Format = Literal["png", "jpeg", "webp"]
+_NUMBERS = ("n", "output_compression", "partial_images", "seed", "num_inference_steps", "guidance_scale", "scale")
 Quality = Literal["low", "medium", "high", "xhigh", "max", "auto", "standard", "hd"]
 
 
@@ -46,7 +47,7 @@ class ImageRequest(BaseModel):
     output_format: Format | None = None
     output_compression: int | None = Field(default=None, ge=0, le=100)
     response_format: Literal["b64_json"] | None = None
-    stream: bool | None = None
+    stream: bool | None = Field(default=None, strict=True)
     partial_images: int | None = Field(default=None, ge=0, le=3)
     background: Literal["opaque", "auto"] | None = None
     negative_prompt: str | None = None
@@ -54,11 +55,18 @@ class ImageRequest(BaseModel):
     num_inference_steps: int | None = Field(default=None, ge=1, le=1000)
     guidance_scale: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     scale: float | None = Field(default=None, ge=-10, le=10, allow_inf_nan=False)
-    prompt_weights: bool | None = None
+    prompt_weights: bool | None = Field(default=None, strict=True)
     moderation: Literal["auto", "low"] | None = None
     style: Literal["vivid", "natural"] | None = None
     user: str | None = Field(default=None, max_length=1000)
     safety_identifier: str | None = Field(default=None, max_length=1000)
+
+    @field_validator(*_NUMBERS, mode="before")
+    @classmethod
+    def _is_number(cls, value: Any) -> Any:
+        if isinstance(value, bool | str):  # which would be taken for what they look like
+            raise ValueError("it is not a number")
+        return value
 
     @field_validator("prompt", "negative_prompt")
     @classmethod
