@@ -13,10 +13,9 @@ from typer.testing import CliRunner
 from checker_by_eye.draw import COUNT, sample
 from llmdiff.cli.app import app
 from llmdiff.errors import LLMDiffError
-from llmdiff.evaluation import by_eye
 from llmdiff.evaluation.by_eye import evaluate_by_eye
+from llmdiff.evaluation.domains import DOMAINS
 from llmdiff.evaluation.labels import NONE, Label, Labelled, Sighting, labelled_pictures
-from llmdiff.scenes.checker import Reading
 from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.facts import Backdrop, Count, Fact, Look, Related
 from llmdiff.scenes.scene import RELATIONS, Scene, Thing
@@ -48,8 +47,7 @@ def test_it_does_on_some_of_them_and_a_wrong_one_does_not(
 ) -> None:
     few = pictures[::10]
     assert agreement(few)["facts", "all"] >= 0.9
-    empty = Reading(Scene("day", ()), 0.0)
-    monkeypatch.setattr(by_eye, "read", lambda image: empty)
+    monkeypatch.setitem(DOMAINS, 1, replace(DOMAINS[1], read=lambda image: Scene("day", ())))
     blind = evaluate_by_eye(few)
     assert next(row["agreement"] for row in blind if row["what"] == "facts") < 0.9
     assert all(row["agreement"] == 0 for row in blind if row["what"] == "seen")
@@ -182,7 +180,7 @@ def test_a_label_that_says_nothing_is_named_by_its_number(tmp_path: Path, row: o
 
 
 def test_the_command_line_prints_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(by_eye, "read", lambda image: Reading(SCENE, 0.0))
+    monkeypatch.setitem(DOMAINS, 1, replace(DOMAINS[1], read=lambda image: SCENE))
     result = CliRunner().invoke(app, ["evaluate", "checker", "--labels", str(FOLDER), "--json"])
     rows = json.loads(result.stdout)
     assert {row["system"] for row in rows} == {"base", "adapted", "all"}

@@ -164,7 +164,7 @@ def checker(
     scenes: Annotated[Literal["v1", "v2"], typer.Option(help="v1 of shapes, v2 of real things.")] = "v1",
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Pictures of shapes labelled by eye, to compare it with; see the docs."),
+        typer.Option(metavar="FOLDER", help="Pictures labelled by eye, to compare it with; see the docs."),
     ] = None,
     things: Annotated[
         int | None, typer.Option(min=4, max=300, help="So many real things, the first ones.", show_default="all")

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means over prompts, and over trainings and prompts."""
+"""Bootstrap intervals of means over prompts, over trainings and prompts, and of shares of what pictures have."""
 
 import numpy as np
 
@@ -18,6 +18,28 @@ def interval(values: np.ndarray, level: float = 0.95, draws: int = 10_000, seed:
     rng = np.random.default_rng(seed)
     means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
     low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
+def ratio_interval(
+    parts: np.ndarray, wholes: np.ndarray, level: float = 0.95, draws: int = 4000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the sum of parts over that of wholes.
+
+    Args:
+        parts: Of each picture, which is what is sampled: how many of what it has are so. (P,).
+        wholes: How many it has, which may be 0, but not for all. (P,).
+        level: Coverage.
+        draws: Resamples.
+        seed: Of the resampling.
+
+    Returns:
+        Lower and upper end.
+    """
+    places = np.random.default_rng(seed).integers(0, len(wholes), (draws, len(wholes)))
+    sums = wholes[places].sum(1)
+    shares = parts[places].sum(1)[sums > 0] / sums[sums > 0]
+    low, high = np.quantile(shares, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from llmdiff.evaluation.bootstrap import ratio_interval
+from llmdiff.evaluation.domains import DOMAINS
 from llmdiff.evaluation.labels import Label, Labelled, Sighting
 from llmdiff.progress import Progress, silent
-from llmdiff.scenes.checker import read
 from llmdiff.scenes.facts import Fact
-from llmdiff.scenes.scene import Scene, Thing
+from llmdiff.scenes.scene import Seen, Shown
 
-_REACH = 8  # pixels within which a thing that was found is the one that was seen
-_DRAWS = 4000
+_REACH = 1 / 8  # of the side of a picture, within which a thing that was found is the one that was seen
 _WHAT = ("count", "related", "backdrop", "facts", "pictures", "seen", "colours", "sizes", "found")
 
 
@@ -28,23 +28,25 @@ class Judgement:
 def evaluate_by_eye(pictures: Sequence[Labelled], progress: Progress = silent) -> list[dict[str, Any]]:
     """How often the scene checker agrees with an eye.
 
-    Args:
-        pictures: As `labelled_pictures` has them.
-        progress: Shows how far it is.
+        Args:
+            pictures: As `labelled_pictures` has them.
+            progress: Shows how far it is.
 
-    Returns:
-        Rows of what, system (those of the pictures, and "all"), compared, undecided (by the eye, and left out),
-        agreement, low and high (95 %, by the bootstrap over pictures), and missed and false_alarms (what only the eye
-        holds true, and what only the checker does). What is compared: "count", "related" and "backdrop", facts of the
-        picture's prompt; "facts", all of them; "pictures", whether all facts of a prompt hold; "seen", whether a thing
-        that the eye sees is found with its kind; "colours" and "sizes" of those; "found", whether the eye sees a thing
-        of that kind where the checker finds one.
+        Returns:
+            Rows of what, system (those of the pictures, and "all"), compared, undecided (by the eye, and left out),
+            agreement, low and high (95 %, by the bootstrap over pictures), and missed and false_alarms (what only the eye
+            holds true, and what only the checker does). What is compared: "count", "related" and "backdrop", facts of the
+            picture's prompt; "facts", all of them; "pictures", whether all facts of a prompt hold; "seen", whether a thing
+            that the eye sees is found with its kind; "colours" and "sizes" of those; "found", whether the eye sees a thing
+            of that kind where the checker finds one.
 
-    Example:
-        >>> from llmdiff.evaluation.labels import labelled_pictures
-        >>> rows = evaluate_by_eye(labelled_pictures(Path("recipes/checker_by_eye")))
-        >>> rows[0]["what"], rows[0]["system"]
-        ('count', 'base')
+        Example:
+            >>> from llmdiff.evaluation.bootstrap import ratio_interval
+    from llmdiff.evaluation.domains import DOMAINS
+    from llmdiff.evaluation.labels import labelled_pictures
+            >>> rows = evaluate_by_eye(labelled_pictures(Path("recipes/checker_by_eye")))
+            >>> rows[0]["what"], rows[0]["system"]
+            ('count', 'base')
     """
     judged = []
     for number, one in enumerate(pictures):
@@ -59,7 +61,8 @@ def evaluate_by_eye(pictures: Sequence[Labelled], progress: Progress = silent) -
 
 
 def _judged(one: Labelled) -> Mapping[str, list[Judgement]]:
-    scene = read(one.image).scene
+    domain = DOMAINS[one.prompt.version]
+    scene = domain.read(one.image)
     by_kind: dict[str, list[Judgement]] = {"count": [], "related": [], "backdrop": []}
     for fact in one.prompt.facts:
         by_kind[_name(fact)].append(Judgement(one.label.holds(fact), fact.holds(scene)))
@@ -67,17 +70,17 @@ def _judged(one: Labelled) -> Mapping[str, list[Judgement]]:
     eyes = {fact.eye for fact in facts}
     whole = False if False in eyes else None if None in eyes else True
     picture = Judgement(whole, all(fact.checker for fact in facts))
-    return by_kind | {"facts": facts, "pictures": [picture]} | _of_things(one.label, scene)
+    return by_kind | {"facts": facts, "pictures": [picture]} | _of_things(one.label, scene, _REACH * domain.side)
 
 
 def _name(fact: Fact) -> str:
     return type(fact).__name__.lower()
 
 
-def _of_things(label: Label, scene: Scene) -> dict[str, list[Judgement]]:
+def _of_things(label: Label, scene: Shown, reach: float) -> dict[str, list[Judgement]]:
     """The things that were seen beside those that were found in their places."""
     judged: dict[str, list[Judgement]] = {"seen": [], "colours": [], "sizes": [], "found": []}
-    for seen, found in _matched(label.things, scene.things):
+    for seen, found in _matched(label.things, scene.things, reach):
         if seen is not None and (len(seen.kinds) > 1 or seen.kind):
             alike = found is not None and found.kind == seen.kind
             judged["seen"].append(Judgement(True if seen.kind else None, alike))
@@ -96,16 +99,18 @@ def _one_of(seen: frozenset[str], found: str) -> Judgement:
     return Judgement(True if len(seen) == 1 else None, found in seen)
 
 
-def _matched(seen: Sequence[Sighting], found: Sequence[Thing]) -> list[tuple[Sighting | None, Thing | None]]:
+def _matched(
+    seen: Sequence[Sighting], found: Sequence[Seen], reach: float
+) -> list[tuple[Sighting | None, Seen | None]]:
     """What was seen with what was found in its place, nearest first, each once; and what is left of both."""
     near = sorted(
         (max(abs(a.x - b.x), abs(a.y - b.y)), i, j) for i, a in enumerate(seen) for j, b in enumerate(found)
     )  # fmt: skip
     of: dict[int, int] = {}
     for distance, i, j in near:
-        if distance <= _REACH and i not in of and j not in of.values():
+        if distance <= reach and i not in of and j not in of.values():
             of[i] = j
-    pairs: list[tuple[Sighting | None, Thing | None]] = [
+    pairs: list[tuple[Sighting | None, Seen | None]] = [
         (one, found[of[i]] if i in of else None) for i, one in enumerate(seen)
     ]
     return pairs + [(None, one) for j, one in enumerate(found) if j not in of.values()]
@@ -116,23 +121,12 @@ def _summary(of_pictures: Sequence[Sequence[Judgement]]) -> dict[str, Any]:
     decided = [[one for one in own if one.eye is not None] for own in of_pictures]
     every = [one for own in decided for one in own]
     agreed = np.array([sum(one.eye == one.checker for one in own) for own in decided], float)
-    low, high = _interval(agreed, np.array([len(own) for own in decided], float))
+    ends = ratio_interval(agreed, np.array([len(own) for own in decided], float)) if every else (None, None)
     return {
         "compared": len(every),
         "undecided": sum(map(len, of_pictures)) - len(every),
         "agreement": float(agreed.sum()) / len(every) if every else None,
-        "low": low,
-        "high": high,
+        **dict(zip(("low", "high"), ends, strict=True)),
         "missed": sum(one.eye is True and not one.checker for one in every),
         "false_alarms": sum(one.eye is False and one.checker for one in every),
     }
-
-
-def _interval(agreed: np.ndarray, compared: np.ndarray) -> tuple[float | None, float | None]:
-    """95 % interval of the share that agrees; numbers of each picture, which is what is sampled: (N,) both."""
-    places = np.random.default_rng(0).integers(0, len(compared), (_DRAWS, len(compared)))
-    wholes = compared[places].sum(1)
-    if not wholes.any():
-        return None, None
-    low, high = np.quantile(agreed[places].sum(1)[wholes > 0] / wholes[wholes > 0], (0.025, 0.975))
-    return float(low), float(high)

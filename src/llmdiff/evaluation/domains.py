@@ -20,12 +20,12 @@ from llmdiff.scenes.drawing import draw
 from llmdiff.scenes.facts import Fact, scene_with
 from llmdiff.scenes.phrasing import Style as ShapeStyle
 from llmdiff.scenes.phrasing import natural_text
-from llmdiff.scenes.scene import Shown, sample_scene
+from llmdiff.scenes.scene import Seen, Shown, Thing, sample_scene
 from llmdiff.world import captions, checker, staging, vocabulary
 from llmdiff.world.description import Description, Detail, describe
-from llmdiff.world.drawing import pixels
+from llmdiff.world.drawing import BACKGROUNDS, pixels
 from llmdiff.world.phrasing import Style, short_text
-from llmdiff.world.scene import sample
+from llmdiff.world.scene import Placed, sample
 from llmdiff.world.things import FIRST, NAMES
 
 
@@ -47,6 +47,13 @@ class Domain:
     """The same facts in words that no training caption has."""
     sampled: Callable[[int, np.random.Generator], tuple[Sequence[Fact], np.ndarray]]
     """A scene of so many things, drawn by lot: what there is to say of it but for relations, and its picture."""
+    kinds: tuple[str, ...]
+    looks: tuple[str, ...]
+    """What a thing may be seen to have for a colour: one of `colours`, or its own."""
+    sizes: tuple[str, ...]
+    backgrounds: tuple[str, ...]
+    thing: Callable[[str, str, str, int, int], Seen]
+    """A thing by its kind, colour and size, and its middle in pixels from the left and the top."""
 
 
 def _shapes(things: int, rng: np.random.Generator) -> tuple[Sequence[Fact], np.ndarray]:
@@ -60,6 +67,11 @@ def _world(things: int, rng: np.random.Generator) -> tuple[Sequence[Fact], np.nd
     return describe(scene, rng, Detail(size=1.0, links=0.0, background=1.0)).facts(), pixels(scene)
 
 
+def _placed(kind: str, colour: str, size: str, x: int, y: int) -> Placed:
+    half = vocabulary.SIZES[size] // 2
+    return Placed(kind, colour, size, x - half, y - half)
+
+
 DOMAINS: dict[int, Domain] = {
     1: Domain(
         shape_vocabulary.IMAGE_SIZE,
@@ -70,6 +82,11 @@ DOMAINS: dict[int, Domain] = {
         lambda facts, rng: draw(scene_with(facts, rng)),
         lambda facts, rng: natural_text(ShapeDescription.of(facts), rng, ShapeStyle(held_out=0.9)),
         _shapes,
+        tuple(shape_vocabulary.KINDS),
+        tuple(shape_vocabulary.COLOURS),
+        tuple(shape_vocabulary.SIZES),
+        tuple(shape_vocabulary.BACKGROUNDS),
+        Thing,
     ),
     2: Domain(
         vocabulary.IMAGE_SIZE,
@@ -80,6 +97,11 @@ DOMAINS: dict[int, Domain] = {
         lambda facts, rng: pixels(staging.scene_with(facts, rng)),
         lambda facts, rng: short_text(Description.of(facts), rng, Style(held_out=0.9, all_things=True)),
         _world,
+        NAMES,
+        vocabulary.LOOKS,
+        tuple(vocabulary.SIZES),
+        tuple(BACKGROUNDS),
+        _placed,
     ),
 }
 

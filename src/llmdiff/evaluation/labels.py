@@ -1,4 +1,4 @@
-"""What somebody has seen on pictures of scenes, without their prompts and the checker's reading, in its own words.
+"""What somebody has seen on pictures of scenes, without their prompts and the checker's reading.
 
 What the eye cannot decide is left open: "star|flower" is one of both, "none" a blot that looks like no thing, or the
 colour of what has several.
@@ -13,18 +13,18 @@ from typing import Any
 from PIL import Image
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.evaluation.domains import DOMAINS, Domain
 from llmdiff.evaluation.prompts import ScenePrompt, scene_prompts
 from llmdiff.files import open_regular, read_text, why_not
 from llmdiff.generation import read_picture
 from llmdiff.scenes.facts import Backdrop, Count, Fact, Look, Related
 from llmdiff.scenes.scene import Thing, relation
-from llmdiff.scenes.vocabulary import BACKGROUNDS, COLOURS, IMAGE_SIZE, KINDS, SIZES
 from llmdiff.structured_text import LARGEST_JSON, parse_json
 
 NONE = "none"
 """The kind of a blot that looks like no thing, and the colour of what has several."""
 
-_BY_SIGHT = 2  # pixels by which an eye may be wrong about a place
+_BY_SIGHT = 1 / 32  # of the side of a picture, by which an eye may be wrong about a place
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class Sighting:
     sizes: frozenset[str]
     x: int
     y: int
+    domain: Domain = DOMAINS[1]
 
     @classmethod
-    def of(cls, text: str) -> "Sighting":
+    def of(cls, text: str, domain: Domain = DOMAINS[1]) -> "Sighting":
         """As it is written down: kind, colour, size and place.
 
         Raises:
@@ -50,7 +51,8 @@ class Sighting:
         """
         kinds, colours, sizes, x, y = text.split()
         return cls(
-            _names(kinds, (*KINDS, NONE)), _names(colours, (*COLOURS, NONE)), _names(sizes, SIZES), int(x), int(y)
+            _names(kinds, (*domain.kinds, NONE)), _names(colours, (*domain.looks, NONE)), _names(sizes, domain.sizes),
+            int(x), int(y), domain,
         )  # fmt: skip
 
     @property
@@ -60,14 +62,13 @@ class Sighting:
 
     def fits(self, look: Look) -> set[bool]:
         """Whether it looks so; both where that is not to be decided."""
-        stated = (look.kind, self.kinds), (look.colour, self.colours), (look.size, self.sizes)
-        perhaps = all(value is None or value in seen for value, seen in stated)
-        surely = perhaps and all(value is None or len(seen) == 1 for value, seen in stated)
-        return {True} if surely else {True, False} if perhaps else {False}
+        options = product(self.kinds, self.colours, self.sizes)
+        return {look.fits(self.domain.thing(*one, self.x, self.y)) for one in options}
 
     def relations(self, other: "Sighting") -> set[str | None]:
         """How it stands to another, with what the eye may be wrong by in each direction."""
-        off = (-_BY_SIGHT, 0, _BY_SIGHT)
+        most = round(_BY_SIGHT * self.domain.side)
+        off = (-most, 0, most)
         return {relation(_at(self.x + dx, self.y + dy), _at(other.x, other.y)) for dx, dy in product(off, off)}
 
 
@@ -79,13 +80,14 @@ class Label:
     things: tuple[Sighting, ...]
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> "Label":
+    def of(cls, row: Mapping[str, Any], domain: Domain = DOMAINS[1]) -> "Label":
         """As it is written down.
 
         Raises:
             KeyError, TypeError, ValueError, AttributeError: It is not written so.
         """
-        return cls(_names(row["background"], BACKGROUNDS), tuple(Sighting.of(text) for text in row["things"]))
+        things = tuple(Sighting.of(text, domain) for text in row["things"])
+        return cls(_names(row["background"], domain.backgrounds), things)
 
     def holds(self, fact: Fact) -> bool | None:
         """Whether a fact holds; None where the eye cannot decide.
@@ -120,23 +122,33 @@ class Labelled:
 
 
 def labelled_pictures(folder: Path) -> list[Labelled]:
-    """The pictures of a folder: `pictures.webp`, a sheet of squares of 64 pixels, with `drawn.json` and `labels.json`.
+    """The pictures of a folder that are labelled.
+
+    Args:
+        folder: of `pictures.webp`, a sheet of squares, `drawn.json`, which says what they were drawn from and of which
+            version the prompts are (1 if it does not), and `labels.json`, which has null for a picture without a label.
 
     Raises:
         LLMDiffError: A file cannot be read, or does not belong to the others.
     """
-    drawn, labels = _rows(folder / "drawn.json"), _rows(folder / "labels.json")
+    about, labels = _read(folder / "drawn.json"), _read(folder / "labels.json")["pictures"]
+    version, drawn = about.get("version", 1), about["pictures"]
+    if version not in DOMAINS:
+        raise LLMDiffError(f"{folder} has pictures of version {version!r:.40} of the prompts, which there is not.")
+    domain, side = DOMAINS[version], DOMAINS[version].side
     sheet, _ = read_picture(folder / "pictures.webp")
-    across = sheet.width // IMAGE_SIZE
-    if not len(drawn) == len(labels) == across * (sheet.height // IMAGE_SIZE):
-        raise LLMDiffError(f"{folder} does not have as many labels as pictures: label those that are missing.")
-    prompts = {prompt.prompt: prompt for prompt in scene_prompts()}
+    across = sheet.width // side
+    if not len(drawn) == len(labels) <= across * (sheet.height // side) < len(drawn) + across:
+        raise LLMDiffError(f"{folder} does not have as many labels as pictures: add those that are missing.")
+    prompts = {prompt.prompt: prompt for prompt in scene_prompts(version=version)}
     found = []
     for number, (one, label) in enumerate(zip(drawn, labels, strict=True)):
-        x, y = number % across * IMAGE_SIZE, number // across * IMAGE_SIZE
-        image = sheet.crop((x, y, x + IMAGE_SIZE, y + IMAGE_SIZE))
+        if label is None:
+            continue
+        x, y = number % across * side, number // across * side
+        image = sheet.crop((x, y, x + side, y + side))
         try:
-            found.append(Labelled(str(one["system"]), prompts[one["prompt"]], image, Label.of(label)))
+            found.append(Labelled(str(one["system"]), prompts[one["prompt"]], image, Label.of(label, domain)))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise LLMDiffError(
                 f"The picture {number} of {folder} is not labelled as it should be ({error})."
@@ -144,7 +156,7 @@ def labelled_pictures(folder: Path) -> list[Labelled]:
     return found
 
 
-def _rows(path: Path) -> list[Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         text = read_text(open_regular(path), LARGEST_JSON)
     except (OSError, UnicodeError) as error:
@@ -152,7 +164,7 @@ def _rows(path: Path) -> list[Any]:
     content = parse_json(text, f"The file {path}")
     if not isinstance(content, dict) or not isinstance(content.get("pictures"), list):
         raise LLMDiffError(f"The file {path} has no list of pictures; mend it.")
-    return content["pictures"]
+    return content
 
 
 def _related(fact: Related, x: Sighting, y: Sighting) -> set[bool]:
