@@ -5,21 +5,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from llmdiff.cli import console, proxy_options
+from llmdiff.cli import console
+from llmdiff.cli.proxy_options import with_proxy
 from llmdiff.errors import LLMDiffError
 
 _IMPLIED = "implied"
 
 
+@with_proxy
 def evaluate_proxy(
-    proxy: proxy_options.Url = None,
-    proxy_model: proxy_options.Model = None,
-    proxy_instruction: proxy_options.Instruction = None,
-    rewritings: proxy_options.Rewritings = 1,
-    average_rewritings: proxy_options.Average = False,
-    proxy_key_env: proxy_options.KeyEnv = None,
-    proxy_timeout: proxy_options.Timeout = 60.0,
-    proxy_temperature: proxy_options.Temperature = None,
+    proxy: Any = None,
     group: Annotated[
         list[str] | None, typer.Option(help="Of prompts; several may be given.", show_default="implied, unseen words")
     ] = None,
@@ -37,17 +32,13 @@ def evaluate_proxy(
     nor background; the other groups are those of `llmdiff evaluate scenes`, v1.
     """
     console.quiet_hosts()
-    config = proxy_options.proxy_of(
-        proxy, proxy_model, proxy_instruction, rewritings, average_rewritings,
-        proxy_key_env, proxy_timeout, proxy_temperature,
-    )  # fmt: skip
-    if config is None:
+    if proxy is None:
         raise LLMDiffError("There is no proxy to evaluate: give --proxy and --proxy-model.")
     from llmdiff import evaluation
 
     prompts = _prompts(group or [_IMPLIED, "unseen words"], limit)
     with console.progress_bar() as progress:
-        rows = evaluation.evaluate_proxy(config, prompts, base, adapter, seeds, progress=progress)
+        rows = evaluation.evaluate_proxy(proxy, prompts, base, adapter, seeds, progress=progress)
     if as_json:
         console.print_json(rows)
         return

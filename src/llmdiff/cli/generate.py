@@ -5,11 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from llmdiff.cli import console, model_options, proxy_options
+from llmdiff.cli import console, model_options
 from llmdiff.cli.picture_files import PictureFiles, check_place, names_file
+from llmdiff.cli.proxy_options import with_proxy
 from llmdiff.errors import LLMDiffError
 
 
+@with_proxy
 def generate(
     prompts: Annotated[
         list[str] | None,
@@ -54,14 +56,7 @@ def generate(
         bool, typer.Option("--offload-llm", help="Give back the LLM's memory once it has read the prompts.")
     ] = False,
     device: model_options.Device = None,
-    proxy: proxy_options.Url = None,
-    proxy_model: proxy_options.Model = None,
-    proxy_instruction: proxy_options.Instruction = None,
-    rewritings: proxy_options.Rewritings = 1,
-    average_rewritings: proxy_options.Average = False,
-    proxy_key_env: proxy_options.KeyEnv = None,
-    proxy_timeout: proxy_options.Timeout = 60.0,
-    proxy_temperature: proxy_options.Temperature = None,
+    proxy: Any = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Draw pictures from prompts.
@@ -79,15 +74,11 @@ def generate(
     """
     from llmdiff.generation import GenerationRequest
 
-    rewriter = proxy_options.proxy_of(
-        proxy, proxy_model, proxy_instruction, rewritings, average_rewritings,
-        proxy_key_env, proxy_timeout, proxy_temperature,
-    )  # fmt: skip
     order = (
         ({"seed": seed} if seed is not None else {})
         | dict(negative=negative, steps=steps, guidance=guidance, scale=scale, size=size, num=num)
         | dict(base=base, base_config=base_config, adapter=adapter, llm=llm, quantization=quantization)
-        | dict(compare=compare, device=device, prompt_weights=prompt_weights, offload_llm=offload_llm, proxy=rewriter)
+        | dict(compare=compare, device=device, prompt_weights=prompt_weights, offload_llm=offload_llm, proxy=proxy)
     )
     if prompt_file is not None:
         _draw_file(prompt_file, prompts, order, out, batch_size, as_json)

@@ -1,5 +1,8 @@
 """The options that name a proxy, of all commands that have one."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,34 +50,54 @@ Temperature = Annotated[
 ]
 
 
-def proxy_of(
-    url: str | None,
-    model: str | None,
-    instruction: Path | None,
-    rewritings: int,
-    average: bool,
-    key_env: str | None,
-    timeout: float,
-    temperature: float | None,
+def with_proxy(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options of a proxy in the place of its parameter ``proxy``, which gets what they name.
+
+    Args:
+        command: its ``proxy`` is a `ProxyConfig`; None without --proxy.
+    """
+    own, options = inspect.signature(command), inspect.signature(_proxy_of).parameters.values()
+    parameters = [one for mine in own.parameters.values() for one in (options if mine.name == "proxy" else [mine])]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        named = {one.name: given.pop(one.name) for one in options if one.name in given}
+        command(**given, proxy=_proxy_of(**named))
+
+    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]  # where Typer looks
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _proxy_of(
+    proxy: Url = None,
+    proxy_model: Model = None,
+    proxy_instruction: Instruction = None,
+    rewritings: Rewritings = 1,
+    average_rewritings: Average = False,
+    proxy_key_env: KeyEnv = None,
+    proxy_timeout: Timeout = 60.0,
+    proxy_temperature: Temperature = None,
 ) -> Any:
     """The `ProxyConfig` of the options; None without --proxy.
 
     Raises:
         LLMDiffError: they do not fit together, one will not do, or the key in the environment will not.
     """
-    if url is None:
-        if model or instruction or key_env or average or rewritings != 1 or temperature is not None:
+    others = (proxy_model, proxy_instruction, proxy_key_env, proxy_temperature)
+    if proxy is None:
+        if any(one is not None for one in others) or average_rewritings or rewritings != 1:
             raise LLMDiffError("There is no --proxy that the other options of a proxy could be about: give its URL.")
         return None
-    if model is None:
+    if proxy_model is None:
         raise LLMDiffError("With --proxy there must be --proxy-model, the name of a model at that endpoint.")
     from llmdiff.proxy import ProxyConfig
     from llmdiff.proxy.instruction import read_instruction
 
-    given: dict[str, Any] = {} if instruction is None else {"instruction": read_instruction(instruction)}
+    given: dict[str, Any] = {} if proxy_instruction is None else {"instruction": read_instruction(proxy_instruction)}
     config = ProxyConfig(
-        url=url, model=model, rewritings=rewritings, average=average, key_env=key_env, timeout=timeout,
-        temperature=temperature, **given,
+        url=proxy, model=proxy_model, rewritings=rewritings, average=average_rewritings, key_env=proxy_key_env,
+        timeout=proxy_timeout, temperature=proxy_temperature, **given,
     )  # fmt: skip
     config.key()
     return config

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from llmdiff.cli import console, model_options, proxy_options, serving_options
+from llmdiff.cli import console, model_options, serving_options
+from llmdiff.cli.proxy_options import with_proxy
 from llmdiff.errors import LLMDiffError
 from llmdiff.extras import extra
 from llmdiff.loopback import is_loopback
@@ -13,6 +14,7 @@ from llmdiff.loopback import is_loopback
 _KEY = "LLMDIFF_API_KEY"
 
 
+@with_proxy
 def serve(
     base: model_options.Base = "embedded",
     base_config: model_options.BaseConfig = None,
@@ -48,14 +50,7 @@ def serve(
     client_timeout: Annotated[float, typer.Option(help="Seconds that a client may take to send or to read.")] = 20,
     connections: Annotated[int, typer.Option(help="Open at once.")] = 256,
     grace: Annotated[int, typer.Option(help="Seconds to be done in, when the server is told to end.")] = 30,
-    proxy: proxy_options.Url = None,
-    proxy_model: proxy_options.Model = None,
-    proxy_instruction: proxy_options.Instruction = None,
-    rewritings: proxy_options.Rewritings = 1,
-    average_rewritings: proxy_options.Average = False,
-    proxy_key_env: proxy_options.KeyEnv = None,
-    proxy_timeout: proxy_options.Timeout = 60.0,
-    proxy_temperature: proxy_options.Temperature = None,
+    proxy: Any = None,
     ray: Annotated[bool, typer.Option("--ray", help="Draw on replicas of Ray Serve, on one machine or many.")] = False,
     replicas: Annotated[int, typer.Option(min=1, help="Of --ray: how many.")] = 1,
     replica_gpus: Annotated[
@@ -67,10 +62,6 @@ def serve(
 
     The models are those of the command line; no request can name others. docs/server.md has examples.
     """
-    rewriter = proxy_options.proxy_of(
-        proxy, proxy_model, proxy_instruction, rewritings, average_rewritings,
-        proxy_key_env, proxy_timeout, proxy_temperature,
-    )  # fmt: skip
     with extra("serve"):
         from llmdiff.server.config import ServerConfig
     config = ServerConfig.make(
@@ -78,7 +69,7 @@ def serve(
         **dict(device=device, model_name=model_name, api_key=_key(api_key_env)),
         **dict(steps=steps, guidance=guidance, scale=scale, batch_size=batch_size),
         **dict(max_n=max_n, max_steps=max_steps, max_pixels=max_pixels, max_prompt=max_prompt, max_body=max_body),
-        proxy=rewriter,
+        proxy=proxy,
         **dict(queue=queue, timeout=timeout, client_timeout=client_timeout, connections=connections, grace=grace),
     )
     if not is_loopback(host) and config.api_key is None:

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from llmdiff.cli import console, model_options, proxy_options, serving_options
+from llmdiff.cli import console, model_options, serving_options
+from llmdiff.cli.proxy_options import with_proxy
 from llmdiff.errors import LLMDiffError
 from llmdiff.extras import extra
 from llmdiff.loopback import is_loopback
@@ -16,6 +17,7 @@ PASSWORD = "LLMDIFF_UI_PASSWORD"
 _GRACE = 2  # seconds that open pages may keep the app from ending
 
 
+@with_proxy
 def ui(
     base: model_options.Base = "embedded",
     base_config: model_options.BaseConfig = None,
@@ -37,14 +39,7 @@ def ui(
     auth: Annotated[
         bool, typer.Option("--auth", help=f"Ask visitors for a password: that in {PASSWORD}, or one that you type now.")
     ] = False,
-    proxy: proxy_options.Url = None,
-    proxy_model: proxy_options.Model = None,
-    proxy_instruction: proxy_options.Instruction = None,
-    rewritings: proxy_options.Rewritings = 1,
-    average_rewritings: proxy_options.Average = False,
-    proxy_key_env: proxy_options.KeyEnv = None,
-    proxy_timeout: proxy_options.Timeout = 60.0,
-    proxy_temperature: proxy_options.Temperature = None,
+    proxy: Any = None,
 ) -> None:
     """Serve the web app: draw, sweep, ask why, watch training runs.
 
@@ -59,10 +54,6 @@ def ui(
         GenerationRequest(prompts=["a"], base=base)  # says that it needs one
     if "none" in adapters:
         raise LLMDiffError("The app compares a base model with adapters: name at least one with --adapter.")
-    rewriter = proxy_options.proxy_of(
-        proxy, proxy_model, proxy_instruction, rewritings, average_rewritings,
-        proxy_key_env, proxy_timeout, proxy_temperature,
-    )  # fmt: skip
     password = _password() if auth else None
     if password is None and not is_loopback(host):
         console.say("note", f"Everybody who can reach {host} may use the app: --auth asks for a password.", "bold")
@@ -71,7 +62,7 @@ def ui(
     with extra("ui"):
         from llmdiff.app import ui_app
         from llmdiff.serving import serve
-    settings = AppSettings(base, base_config, adapters, llm, out, runs, device, rewriter)
+    settings = AppSettings(base, base_config, adapters, llm, out, runs, device, proxy)
     with console.progress_bar() as progress:
         progress("Loading models", 0.0)
         app = ui_app(settings, password=password)

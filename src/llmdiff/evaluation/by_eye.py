@@ -28,25 +28,23 @@ class Judgement:
 def evaluate_by_eye(pictures: Sequence[Labelled], progress: Progress = silent) -> list[dict[str, Any]]:
     """How often the scene checker agrees with an eye.
 
-        Args:
-            pictures: As `labelled_pictures` has them.
-            progress: Shows how far it is.
+    Args:
+        pictures: As `labelled_pictures` has them.
+        progress: Shows how far it is.
 
-        Returns:
-            Rows of what, system (those of the pictures, and "all"), compared, undecided (by the eye, and left out),
-            agreement, low and high (95 %, by the bootstrap over pictures), and missed and false_alarms (what only the eye
-            holds true, and what only the checker does). What is compared: "count", "related" and "backdrop", facts of the
-            picture's prompt; "facts", all of them; "pictures", whether all facts of a prompt hold; "seen", whether a thing
-            that the eye sees is found with its kind; "colours" and "sizes" of those; "found", whether the eye sees a thing
-            of that kind where the checker finds one.
+    Returns:
+        Rows of what, system (those of the pictures, and "all"), compared, undecided (by the eye, and left out),
+        agreement, low and high (95 %, by the bootstrap over pictures), and missed and false_alarms (what only the eye
+        holds true, and what only the checker does). What is compared: "count", "related" and "backdrop", facts of the
+        picture's prompt; "facts", all of them; "pictures", whether all facts of a prompt hold; "seen", whether a thing
+        that the eye sees is found with its kind; "colours" and "sizes" of those; "found", whether the eye sees a thing
+        of that kind where the checker finds one.
 
-        Example:
-            >>> from llmdiff.evaluation.bootstrap import ratio_interval
-    from llmdiff.evaluation.domains import DOMAINS
-    from llmdiff.evaluation.labels import labelled_pictures
-            >>> rows = evaluate_by_eye(labelled_pictures(Path("recipes/checker_by_eye")))
-            >>> rows[0]["what"], rows[0]["system"]
-            ('count', 'base')
+    Example:
+        >>> from llmdiff.evaluation.labels import labelled_pictures
+        >>> rows = evaluate_by_eye(labelled_pictures(Path("recipes/checker_by_eye")))
+        >>> rows[0]["what"], rows[0]["system"]
+        ('count', 'base')
     """
     judged = []
     for number, one in enumerate(pictures):
