@@ -71,15 +71,18 @@ def test_distances_of_scenes_are_those_of_the_rows_and_all_prompts_are_known_bef
     rows = evaluate_distance(str(places.base), str(places.adapter), 3, (700, 300))
     assert [float(one.of_scenes.mean()) for one in found] == pytest.approx([row["distance"] for row in rows])
     assert {one.of_scenes.shape for one in found} == {(3,)}
-    assert set(asked) == set(distance_prompts(3))
+    assert set(asked) == set(distance_prompts(ImageModel(renderer.pipe), 3))
 
 
-def test_scenes_of_real_things_are_compared_in_their_own_words(places):
+def test_scenes_of_real_things_are_compared_in_their_own_words(places, monkeypatch):
     renderer = Renderer.load(Models(base=str(places.base), adapter=str(places.adapter)))
-    found = list(scene_distances(ImageModel(renderer.pipe), renderer.adapter, 1, (700,), version=2))
+    model = ImageModel(renderer.pipe)
+    of_shapes = distance_prompts(model, 4)
+    monkeypatch.setattr(distance, "version_for", lambda side: {model.resolution: 2}[side])
+    found = list(scene_distances(model, renderer.adapter, 1, (700,)))
     assert [ones[0].things for ones in found] == list(THINGS)
     assert all(one.of_scenes.shape == (1,) and (one.of_scenes > 0).all() for ones in found for one in ones)
-    prompts = distance_prompts(4, version=2)
+    prompts = distance_prompts(model, 4)
     assert len(prompts) == 36
-    assert not set(prompts) & set(distance_prompts(4))
+    assert not set(prompts) & set(of_shapes)
     assert any(word in prompt for prompt in prompts for word in ("pony", "brass horns"))

@@ -4,12 +4,13 @@ import warnings
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from llmdiff.adapter.refiner import RefinerConfig
 from llmdiff.base import BaseDescription
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig
+from llmdiff.settings import Settings
 from llmdiff.structured_text import parse_json
 from llmdiff.validation_errors import first_problem
 
@@ -27,7 +28,7 @@ def library_version() -> str:
     return __version__
 
 
-class LoRAConfig(BaseModel):
+class LoRAConfig(Settings):
     """A LoRA on the attention projections of the denoiser (Hu et al. 2022, arXiv 2106.09685); α is the rank.
 
     Attributes:
@@ -46,7 +47,7 @@ class LoRAConfig(BaseModel):
     projections: dict[str, tuple[int, int]] = Field(default_factory=dict)
 
 
-class AdapterConfig(BaseModel):
+class AdapterConfig(Settings):
     """Everything besides the weights that an adapter needs: saved as ``config.json`` beside them.
 
     Attributes:

@@ -10,16 +10,17 @@ Letters in shapes: B batch, S tokens, D LLM width, R width of the refiner.
 """
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
 from llmdiff.language import Encoding
+from llmdiff.settings import Settings
 
 _HEAD = 64  # width of a head, about
 _SLOWEST = 1000.0  # a position's slowest wave takes about so many tokens for 1/2π of a turn
 
 
-class RefinerConfig(BaseModel):
+class RefinerConfig(Settings):
     """The size of a refiner.
 
     Attributes:

@@ -76,8 +76,8 @@ class Run:
         losses = self._of("loss")["loss"]
         if len(losses):
             facts["loss"] = f"{losses.iloc[-1]:.4f}"
-        left = (self.folder / LOCK).exists
-        facts["state"] = "training" if is_locked(self.folder) else "killed" if left() else "not training"
+        ended = "killed" if (self.folder / LOCK).exists() else "not training"
+        facts["state"] = "training" if is_locked(self.folder) else ended
         facts["adapter"] = "saved" if (self.folder / "adapter" / "config.json").is_file() else "none yet"
         return facts
 

@@ -2,10 +2,12 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import ConfigDict, Field, FiniteFloat, model_validator
+
+from llmdiff.settings import Settings
 
 
-class LayerShape(BaseModel):
+class LayerShape(Settings):
     """The shape of a cross-attention layer, as far as the branch that joins it depends on it.
 
     Attributes:
@@ -33,7 +35,7 @@ class LayerShape(BaseModel):
         return self
 
 
-class BaseDescription(BaseModel):
+class BaseDescription(Settings):
     """The image model that an adapter was made for.
 
     Attributes:

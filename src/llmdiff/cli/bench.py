@@ -62,6 +62,7 @@ def encode(
             "beside the LLM": lambda r: f"{r.call_memory / 1e6:.1f} MB",
             "of plain's": lambda r: f"{r.call_memory_ratio:.2f}",
         },
+        rows.left_out,
     )
 
 
@@ -97,6 +98,7 @@ def step(
             "launches": lambda r: r.launches or "",
             "more per layer": lambda r: r.launches_per_layer if r.launches else "",
         },
+        rows.left_out,
     )
 
 
@@ -165,6 +167,7 @@ def train(
             "floor, of the base's": lambda r: f"{r.floor_of_base:.2f}",
             "memory": lambda r: f"{r.peak_memory / 1e9:.2f} GB",
         },
+        rows.left_out,
     )
 
 
@@ -230,10 +233,14 @@ def _check_known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 
 class _Rows(list[Any]):
-    """Figures, and what could not be measured because it does not fit into memory."""
+    """Figures.
 
-    def __init__(self, rows: Iterable[Any] = ()) -> None:
-        super().__init__(rows)
+    Attributes:
+        left_out: what could not be measured because it does not fit into memory, a sentence each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
         self.left_out: list[str] = []
 
     def add(self, name: str, measure: Callable[[], Iterable[Any]]) -> None:
@@ -242,14 +249,15 @@ class _Rows(list[Any]):
 
         try:
             self.extend(measure())
-        except (DoesNotFitError, RuntimeError, MemoryError) as error:
-            if not isinstance(error, DoesNotFitError) and not is_out_of_memory(error):
+        except DoesNotFitError as error:
+            self.left_out.append(f"{name} does not fit: {error}")
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
-            why = str(error) if isinstance(error, DoesNotFitError) else "memory ran out."
-            self.left_out.append(f"{name} does not fit: {why}")
+            self.left_out.append(f"{name} does not fit: memory ran out.")
 
 
-def _print(rows: Sequence[Any], as_json: bool, columns: dict[str, Any]) -> None:
+def _print(rows: Sequence[Any], as_json: bool, columns: dict[str, Any], left_out: Sequence[str] = ()) -> None:
     """Figures as a table, or all of them as JSON, with the name of the machine and what does not fit.
 
     Raises:
@@ -257,11 +265,10 @@ def _print(rows: Sequence[Any], as_json: bool, columns: dict[str, Any]) -> None:
     """
     from llmdiff.bench.measure import machine
 
-    left_out = rows.left_out if isinstance(rows, _Rows) else []
     if left_out and not rows:
         raise LLMDiffError(" ".join(left_out))
     if as_json:
-        console.print_json({"machine": machine(), "rows": [asdict(row) for row in rows], "left_out": left_out})
+        console.print_json({"machine": machine(), "rows": [asdict(row) for row in rows], "left_out": list(left_out)})
         return
     table = Table(*columns, box=None, title=machine(), title_justify="left")
     for row in rows:

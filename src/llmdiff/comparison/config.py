@@ -4,17 +4,18 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not
+from llmdiff.settings import Settings
 from llmdiff.structured_text import LARGEST_YAML, parse_yaml
 from llmdiff.validation_errors import valid
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,59}")
 
 
-class Condition(BaseModel):
+class Condition(Settings):
     """One row of a comparison.
 
     Attributes:
@@ -28,7 +29,7 @@ class Condition(BaseModel):
     changes: dict[str, Any] = Field(default_factory=dict)
 
 
-class Claim(BaseModel):
+class Claim(Settings):
     """A sentence that the comparison tests: one condition is closer to the teacher than another.
 
     Attributes:
@@ -46,7 +47,7 @@ class Claim(BaseModel):
     wording: Literal["plain", "natural", "unseen words"] | None = None
 
 
-class ScreenSettings(BaseModel):
+class ScreenSettings(Settings):
     """The cheap score of every cell: the distance to the teacher on captions that nobody was trained on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +56,7 @@ class ScreenSettings(BaseModel):
     timesteps: tuple[int, ...] = Field((900, 700, 500), min_length=1, description="of 1000")
 
 
-class PictureSettings(BaseModel):
+class PictureSettings(Settings):
     """The dear score, of some conditions: pictures of the scene benchmark, and a sheet to look at."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -68,7 +69,7 @@ class PictureSettings(BaseModel):
     sheet: tuple[str, ...] = Field((), max_length=20, description="prompts of the sheet, drawn from seed 0")
 
 
-class ComparisonConfig(BaseModel):
+class ComparisonConfig(Settings):
     """A grid of conditions and training seeds.
 
     Attributes:

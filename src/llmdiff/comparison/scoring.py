@@ -56,7 +56,7 @@ def screen(cell: Cell, renderer: Renderer, settings: ScreenSettings, progress: P
         adapter,
         settings.scenes,
         settings.timesteps,
-        encode=_kept_encodings(cell, adapter, settings, progress),
+        encode=_kept_encodings(cell, model, adapter, settings, progress),
         predict=_kept_answers(cell, model, adapter),
         progress=progress,
     )
@@ -75,10 +75,12 @@ def screen(cell: Cell, renderer: Renderer, settings: ScreenSettings, progress: P
     }
 
 
-def _kept_encodings(cell: Cell, adapter: LLMDiffAdapter, settings: ScreenSettings, progress: Progress) -> Any:
+def _kept_encodings(
+    cell: Cell, model: ImageModel, adapter: LLMDiffAdapter, settings: ScreenSettings, progress: Progress
+) -> Any:
     """From prompts to encodings, by the LLM's terms in the cache."""
     cache = cell.recipe.cache
-    prompts = distance_prompts(settings.scenes)
+    prompts = distance_prompts(model, settings.scenes)
     terms = open_terms(cache, cell.recipe.cache_folder, prompts, adapter.llm, adapter.config.reading, progress)
 
     def encode(prompts: Sequence[str]) -> Encoding:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from llmdiff.settings import Settings
 from llmdiff.world.mix import Mix
 from llmdiff.world.things import FIRST, NAMES
 from llmdiff.world.vocabulary import MAX_THINGS
@@ -15,7 +16,7 @@ CaptionPer = Literal["line", "file"]
 _OUTSIDE = "read files outside of the data's folder too, to which links, ../ and absolute paths lead"
 
 
-class SourceSettings(BaseModel):
+class SourceSettings(Settings):
     """Settings of every source of pictures."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -110,7 +111,7 @@ class ShardData(StoredData):
 Source = Annotated[SceneData | WorldData | FolderData | DatasetData | ShardData, Field(discriminator="kind")]
 
 
-class MixedData(BaseModel):
+class MixedData(Settings):
     """Several sources together."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -97,10 +97,7 @@ def evaluate_distance(
     kept = KeptScores(keep_in, identity(renderer, [], "distance", count, *timesteps) if keep_in else {})
     found: list[Any] = kept.of_model("distance")
     model = ImageModel(renderer.pipe)
-    version = version_for(renderer.default_size()[0])
-    for ones in scene_distances(
-        model, renderer.adapter, count, timesteps, version=version, progress=progress, after=len(found)
-    ):
+    for ones in scene_distances(model, renderer.adapter, count, timesteps, progress=progress, after=len(found)):
         means = [float(one.of_scenes.mean()) for one in ones]
         kept.add("distance", len(found), [means])
         found.append(means)
@@ -119,7 +116,6 @@ def scene_distances(
     count: int,
     timesteps: Sequence[int] = TIMESTEPS,
     *,
-    version: int = 1,
     encode: Encode | None = None,
     predict: Predict | None = None,
     progress: Progress = silent,
@@ -128,22 +124,21 @@ def scene_distances(
     """The distances of every scene, of all wordings, for each number of things and each timestep.
 
     Args:
-        model: draws scenes of the domain.
+        model: draws scenes of a domain, that of which the pictures are as large as its own.
         adapter: attached to it.
         count: B, scenes of each number of things.
         timesteps: at which their latents are noised.
-        version: of the domain, that of its prompts.
         encode: of the prompts; the adapter's own if None.
         predict: the base model's own prediction; that of `base_prediction` if None.
         progress: shows how far it is.
         after: how many of the lists are known, and left out.
     """
     encode, predict = encode or adapter.encode, predict or base_prediction(model, adapter)
+    domain = _domain(model)
     for row, things in enumerate(THINGS):
         due = list(timesteps)[max(0, after - row * len(timesteps)) :]
         if not due:
             continue
-        domain = DOMAINS[version]
         said = [_scene(domain, things, i) for i in range(count)]
         described = [one for one, _ in said]
         latents = _latents(model.pipe, [picture for _, picture in said])
@@ -173,12 +168,16 @@ def base_prediction(model: ImageModel, adapter: LLMDiffAdapter) -> Predict:
     return predict
 
 
-def distance_prompts(count: int, version: int = 1) -> list[str]:
+def distance_prompts(model: ImageModel, count: int) -> list[str]:
     """All prompts that `scene_distances` has encoded."""
-    domain = DOMAINS[version]
+    domain = _domain(model)
     said = [_scene(domain, things, i)[0] for things in THINGS for i in range(count)]
     parts = [said[first : first + count] for first in range(0, len(said), count)]
     return [prompt for part, wording in product(parts, _WORDINGS) for prompt in _prompts(domain, wording, part)]
+
+
+def _domain(model: ImageModel) -> Domain:
+    return DOMAINS[version_for(model.resolution)]
 
 
 def _prompts(domain: Domain, wording: str, said: Sequence[Sequence[Fact]]) -> list[str]:

@@ -6,12 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llmdiff.models import Quantization
 from llmdiff.proxy.rewriting import Rewriting
+from llmdiff.settings import Settings
 
 _SHOWN, _MOST = 40, 10  # characters of what has changed, and how much of it is told: a file may say anything
 _HASH = 12  # characters of a hash
 
 
-class Models(BaseModel):
+class Models(Settings):
     """Which models draw: names as the user gave them (embedded, folder, single file or Hub id)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,7 +24,7 @@ class Models(BaseModel):
     quantization: Quantization | None = None  # None: that in which the adapter was trained
 
 
-class PictureSettings(BaseModel):
+class PictureSettings(Settings):
     """All that one picture depends on besides the models; its noise comes from a CPU generator seeded with `seed`.
 
     A proxy's rewriting, if there is one, takes the place of the prompt: `texts` are what the models read.

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -20,6 +19,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models, PictureSettings
 from llmdiff.models import EMBEDDED, Quantization
 from llmdiff.proxy import ProxyConfig, Rewriting
+from llmdiff.settings import Settings
 from llmdiff.validation_errors import valid
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _NONE = "none"
 _LONGEST = 1_000_000  # characters of a prompt
 
 
-class GenerationRequest(BaseModel):
+class GenerationRequest(Settings):
     """An order of pictures: prompts, models and settings. Every mistake in it raises LLMDiffError with one sentence.
 
     Picture n of every prompt has seed `seed + n`, so that a picture does not depend on the other prompts [choice].

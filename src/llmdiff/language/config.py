@@ -3,14 +3,15 @@
 import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from llmdiff.errors import LLMDiffError
+from llmdiff.settings import Settings
 
 EXTRACTIONS = ("llmdiff", "last", "penultimate", "layer:k", "mean", "norm-mean", "weighted", "signed", "attention")
 
 
-class ExtractionConfig(BaseModel):
+class ExtractionConfig(Settings):
     """The way from prompts to encodings (docs/method.md sections 1 and 2). Recorded in every adapter.
 
     ``extraction`` names what is taken from the blocks:

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from llmdiff.settings import Settings
 
 
-class CacheConfig(BaseModel):
+class CacheConfig(Settings):
     """Work that is done once before training, and kept for this run and others.
 
     Entries are found by the content of all that they depend on: a run reads what an earlier one wrote as far as it

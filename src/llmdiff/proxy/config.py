@@ -5,7 +5,6 @@ from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -18,6 +17,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.loopback import is_loopback
 from llmdiff.proxy.instruction import LONGEST, default_instruction
 from llmdiff.proxy.rewriting import MOST
+from llmdiff.settings import Settings
 from llmdiff.validation_errors import valid
 
 KEY = "OPENAI_API_KEY"
@@ -25,7 +25,7 @@ KEY = "OPENAI_API_KEY"
 _COMPLETIONS = "/chat/completions"
 
 
-class ProxyConfig(BaseModel):
+class ProxyConfig(Settings):
     """An OpenAI-compatible chat endpoint that rewrites prompts, see docs/proxy.md.
 
     Attributes:

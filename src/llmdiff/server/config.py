@@ -3,17 +3,18 @@
 import math
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.record import Models
 from llmdiff.proxy import ProxyConfig
+from llmdiff.settings import Settings
 from llmdiff.validation_errors import valid
 
 _ROOM = 4  # times the base model's own pixels that a picture may have where nothing else is said [choice]
 
 
-class ServerConfig(BaseModel):
+class ServerConfig(Settings):
     """The settings of a server.
 
     Attributes:

@@ -17,7 +17,7 @@ class PatientConnection(H11Protocol):
     patience: float = 20
     _deadline: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begins to wait for a request."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(self.patience, transport.abort)

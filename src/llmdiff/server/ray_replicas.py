@@ -39,7 +39,7 @@ class Replica:
         self._tasks: set[asyncio.Future[None]] = set()
         self._faults = 0
         self.default_size = self._renderer.default_size()
-        self._draw.set_max_batch_size(config.batch_size)  # type: ignore[attr-defined]
+        self._draw.set_max_batch_size(config.batch_size)  # type: ignore[attr-defined]  # of serve.batch
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Ray Serve sends requests to."""

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from llmdiff.settings import Settings
+
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _STEPS_OF_QUALITY = {"low": 0.5, "medium": 1.0, "standard": 1.0, "auto": 1.0, "high": 2.0, "hd": 2.0, "xhigh": 3.0}
 Format = Literal["png", "jpeg", "webp"]
@@ -12,7 +14,7 @@ _NUMBERS = ("n", "output_compression", "partial_images", "seed", "num_inference_
 Quality = Literal["low", "medium", "high", "xhigh", "max", "auto", "standard", "hd"]
 
 
-class ImageRequest(BaseModel):
+class ImageRequest(Settings):
     """The body of ``POST /v1/images/generations``. What is null is as if it were not there.
 
     Attributes:
@@ -64,7 +66,7 @@ class ImageRequest(BaseModel):
     @field_validator(*_NUMBERS, mode="before")
     @classmethod
     def _is_number(cls, value: Any) -> Any:
-        if isinstance(value, bool | str):  # which would be taken for what they look like
+        if isinstance(value, str):  # which would be taken for what it looks like
             raise ValueError("it is not a number")
         return value
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not
+from llmdiff.settings import Settings
 from llmdiff.structured_text import LARGEST_YAML, parse_yaml
 from llmdiff.validation_errors import valid
 
@@ -20,7 +21,7 @@ QUESTIONS: dict[Question, str] = {
 _DRAWN = {"base", "base_config", "adapter", "llm", "quantization", "scale", "steps", "guidance", "negative", "size"}
 
 
-class StudyConfig(BaseModel):
+class StudyConfig(Settings):
     """The settings of a study.
 
     Attributes:

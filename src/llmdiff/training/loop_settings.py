@@ -2,12 +2,14 @@
 
 import math
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from llmdiff.settings import Settings
 
 _MOST = 10**9  # steps
 
 
-class LoopSettings(BaseModel):
+class LoopSettings(Settings):
     """Length and speed of training, and the files that are kept on the way."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from llmdiff.adapter import LoRAConfig, RefinerConfig
 from llmdiff.data import Data
@@ -13,6 +13,7 @@ from llmdiff.files import open_regular, read_text, why_not
 from llmdiff.language import ExtractionConfig
 from llmdiff.models import Quantization
 from llmdiff.precompute.config import CacheConfig
+from llmdiff.settings import Settings
 from llmdiff.structured_text import LARGEST_YAML, parse_yaml
 from llmdiff.training.loop_settings import LoopSettings
 from llmdiff.training.noise import Timesteps
@@ -21,7 +22,7 @@ from llmdiff.validation_errors import first_problem
 _LONGEST = 100  # characters of a name or an option that are shown
 
 
-class HeldOutSettings(BaseModel):
+class HeldOutSettings(Settings):
     """The pictures that are held out of training, and how they are looked at every `loop.heldout_every` steps."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -31,7 +32,7 @@ class HeldOutSettings(BaseModel):
     pictures: int = Field(128, ge=1, description="looked at, if so many are held out")
 
 
-class LoRASettings(BaseModel):
+class LoRASettings(Settings):
     """A LoRA on the image model's attention, which trains with the adapter and is a part of it."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -40,7 +41,7 @@ class LoRASettings(BaseModel):
     rate: float = Field(0.1, gt=0, description="learning-rate factor: the image model changes slower than the adapter")
 
 
-class ObjectiveSettings(BaseModel):
+class ObjectiveSettings(Settings):
     """The loss: what is drawn for it, what its target is, and how fast the weights follow it."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -76,7 +77,7 @@ OLD_KEYS = {"late": "objective.high_noise_share"} | {
 """Keys of the first version's recipes, which go on working, and where their values stand now."""
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     """An adapter to train: its models, its data, its objective and its loop.
 
     Example:

@@ -2,13 +2,15 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from llmdiff.settings import Settings
 
 KINDS = ("plain", "short", "long", "tags", "implied", "foreign")
 """Of captions."""
 
 
-class Mix(BaseModel):
+class Mix(Settings):
     """How often each kind of caption comes, in proportion.
 
     Example:
