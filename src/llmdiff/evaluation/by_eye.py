@@ -83,8 +83,8 @@ def _of_things(label: Label, scene: Shown, reach: float) -> dict[str, list[Judge
             alike = found is not None and found.kind == seen.kind
             judged["seen"].append(Judgement(True if seen.kind else None, alike))
             if found is not None and alike:
-                judged["colours"].append(_one_of(seen.colours, found.colour))
-                judged["sizes"].append(_one_of(seen.sizes, found.size))
+                judged["colours"].append(_one_of(seen.colours, any(map(found.has_colour, seen.colours))))
+                judged["sizes"].append(_one_of(seen.sizes, found.size in seen.sizes))
         if found is not None:
             kinds = seen.kinds if seen else frozenset[str]()
             undecided = found.kind in kinds and len(kinds) > 1
@@ -92,9 +92,9 @@ def _of_things(label: Label, scene: Shown, reach: float) -> dict[str, list[Judge
     return judged
 
 
-def _one_of(seen: frozenset[str], found: str) -> Judgement:
+def _one_of(seen: frozenset[str], is_among: bool) -> Judgement:
     """The eye has named it, where it could; the checker names it too, or something else."""
-    return Judgement(True if len(seen) == 1 else None, found in seen)
+    return Judgement(True if len(seen) == 1 else None, is_among)
 
 
 def _matched(
