@@ -15,11 +15,11 @@ class Settings(BaseModel):
     Example:
         >>> class Loop(Settings):
         ...     steps: int = 100
-        >>> Loop(steps=True)
-        Traceback (most recent call last):
-        pydantic_core._pydantic_core.ValidationError: 1 validation error for Loop
-        steps
-          true and false are no numbers ...
+        >>> try:
+        ...     Loop(steps=True)
+        ... except ValidationError as error:
+        ...     print(error.errors()[0]["msg"])
+        true and false are no numbers
     """
 
     @model_validator(mode="before")
