@@ -93,7 +93,7 @@ def test_evaluate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 
 def test_evaluate_distance(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"things": 2, "wording": "natural", "timestep": 700, "distance": 0.0314}]
+    rows = [{"things": 2, "wording": "natural", "timestep": 700, "distance": 0.0314, "low": 0.02, "high": 0.0456}]
     calls: list[tuple[Any, ...]] = []
 
     def distance(*options: Any, progress: Any, keep_in: Path) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def test_evaluate_distance(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
     monkeypatch.setattr(llmdiff.evaluation, "evaluate_distance", distance)
     assert main(["evaluate", "distance"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].split() == ["2", "natural", "700", "0.031"]
+    assert capsys.readouterr().out.splitlines()[1].split() == ["2", "natural", "700", "0.031", "(0.020–0.046)"]
     assert main(["evaluate", "distance", "--base", "b", "--adapter", "a", "--count", "5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == rows
     assert calls == [("embedded", "embedded", 64), ("b", "a", 5)]

@@ -65,6 +65,7 @@ def test_a_result_is_what_the_adapter_scores_by_itself(done):
     for cell in cells(done):
         result = read_note(cell.result)
         rows = evaluate_distance(cell.recipe.base, str(cell.adapter), 2, (700,))
+        rows = [row for row in rows if row["things"] != "all"]
         assert len(rows) == len(result["distances"])
         for row, kept in zip(rows, result["distances"], strict=True):
             assert (row["things"], row["wording"]) == (kept["things"], kept["wording"])

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llmdiff.adapter import LLMDiffAdapter
@@ -52,7 +53,7 @@ def test_an_interrupted_one_goes_on(places: Places, tmp_path: Path, monkeypatch:
 def test_the_shipped_adapter_hears_more_than_nothing_and_unseen_words_worst():
     rows = evaluate_distance(count=6, timesteps=(700,))
     found = {(row["things"], row["wording"]): row["distance"] for row in rows}
-    assert len(found) == len(rows) == 9
+    assert len(found) == len(rows) == 12
     for things in THINGS:
         assert found[things, "plain"] < 0.2
         assert found[things, "plain"] < found[things, "unseen words"]
@@ -69,7 +70,12 @@ def test_distances_of_scenes_are_those_of_the_rows_and_all_prompts_are_known_bef
     lists = scene_distances(ImageModel(renderer.pipe), renderer.adapter, 3, (700, 300), encode=encode)
     found = [one for ones in lists for one in ones]
     rows = evaluate_distance(str(places.base), str(places.adapter), 3, (700, 300))
-    assert [float(one.of_scenes.mean()) for one in found] == pytest.approx([row["distance"] for row in rows])
+    assert all(row["low"] < row["distance"] < row["high"] for row in rows)
+    apart, together = rows[:-3], rows[-3:]
+    assert [float(one.of_scenes.mean()) for one in found] == pytest.approx([row["distance"] for row in apart])
+    for row in together:
+        own = [one for one in found if one.wording == row["wording"]]
+        assert row["distance"] == pytest.approx(np.mean([one.of_scenes for one in own]))
     assert {one.of_scenes.shape for one in found} == {(3,)}
     assert set(asked) == set(distance_prompts(ImageModel(renderer.pipe), 3))
 

@@ -37,7 +37,8 @@ def others_are_tested_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"scenes": 6, "wordings": 4, "same": 0.25, "low": 0.1, "high": 0.4}
     models = ("base", "adapted", "difference")
     monkeypatch.setattr(overview, "evaluate_consistency", lambda **_: [row | {"model": model} for model in models])
-    distances = [{"wording": wording, "distance": n / 8} for n, wording in enumerate(("plain", "natural", "plain"))]
+    ends = {"wording": "plain", "low": 0.0, "high": 0.5}
+    distances = [ends | {"things": things, "distance": n / 8} for n, things in enumerate((1, 2, "all"))]
     monkeypatch.setattr(overview, "evaluate_distance", lambda **_: distances)
 
 
@@ -63,7 +64,7 @@ def test_every_score_of_every_system_and_the_adapter_beside_each(
     gain = found["siglip", "adapted"]["mean"] - found["siglip", "base at 1"]["mean"]
     assert found["siglip", "adapted - base at 1"]["mean"] == pytest.approx(gain)
     assert found["consistency", "adapted - base"]["pictures"] == 24
-    assert found["distance, plain", "adapted"]["mean"] == 0.125
+    assert found["distance, plain", "adapted"]["mean"] == 0.25
 
     def never(*_: object) -> None:
         raise AssertionError("pictures that are there are not drawn again")

@@ -110,9 +110,10 @@ def distance(
     if as_json:
         console.print_json(rows)
         return
-    table = Table("things", "wording", "timestep", "distance", box=None)
+    table = Table("things", "wording", "timestep", "distance (95 %)", box=None)
     for row in rows:
-        table.add_row(str(row["things"]), row["wording"], str(row["timestep"]), f"{row['distance']:.3f}")
+        figure = f"{row['distance']:.3f} ({row['low']:.3f}–{row['high']:.3f})"
+        table.add_row(str(row["things"]), row["wording"], str(row["timestep"]), figure)
     console.results.print(table)
 
 

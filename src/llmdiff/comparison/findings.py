@@ -44,7 +44,7 @@ class Row:
         seeds: those that are done.
         parameters: that were trained.
         distance: from the teacher; 0 says all, 1 nothing.
-        by_wording: the mean distance under each wording of the prompts.
+        by_wording: the distance under each wording of the prompts.
         difference: from the reference, on the seeds that both have; less is better.
         verdict: by the interval of the difference.
     """
@@ -54,7 +54,7 @@ class Row:
     seeds: tuple[int, ...]
     parameters: int
     distance: Estimate
-    by_wording: dict[str, float]
+    by_wording: dict[str, Estimate]
     difference: Estimate | None
     verdict: Verdict
 
@@ -184,10 +184,7 @@ def _row(
     scenes: Scenes,
 ) -> Row:
     seeds = tuple(sorted(results))
-    wordings: dict[str, list[float]] = {}
-    for result in results.values():
-        for row in result["distances"]:
-            wordings.setdefault(row["wording"], []).append(float(np.mean(row["distances"])))
+    wordings = dict.fromkeys(row["wording"] for row in results[seeds[0]]["distances"])
     _, difference, verdict = _difference(scenes, name, config.reference)
     return Row(
         condition=name,
@@ -195,7 +192,10 @@ def _row(
         seeds=seeds,
         parameters=next(iter(results.values()))["parameters"],
         distance=Estimate.of(np.stack([scenes[name][seed] for seed in seeds])),
-        by_wording={wording: float(np.mean(values)) for wording, values in wordings.items()},
+        by_wording={
+            wording: Estimate.of(np.stack([_by_scene(results[seed], wording) for seed in seeds]))
+            for wording in wordings
+        },
         difference=None if name == config.reference else difference,
         verdict=verdict,
     )

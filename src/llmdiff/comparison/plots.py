@@ -24,9 +24,9 @@ def distances(rows: Sequence[Row], reference: str) -> bytes:
         colour = "black" if row.condition == reference else _COLOURS.get(row.verdict, "#64748b")
         d = row.distance
         axes.errorbar(d.mean, place, xerr=[[d.mean - d.low], [d.high - d.mean]], fmt="o", color=colour, capsize=3)
-        for marker, (wording, mean) in zip(_WORDINGS, row.by_wording.items(), strict=False):
+        for marker, (wording, estimate) in zip(_WORDINGS, row.by_wording.items(), strict=False):
             label = wording if place == 0 else None
-            axes.plot(mean, place, marker, color="#94a3b8", markersize=4, fillstyle="none", label=label)
+            axes.plot(estimate.mean, place, marker, color="#94a3b8", markersize=4, fillstyle="none", label=label)
         if row.condition == reference:
             axes.axvline(d.mean, color="black", linewidth=0.8, linestyle=":")
     axes.set(yticks=range(len(rows)), yticklabels=[f"{row.condition} ({len(row.seeds)})" for row in rows])

@@ -104,14 +104,14 @@ def _claims(found: Findings) -> list[list[str]]:
 def _distances(found: Findings) -> Iterator[list[str]]:
     wordings = list(found.rows[0].by_wording)
     reference = found.config.reference
-    yield ["condition", "what it is", "seeds", "distance (95 %)", f"less {reference} (95 %)", "verdict", *wordings,
-           "parameters"]  # fmt: skip
+    yield ["condition", "what it is", "seeds", "distance (95 %)", f"less {reference} (95 %)", "verdict",
+           *(f"{wording} (95 %)" for wording in wordings), "parameters"]  # fmt: skip
     for row in found.rows:
         own = row.condition == reference
         yield [
             row.condition, row.about, str(len(row.seeds)), _estimate(row.distance),
             _NONE if own else _estimate(row.difference, sign=True), "reference" if own else row.verdict,
-            *(f"{row.by_wording[wording]:.3f}" for wording in wordings), f"{row.parameters:,}",
+            *(_estimate(row.by_wording[wording]) for wording in wordings), f"{row.parameters:,}",
         ]  # fmt: skip
 
 

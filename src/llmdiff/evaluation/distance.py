@@ -21,6 +21,7 @@ from torch import Tensor
 from llmdiff.adapter import LLMDiffAdapter
 from llmdiff.base import ImageModel
 from llmdiff.data.cropping import normalised
+from llmdiff.evaluation.bootstrap import interval
 from llmdiff.evaluation.domains import DOMAINS, Domain, version_for
 from llmdiff.evaluation.kept import KeptScores
 from llmdiff.evaluation.outcomes import identity
@@ -82,7 +83,8 @@ def evaluate_distance(
         keep_in: A folder for distances while it runs: one that was interrupted goes on where it was.
 
     Returns:
-        Rows of things, wording, timestep and distance.
+        Rows of things, wording, timestep, distance, and its interval over the scenes (low, high); after them one of
+        each wording over all scenes, where things and timestep are "all".
 
     Raises:
         LLMDiffError: A model cannot be loaded.
@@ -94,19 +96,27 @@ def evaluate_distance(
     """
     renderer = Renderer.load(Models(base=base, adapter=adapter))
     assert renderer.adapter is not None
-    kept = KeptScores(keep_in, identity(renderer, [], "distance", count, *timesteps) if keep_in else {})
+    kept = KeptScores(keep_in, identity(renderer, [], "distances", count, *timesteps) if keep_in else {})
     found: list[Any] = kept.of_model("distance")
     model = ImageModel(renderer.pipe)
     for ones in scene_distances(model, renderer.adapter, count, timesteps, progress=progress, after=len(found)):
-        means = [float(one.of_scenes.mean()) for one in ones]
-        kept.add("distance", len(found), [means])
-        found.append(means)
+        of_scenes = [one.of_scenes.tolist() for one in ones]
+        kept.add("distance", len(found), [of_scenes])
+        found.append(of_scenes)
     kept.forget()
-    return [
-        {"things": things, "wording": wording, "timestep": timestep, "distance": distance}
-        for (things, timestep), means in zip(product(THINGS, timesteps), found, strict=True)
-        for wording, distance in zip(_WORDINGS, means, strict=True)
+    values = np.array(found).reshape(len(THINGS), len(timesteps), len(_WORDINGS), count)
+    rows = [
+        _row(things, wording, timestep, values[i, j, k])
+        for (i, things), (j, timestep), (k, wording) in product(*map(enumerate, (THINGS, timesteps, _WORDINGS)))
     ]
+    over_timesteps = values.mean(1)
+    return rows + [_row("all", wording, "all", over_timesteps[:, k].flatten()) for k, wording in enumerate(_WORDINGS)]
+
+
+def _row(things: int | str, wording: str, timestep: int | str, of_scenes: np.ndarray) -> dict[str, Any]:
+    low, high = interval(of_scenes)
+    mean = float(of_scenes.mean())
+    return {"things": things, "wording": wording, "timestep": timestep, "distance": mean, "low": low, "high": high}
 
 
 @torch.no_grad()

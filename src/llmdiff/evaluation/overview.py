@@ -81,7 +81,7 @@ def evaluate_all(settings: Overview, out: Path, progress: Progress = silent) -> 
     Returns:
         Rows as of `evaluate_pictures`, with systems "base", "base at 8", "adapted", "drawn" (the facts drawn by the
         domain itself: the best there is), and the differences of "adapted" to each of the first; of scenes also
-        "consistency" and, of the embedded domain, "distance", which is of no pictures and has no interval.
+        "consistency" and the "distance" of the adapter under each wording, which is of no pictures.
 
     Raises:
         LLMDiffError: A model cannot be loaded, or something can be neither drawn nor scored.
@@ -214,15 +214,14 @@ def _of_scenes(
             scenes=few, steps=settings.steps, guidance=settings.guidance, version=scenes[0].version, **models
         )
     ]
-    if settings.adapter == "none" or scenes[0].version != 1:
+    if settings.adapter == "none":
         return rows
-    distances = evaluate_distance(count=few, **models)
-    for wording in dict.fromkeys(row["wording"] for row in distances):
-        own = [row["distance"] for row in distances if row["wording"] == wording]
-        rows.append(_row(f"distance, {wording}", "adapted", float(np.mean(own)), None, None))
-    return rows
+    distances = [row for row in evaluate_distance(count=few, **models) if row["things"] == "all"]
+    return rows + [
+        _row(f"distance, {row['wording']}", "adapted", row["distance"], row["low"], row["high"]) for row in distances
+    ]
 
 
-def _row(score: str, system: str, mean: float, low: float | None, high: float | None) -> dict[str, Any]:
+def _row(score: str, system: str, mean: float, low: float, high: float) -> dict[str, Any]:
     about = {"score": score, "model": "checker" if score == "consistency" else "", "revision": "", "system": system}
     return about | {"prompts": 0, "pictures": 0, "in_pieces": 0, "mean": mean, "low": low, "high": high}
