@@ -107,7 +107,9 @@ def evaluate_distance(
     values = np.array(found).reshape(len(THINGS), len(timesteps), len(_WORDINGS), count)
     rows = [
         _row(things, wording, timestep, values[i, j, k])
-        for (i, things), (j, timestep), (k, wording) in product(*map(enumerate, (THINGS, timesteps, _WORDINGS)))
+        for i, things in enumerate(THINGS)
+        for j, timestep in enumerate(timesteps)
+        for k, wording in enumerate(_WORDINGS)
     ]
     over_timesteps = values.mean(1)
     return rows + [_row("all", wording, "all", over_timesteps[:, k].flatten()) for k, wording in enumerate(_WORDINGS)]
