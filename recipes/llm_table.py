@@ -16,6 +16,7 @@ import typer
 from diffusers import DDIMScheduler, UNet2DConditionModel
 
 from llmdiff.bench.shapes import DENOISERS
+from llmdiff.language import ExtractionConfig
 from llmdiff.language.text_encoding import term_count
 from llmdiff.precompute.terms import term_bytes
 from llmdiff.training import load_recipe
@@ -27,10 +28,10 @@ _CONFIGS = Path(__file__).with_name("llm_configs.json")
 _FORMATS = {"bfloat16": None, "int8": "int8", "4bit": "4bit"}
 _CARDS = (8, 12, 16, 24, 48, 80, 141)  # GB
 _LEFT = 2e9  # bytes beside the weights: what torch itself takes, a batch that is read
-_GROUPS = 8
+_KEPT = (("norm-mean", None), ("llmdiff", None), ("llmdiff", 8))  # extraction and groups
 _HEADINGS = (
     "LLM", "weights", "blocks × width", "bfloat16", "int8", "4bit", "a card for bfloat16 / int8 / 4bit",
-    "terms of a caption: all blocks / 8 groups", "adapter on SD 1.5", "its training state",
+    "terms of a caption: `norm-mean` / `llmdiff` / in 8 groups", "adapter on SD 1.5", "its training state",
 )  # fmt: skip
 
 
@@ -49,8 +50,8 @@ def rows() -> list[list[str]]:
         trained = sum(p.numel() for p in adapter.parameters())
         sizes = [llm_bytes(llm, "bfloat16", quantization) for quantization in _FORMATS.values()]
         terms = [
-            term_bytes(TOKENS, term_count(recipe.reading, llm.block_count, groups), llm.width)
-            for groups in (None, _GROUPS)
+            term_bytes(TOKENS, term_count(ExtractionConfig(extraction=name), llm.block_count, groups), llm.width)
+            for name, groups in _KEPT
         ]
         found.append(
             [
