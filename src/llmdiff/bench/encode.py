@@ -14,7 +14,7 @@ from llmdiff.language import ExtractionConfig, LanguageModel, Tokens, extract_su
 from llmdiff.language.text_encoding import fixed_weights
 
 PLAIN = "plain forward"
-VARIANTS = ("llmdiff", "last", "layer:1")
+VARIANTS = ("llmdiff", "norm-mean", "last", "layer:1")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from llmdiff.bench import shapes
 from llmdiff.bench.measure import default_device, in_fresh_process, peak_memory, seconds
 from llmdiff.data import captioned, captions_of
 from llmdiff.generation import load_pipeline
-from llmdiff.language import LanguageModel
+from llmdiff.language import ExtractionConfig, LanguageModel
 from llmdiff.precompute import CacheConfig, open_latents, open_terms
 from llmdiff.precompute.terms import Batch
 from llmdiff.progress import silent
@@ -93,6 +93,7 @@ class Setting:
         batch_size: pictures of a step.
         steps: that count.
         captions: how many there are to cache.
+        extraction: of the LLM, that of the presets if nothing else is said.
     """
 
     base: str
@@ -101,6 +102,7 @@ class Setting:
     batch_size: int = 8
     steps: int = 20
     captions: int = 64
+    extraction: str = "norm-mean"
 
 
 class Ready:
@@ -193,7 +195,8 @@ def _objective(setting: Setting, config: CacheConfig, folder: Path) -> AdapterOb
     loop = {"batch_size": setting.batch_size}
     recipe = Recipe.model_validate({"mode": "replace", "data": data, "loop": loop, "folder": folder})
     pictures: Any = _Scaled(captioned(recipe.data, side), side)
-    adapter = LLMDiffAdapter.create(pipe, llm, mode="replace")
+    reading = ExtractionConfig(extraction=setting.extraction)
+    adapter = LLMDiffAdapter.create(pipe, llm, mode="replace", reading=reading)
     latents = open_latents(config, folder, pipe.vae.eval(), pictures, silent)
     terms = open_terms(config, folder, [*captions_of(pictures), ""], llm, adapter.config.reading, silent)
     adapter.attach(pipe)

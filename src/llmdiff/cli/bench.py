@@ -143,6 +143,7 @@ def train(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps that count, of each case and of the floor.")] = 20,
+    extraction: Annotated[str, typer.Option(help="Of the LLM: as the presets have it, or llmdiff, ...")] = "norm-mean",
     compiled: Annotated[bool, typer.Option("--compiled", help="Measure a compiled denoiser too.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -153,7 +154,7 @@ def train(
     rows = _Rows()
     for name in base:
         for case in [*CASES, *([COMPILED] if compiled else [])]:
-            setting = Setting(name, llm, side, batch_size, steps)
+            setting = Setting(name, llm, side, batch_size, steps, extraction=extraction)
             rows.add(f"{name}, {case}", partial(bench_train, setting, case))
     _print(
         rows,
