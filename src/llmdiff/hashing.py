@@ -7,7 +7,7 @@ for the same content must never change; the tests hold results of the first vers
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import align_module_device
@@ -46,24 +46,44 @@ def exact_hash(tensors: Named) -> str:
     return digest.hexdigest()
 
 
+class WeightsHashes(NamedTuple):
+    """Hashes of a model, see `weights_hashes`.
+
+    Attributes:
+        whole: of weights, buffers and constants; the same on one machine with one version of the libraries.
+        parameters: of the weights alone, which are the same everywhere, while buffers are computed anew.
+    """
+
+    whole: str
+    parameters: str
+
+
 def weights_hash(model: nn.Module) -> str:
-    """A hash of every bit of every weight and buffer of a model, wherever accelerate has put it, and of its constants.
+    """The hash of a whole model, see `weights_hashes`."""
+    return weights_hashes(model).whole
+
+
+def weights_hashes(model: nn.Module) -> WeightsHashes:
+    """Hashes of every bit of every weight and buffer of a model, wherever accelerate has put it, and of its constants.
 
     Of each tensor, the sums of its rows and of its columns are hashed, of 8 bytes as a whole number: they are made as
     fast as memory is read, on any device, so that a model can be looked at before each use. A change of one number,
     an exchange of two numbers or rows, is another hash; a forger could do better. Constants are numbers that modules
     have as attributes: the epsilon of a norm, the scale of an attention.
     """
-    digest = hashlib.sha256()
+    whole, parameters = hashlib.sha256(), hashlib.sha256()
     for name, part in model.named_modules():
         constants = sorted((key, value) for key, value in vars(part).items() if type(value) is float)
-        digest.update(f"{name} {constants}".encode())
+        whole.update(f"{name} {constants}".encode())
         with align_module_device(part):
-            for key, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)):
+            weights = list(part.named_parameters(recurse=False))
+            for n, (key, value) in enumerate((*weights, *part.named_buffers(recurse=False))):
                 for kind, tensor in _plain(key, value):
-                    digest.update(f"{kind} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                    digest.update(_sums(tensor))
-    return digest.hexdigest()
+                    content = f"{kind} {tensor.dtype} {tuple(tensor.shape)}".encode() + _sums(tensor)
+                    whole.update(content)
+                    if n < len(weights):
+                        parameters.update(f"{name}.".encode() + content)
+    return WeightsHashes(whole.hexdigest(), parameters.hexdigest())
 
 
 def values_hash(tensors: Named, samples: int | None = None) -> str:

@@ -55,8 +55,8 @@ def test_scale_0_and_base_alone_leave_no_trace(places: Places) -> None:
 def test_the_llm_of_its_own_is_looked_at_once(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     one = renderer(places)
     looks: list[object] = []
-    stock = model.weights_hash
-    monkeypatch.setattr(model, "weights_hash", lambda part: looks.append(part) or stock(part))
+    stock = model.weights_hashes
+    monkeypatch.setattr(model, "weights_hashes", lambda part: looks.append(part) or stock(part))
     for prompt in ("a box", "a cat"):
         one.draw(settings(prompt, negative="red"))
     assert len(looks) <= 1

@@ -17,8 +17,8 @@ from transformers.tokenization_python import PythonBackend
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig, LanguageModel, TextEncoding, extract_stack, tokenize
+from llmdiff.language.record import tokenizer_hash
 from llmdiff.precompute import BlockTerms, LiveTerms, terms
-from llmdiff.precompute.keys import tokenizer_hash
 from llmdiff.progress import silent
 from tiny_llm import build_llama
 

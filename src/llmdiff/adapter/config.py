@@ -10,6 +10,7 @@ from llmdiff.adapter.refiner import RefinerConfig
 from llmdiff.base import BaseDescription
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import ExtractionConfig
+from llmdiff.language.record import RECORDED
 from llmdiff.settings import Settings
 from llmdiff.structured_text import parse_json
 from llmdiff.validation_errors import first_problem
@@ -17,7 +18,7 @@ from llmdiff.validation_errors import first_problem
 Mode = Literal["augment", "replace"]
 _OF_LLM: dict[str, Any] = {
     "name": str, "revision": str | None, "type": str, "width": int, "blocks": int, "dtype": str,
-    "quantization": str | None, "fingerprint": str,
+    "quantization": str | None, "fingerprint": str, **dict.fromkeys(RECORDED, str),
 }  # fmt: skip
 
 
@@ -53,7 +54,7 @@ class AdapterConfig(Settings):
     Attributes:
         mode: ``augment`` keeps the original text encoder, ``replace`` does without it (docs/method.md section 3).
         reading: how prompts are read.
-        llm: identity of the LLM it was made for: name, revision, width, blocks, dtype, fingerprint.
+        llm: the LLM that it was made for: name, revision, width, blocks, dtype, and hashes of its content.
         base: the image model that it was made for.
         refiner: size of the blocks in which the encoding's tokens read each other; None for none, as in the paper.
         lora: of the denoiser's attention, that trains with the adapter; None for none, as in the paper.

@@ -112,7 +112,7 @@ class LLMDiffAdapter(nn.Module):
         config = AdapterConfig(
             mode=mode,
             reading=llm.resolve_extraction(reading),
-            llm=llm.identity(),
+            llm=llm.record(),
             base=base,
             refiner=refiner,
             lora=lora and complete(lora, model.denoiser),
@@ -158,7 +158,7 @@ class LLMDiffAdapter(nn.Module):
         storage.check_sizes(folder, config, cls._recorded_weights)
         weights = storage.read_weights(folder)
         llm = storage.load_llm(config.llm, llm, device, quantization)
-        storage.check_llm(config.llm, llm.identity())
+        storage.check_llm(config, llm)
         with torch.random.fork_rng():
             adapter = cls(config, llm)
         storage.check_weights(weights, adapter.state_dict())

@@ -24,6 +24,7 @@ from llmdiff.files import open_regular, read_text, why_not, written_whole
 from llmdiff.finite import first_broken
 from llmdiff.headers import read_header
 from llmdiff.language import LanguageModel
+from llmdiff.language.record import differences
 from llmdiff.sources import LOADING_FAULTS, fetch_reason, local_folder, reason
 from llmdiff.structured_text import LARGEST_JSON, parse_json
 
@@ -252,24 +253,34 @@ def load_llm(
     )
 
 
-def check_llm(recorded: dict[str, Any], given: dict[str, Any]) -> None:
+def check_llm(config: AdapterConfig, llm: LanguageModel) -> None:
     """Compares the LLM that an adapter was made for with the one given.
 
-    Another shape or type is an error. Another fingerprint, dtype or quantisation is a warning; another name alone is a
-    copy, and fine. Records of before llmdiff noted types and quantisations have none to compare.
+    Another shape or type is an error. Another fingerprint, dtype or quantisation is a warning, and so are other
+    weights, settings, another tokenizer, or another chat template where the adapter uses it; another name alone is a
+    copy, and fine. What older versions of llmdiff did not record is not compared.
 
     Raises:
         LLMDiffError: if width, block count or type differ.
     """
+    recorded, given = config.llm, llm.record()
     if any(recorded.get(key) != given[key] for key in ("width", "blocks")) or _known_apart("type", recorded, given):
         raise LLMDiffError(
             f"The adapter was made for {_shape(recorded)}, and {_shape(given)} does not fit: give the LLM it was made "
             "for."
         )
-    for key in _changed(recorded, given):
+    changed = _changed(recorded, given)
+    for key in changed:
         warnings.warn(
             f"The adapter was made with {recorded.get('name')} ({key} {recorded.get(key)}), and runs with "
             f"{given['name']} ({key} {given[key]}): its pictures will differ.",
+            stacklevel=3,
+        )
+    found = differences(recorded, given, chats=config.reading.template == "chat")
+    if parts := [part for part in found if not (part == "weights" and "fingerprint" in changed)]:
+        warnings.warn(
+            f"The {' and the '.join(parts)} of {given['name']} are not as they were when the adapter was made: its "
+            "pictures may differ; give the LLM as it was then.",
             stacklevel=3,
         )
 

@@ -19,7 +19,7 @@ from llmdiff.hashing import json_hash
 from llmdiff.home import home
 from llmdiff.language.blocks import Architecture
 
-_VERSION = 1  # of what is kept here, and of the hashes in it
+_VERSION = 2  # of what is kept here, and of the hashes in it
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Facts:
         attention: the name of the attention that it computes with.
         dtype: of its weights.
         content: the hash of its weights and configuration, in hexadecimal.
-        fingerprint: the hash that adapters record.
+        fingerprint: of a sample of its weights, see `LanguageModel.identity`.
+        record: what adapters record of its content, see `llmdiff.language.record`.
     """
 
     architecture: Architecture
@@ -39,6 +40,7 @@ class Facts:
     dtype: str
     content: str
     fingerprint: str
+    record: dict[str, str]
 
     @classmethod
     def read(cls, key: str) -> Self | None:

@@ -1,7 +1,6 @@
 """An LLM, or another text encoder, with its tokenizer."""
 
 import hashlib
-import json
 from operator import itemgetter
 from typing import Any, Self
 
@@ -11,12 +10,13 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.hashing import is_divided, weights_hash
+from llmdiff.hashing import is_divided, weights_hashes
 from llmdiff.language.blocks import Architecture, find_architecture, find_blocks, find_stack
 from llmdiff.language.cache import EncodingCache
 from llmdiff.language.config import ExtractionConfig
 from llmdiff.language.facts import Facts
 from llmdiff.language.loading import Loading, Placement, move, readable_errors
+from llmdiff.language.record import content_record, what_is_computed
 from llmdiff.language.transformers_internals import (
     attention_implementation,
     input_device,
@@ -25,7 +25,6 @@ from llmdiff.language.transformers_internals import (
 from llmdiff.models import EMBEDDED
 
 _SAMPLES = 64  # weights per parameter that the fingerprint looks at
-_BOOKKEEPING = ("_name_or_path", "architectures", "dtype", "transformers_version")  # where a model came from
 
 
 class LanguageModel:
@@ -79,6 +78,8 @@ class LanguageModel:
         self._home: torch.device | None = None  # where it is to run again, once it has been offloaded
         self._fingerprint: str | None = None
         self._content: bytes | None = None
+        self._weights = ""  # the hash of its weights alone, once they have been looked at
+        self._record: dict[str, str] | None = None  # of its content, where it is known from when it was loaded before
         self.architecture: Architecture
         self.config: PreTrainedConfig
         if isinstance(model, PreTrainedModel):
@@ -91,6 +92,7 @@ class LanguageModel:
             assert loading is not None
             self._home, self._dtype = torch.device(loading.device), getattr(torch, facts.dtype)
             self._fingerprint, self._content = facts.fingerprint, bytes.fromhex(facts.content)
+            self._record = facts.record
             self.architecture = facts.architecture
             self.config = model.get_text_config()
             set_attention_implementation(self.config, facts.attention)
@@ -143,7 +145,7 @@ class LanguageModel:
         with readable_errors(loading, "model"):  # it is run, to see whether it is causal
             llm = cls(model, tokenizer, name, loading.revision, loading, facts)
             if key and not facts and llm.architecture == "decoder-only":
-                llm._facts().keep(key)
+                llm._keep_facts(key)
         return llm
 
     @classmethod
@@ -247,7 +249,7 @@ class LanguageModel:
         )
 
     def identity(self) -> dict[str, Any]:
-        """Returns what an adapter records of its LLM.
+        """Returns what tells one LLM from another at a glance.
 
         That is its name, revision, type, width, number of blocks, dtype, quantisation and fingerprint.
 
@@ -268,6 +270,11 @@ class LanguageModel:
             "fingerprint": self._fingerprint,
         }
 
+    def record(self) -> dict[str, Any]:
+        """Returns what an adapter records of its LLM: `identity`, and hashes of its content (`content_record`)."""
+        self.content()
+        return self.identity() | (self._record or content_record(self.config, self.tokenizer, self._weights))
+
     def content(self) -> bytes:
         """Returns a hash of its configuration and of every bit of every weight, as they are now.
 
@@ -277,19 +284,21 @@ class LanguageModel:
         """
         if self._content is not None and (self.settled or self._stack is None or is_divided(self._stack)):
             return self._content
-        what = f"{_what_is_computed(self.config.to_dict())} {weights_hash(self._stack or self.model)}"
-        found = hashlib.sha256(what.encode()).digest()
+        hashes = weights_hashes(self._stack or self.model)
+        found = hashlib.sha256(f"{what_is_computed(self.config)} {hashes.whole}".encode()).digest()
+        self._weights = hashes.parameters
         if self._content not in (None, found):
-            self._fingerprint = None
+            self._fingerprint = self._record = None
             self.prefixes.clear()
             self.encodings.clear()
         self._content = found
         return found
 
-    def _facts(self) -> Facts:
-        identity, attention = self.identity(), attention_implementation(self.config)
-        content = self.content().hex()
-        return Facts(self.architecture, attention, identity["dtype"], content, identity["fingerprint"])
+    def _keep_facts(self, key: str) -> None:
+        identity, content, attention = self.identity(), self.content().hex(), attention_implementation(self.config)
+        self._record = content_record(self.config, self.tokenizer, self._weights)
+        facts = Facts(self.architecture, attention, identity["dtype"], content, identity["fingerprint"], self._record)
+        facts.keep(key)
 
     def _hash_sample(self) -> str:
         shape = (self.config.model_type, self.width, self.block_count, self.config.vocab_size)
@@ -304,17 +313,6 @@ class LanguageModel:
 
 def _frozen(model: PreTrainedModel) -> PreTrainedModel:
     return find_stack(model).eval().requires_grad_(False)
-
-
-def _what_is_computed(config: dict[str, Any]) -> str:
-    """A configuration as text, without what saving and loading a model write into it."""
-
-    def without(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {str(key): without(part) for key, part in value.items() if key not in _BOOKKEEPING}
-
-    return json.dumps(without(config), sort_keys=True, default=str)
 
 
 def _sample(weight: Tensor) -> bytes:

@@ -17,7 +17,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.files import open_regular, read_text, why_not, written_whole
 from llmdiff.hashing import json_hash, lines_hash, weights_hash
 from llmdiff.language import LanguageModel
-from llmdiff.precompute.keys import tokenizer_hash
+from llmdiff.language.record import tokenizer_hash
 from llmdiff.sources import reason
 from llmdiff.training import checkpoint
 from llmdiff.training.recipe import Recipe
