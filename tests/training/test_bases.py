@@ -45,7 +45,7 @@ def task(family: str, mode: str, tiny_llm: LanguageModel, tmp_path: Path, monkey
             "precision": "float32",
         }
     )
-    return run.build(recipe, False, accelerator(), silent)[0]
+    return run.build(recipe, "1", False, accelerator(), silent)[0]
 
 
 class Overfit:

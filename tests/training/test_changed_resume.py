@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.training import train
+from llmdiff.training import checkpoint, train
 from llmdiff.training.metric_logging import _forget_after
 from llmdiff.training.recipe import Recipe, load_recipe
 from llmdiff.training.run_manifest import FREE, PLACES, _binding, check_facts, check_folder
@@ -285,3 +285,40 @@ def test_an_older_run_whose_models_are_not_known_is_bound_to_their_places(
         train(recipe, [f"base={tmp_path / 'other'}"], resume=True)
     assert train(recipe, resume=True)["steps"] == 4
     assert train(recipe, [f"base={tmp_path / 'other'}"], resume=True)["steps"] == 4, "now they are known"
+
+
+@pytest.mark.fault("checkpoint")
+def test_a_checkpoint_of_another_run_is_passed_over_and_named(
+    recipe: str, tmp_path: Path, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one of the same recipe, whose shapes and settings all fit."""
+    (tmp_path / "other").mkdir()
+    train(write_recipe(tmp_path / "other", places))
+    mine, theirs = (folder / "run" / "checkpoints" for folder in (tmp_path, tmp_path / "other"))
+    shutil.copy(theirs / "step-00000004.safetensors", mine)
+    with pytest.warns(UserWarning, match=r"Passed over, .*step-00000004\.safetensors is a checkpoint of another run"):
+        assert train(recipe, resume=True)["steps"] == 4
+    shutil.rmtree(mine)
+    shutil.copytree(theirs, mine)
+    with pytest.raises(LLMDiffError, match=r"is a checkpoint of another run\): delete them, or set folder"):
+        train(recipe, resume=True)
+
+
+@pytest.mark.fault("checkpoint")
+@pytest.mark.parametrize("lost", ["note", "marks", "both"])
+def test_a_run_of_before_or_without_its_note_goes_on_and_is_one_from_then_on(
+    recipe: str, tmp_path: Path, lost: str
+) -> None:
+    note, checkpoints = tmp_path / "run" / "data.json", tmp_path / "run" / "checkpoints"
+    facts = json.loads(note.read_text())
+    if lost != "marks":
+        note.write_text(json.dumps({key: value for key, value in facts.items() if key != "run"}))
+    if lost != "note":
+        for path in checkpoints.iterdir():
+            tensors, info = checkpoint.load(path)
+            checkpoint.save(checkpoints, info["step"], tensors, {key: info[key] for key in info.keys() - {"run"}})
+    assert train(recipe, resume=True)["steps"] == 4
+    found = json.loads(note.read_text())["run"]
+    assert (found == facts["run"]) == (lost != "both")
+    assert checkpoint.run_of(checkpoints) == found
+    assert train(recipe, ["loop.steps=5"], resume=True)["steps"] == 5

@@ -60,7 +60,14 @@ def leftovers(folder: Path) -> list[Path]:
 
 def newest(folder: Path) -> Path | None:
     """The newest checkpoint that is as long as its header says, or None; only headers are read, whatever the size."""
-    return next((path for path in sorted(_complete(folder), reverse=True) if _is_whole(path)), None)
+    return next((path for path in sorted(_complete(folder), reverse=True) if _header_state(path) is not None), None)
+
+
+def run_of(folder: Path) -> str | None:
+    """The identity of the run that the newest checkpoint is of, by its header; None if it carries none."""
+    path = newest(folder)
+    found = (_header_state(path) or {}).get("run") if path else None
+    return found if isinstance(found, str) else None
 
 
 def load(path: Path) -> tuple[Tensors, Info]:
@@ -115,6 +122,7 @@ class State(BaseModel):
 
     step: int = Field(ge=0)
     skipped: int = Field(ge=0)
+    run: str | None = None
     micro_batch: int | None = Field(None, ge=1)
     scale: dict[str, FiniteFloat] = {}
 
@@ -194,18 +202,18 @@ def _complete(folder: Path) -> list[Path]:
     return [path for path in found if _NAME.fullmatch(path.name) and path.is_file()]
 
 
-def _is_whole(path: Path) -> bool:
+def _header_state(path: Path) -> Info | None:
+    """The JSON state of a checkpoint; None of one that is not as long as its header says, or has none."""
     try:
         path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
         with safe_open(path, framework="np") as file:
-            _state(tensor_files.text_of(file.metadata(), _STATE))
+            return _state(tensor_files.text_of(file.metadata(), _STATE))
     except PermissionError as error:
         raise LLMDiffError(
             f"There is no permission to read {path}: ask its owner for it, or set folder to another path."
         ) from error
     except _DAMAGE:
-        return False
-    return True
+        return None
 
 
 def _state(text: str) -> Info:

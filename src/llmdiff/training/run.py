@@ -72,9 +72,10 @@ def train(
 
 def _run(recipe: Recipe, resume: bool, processes: Accelerator, report: Progress) -> Trainer:
     begun = run_manifest.check_folder(recipe, resume)
-    objective, validation = build(recipe, begun, processes, report)
+    identity = run_manifest.identity(recipe, begun)
+    objective, validation = build(recipe, identity, begun, processes, report)
     scaler = precision.loss_scaler(objective.precision, processes.device.type)
-    trainer = Trainer(objective, recipe.loop, recipe.folder, processes, scaler)
+    trainer = Trainer(objective, recipe.loop, recipe.folder, processes, scaler, identity)
     trainer.resume()
     with objective.prefetching(processes):
         trainer.run(_on_step(objective, report), validation.losses if validation else None)
@@ -105,9 +106,17 @@ def _tell_skipped(trainer: Trainer, recipe: Recipe) -> None:
 
 
 def build(
-    recipe: Recipe, begun: bool, processes: Accelerator, report: Progress
+    recipe: Recipe, identity: str, begun: bool, processes: Accelerator, report: Progress
 ) -> tuple[AdapterObjective, Validation | None]:
-    """Loads everything and computes what the frozen models give for the data; writes nothing if it does not fit."""
+    """Loads everything and computes what the frozen models give for the data; writes nothing if it does not fit.
+
+    Args:
+        recipe: of the run.
+        identity: of the run.
+        begun: whether it goes on from a checkpoint.
+        processes: that train together.
+        report: called with the progress.
+    """
     report("Loading the models", 0.0)
     base = builders.load_base(recipe.base, recipe.base_config, processes.device, recipe.needs_text_encoders)
     pictures = builders.load_data(recipe.data, base.resolution, recipe.heldout.share, recipe.loop.seed, report)
@@ -130,7 +139,7 @@ def build(
         *kept, base.pipe.vae, pictures, report
     )  # it finds unreadable pictures
     if processes.is_main_process:
-        run_manifest.claim(recipe, facts)
+        run_manifest.claim(recipe, identity, facts)
     fitted_on = pictures.fitting_captions() if recipe.warm_start == "ridge" and not begun else []
     captions = [*pictures.captions(), *fitted_on]
     terms = builders.load_terms(*kept, captions, llm, adapter.config.reading, processes, report)

@@ -2,6 +2,7 @@
 in hashes of their content, wherever they lie by then."""
 
 import json
+import secrets
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -40,6 +41,8 @@ PLACES = {"base": "base model", "base_config": "base model", "llm": "LLM", "data
 """Keys that say where something lies, which may change if its content is the same; `data` stands for each `path` in it.
 The values are the names of the content among a run's facts."""
 
+_RUN = "run"
+"""The key of a run's identity among its facts."""
 _LARGEST_NOTE = 2**26  # bytes
 _BOOKKEEPING = {"architectures", "dtype", "torch_dtype", "transformers_version"}  # in a config: where it came from
 
@@ -77,11 +80,25 @@ def check_facts(recipe: Recipe, facts: dict[str, Any]) -> None:
         )
 
 
-def claim(recipe: Recipe, facts: dict[str, Any]) -> None:
-    """Writes the recipe and the facts of its data and models into its folder, by which a run there can be resumed.
+def identity(recipe: Recipe, begun: bool) -> str:
+    """The identity of the run in the recipe's folder, which its checkpoints carry; a new one of a run that begins.
+
+    A folder that has lost it, and one of an older run, which had none, takes that of its newest checkpoint.
 
     Args:
         recipe: of the run.
+        begun: whether it has a checkpoint to go on from.
+    """
+    known = _facts_before(recipe).get(_RUN) or checkpoint.run_of(recipe.folder / "checkpoints") if begun else None
+    return known if isinstance(known, str) else secrets.token_hex(16)
+
+
+def claim(recipe: Recipe, run: str, facts: dict[str, Any]) -> None:
+    """Writes the recipe, and what the run is and reads, into its folder, by which a run there can be resumed.
+
+    Args:
+        recipe: of the run.
+        run: its identity.
         facts: as `data_facts` and `model_facts` give them.
 
     Raises:
@@ -91,7 +108,7 @@ def claim(recipe: Recipe, facts: dict[str, Any]) -> None:
         with written_whole(_recipe_note(recipe)) as draft:
             draft.write_text(recipe.model_dump_json(indent=2))
         with written_whole(_facts_note(recipe)) as draft:
-            draft.write_text(json.dumps(facts, indent=2))
+            draft.write_text(json.dumps({_RUN: run, **facts}, indent=2))
     except OSError as error:
         raise LLMDiffError(f"The folder {recipe.folder} cannot be written ({error}).") from error
 

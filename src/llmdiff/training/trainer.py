@@ -64,6 +64,8 @@ class Trainer:
         folder: where checkpoints and logs go; several processes must share it.
         accelerator: the processes that train together; if None, this one on its CPU.
         scaler: of the loss, for gradients in float16; if None, the loss is not scaled.
+        run: the identity of the run, which its checkpoints carry: those that carry another are passed over; None
+            takes any.
 
     Attributes:
         step: finished steps.
@@ -84,8 +86,9 @@ class Trainer:
         folder: Path,
         accelerator: Accelerator | None = None,
         scaler: GradScaler | None = None,
+        run: str | None = None,
     ) -> None:
-        self.objective, self.settings, self.folder = objective, settings, folder
+        self.objective, self.settings, self.folder, self._run = objective, settings, folder, run
         self.accelerator = accelerator or Accelerator(cpu=True)
         self.scaler = scaler or loss_scaler(torch.float32)
         groups = objective.groups()
@@ -187,6 +190,7 @@ class Trainer:
             )
         tensors = weights | checkpoint.optimizer_tensors(self.optimizer, self._names)
         info = {"skipped": self.skipped, "micro_batch": self.micro_batch, "scale": self.scaler.state_dict()}
+        info |= {"run": self._run} if self._run else {}
         checkpoint.save(self.folder / "checkpoints", self.step, tensors, info)
 
     @contextmanager
@@ -340,6 +344,8 @@ class Trainer:
         shapes = {name: value.shape for name, value in checkpoint.under("module", tensors).items()}
         if shapes != {name: p.shape for name, p in parameters.items()}:
             return f"{path} belongs to another model or recipe; choose another output folder."
+        if self._run and info.get("run") not in (None, self._run):
+            return f"{path} is a checkpoint of another run."
         return checkpoint.misfit(path, tensors, info, parameters, bool(self.ema))
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
