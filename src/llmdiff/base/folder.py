@@ -8,11 +8,12 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
+from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from torch import nn
 
 from llmdiff.base.checkpoint_kind import other_kind
 from llmdiff.base.locate import INDEX
+from llmdiff.base.scheduler_settings import check_scheduler
 from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, choose_weights, held_by
 from llmdiff.declared_sizes import check_config, held_to
 from llmdiff.errors import LLMDiffError
@@ -120,8 +121,8 @@ def load_part(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn.M
     what = f"The part {str(folder)!r} of the base model"
     if not issubclass(found, nn.Module):
         _check_vocabulary(folder, found)
-        if (settings := folder / "scheduler_config.json").is_file():
-            check_config(what, read_json(settings))
+        if issubclass(found, SchedulerMixin):
+            check_scheduler(folder, found)
         return None
     check_config(what, read_json(folder / "config.json"))
     stem = DIFFUSERS_STEM if issubclass(found, ModelMixin) else TRANSFORMERS_STEM

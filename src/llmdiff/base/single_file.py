@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import SchedulerMixin
 from diffusers.loaders.single_file_utils import SingleFileComponentError, fetch_diffusers_config
 from huggingface_hub import snapshot_download
 
 from llmdiff.base.checkpoint_kind import check_checkpoint, clip_without_embeddings, has_text_encoders
-from llmdiff.base.folder import missing_parts, named_parts, pipeline_class
+from llmdiff.base.folder import missing_parts, named_parts, part_class, pipeline_class
 from llmdiff.base.locate import INDEX
+from llmdiff.base.scheduler_settings import check_scheduler
 from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
 from llmdiff.headers import Header
@@ -44,9 +46,11 @@ def load_single_file(file: Path, config: str | Path | None, dtype: torch.dtype) 
         raise LLMDiffError(f"diffusers loads no {kind.__name__} from a single file: give its folder.")
     named = named_parts(configs, kind, index)
     named = {name: of for name, of in named.items() if name not in ("safety_checker", "image_encoder")}
-    for part in named:
+    for part, of in named.items():
         if (description := configs / part / "config.json").is_file():
             check_config(f"The config {str(description)!r}", read_json(description))
+        elif issubclass(found := part_class(configs / part, *of), SchedulerMixin):
+            check_scheduler(configs / part, found)
     if (lacking := clip_without_embeddings(header)) is not None:
         raise LLMDiffError(
             f"The checkpoint {str(file)!r} lacks weights of its text encoder, embeddings of {lacking}: fetch it again."

@@ -13,6 +13,7 @@ from PIL import Image
 from llmdiff.base.folder import check_text_encoders
 from llmdiff.base.layers import find_denoiser
 from llmdiff.base.loading import Pipeline, default_device, load_pipeline
+from llmdiff.base.scheduler_settings import failure_in
 from llmdiff.errors import LLMDiffError, is_out_of_memory
 from llmdiff.generation.averaging import averaged
 from llmdiff.generation.call import call_arguments, default_size, warn_if_cut
@@ -246,6 +247,8 @@ class Renderer:
             return f"There is not enough memory for a picture of {size}: ask for a smaller --size."
         if settings.steps >= (most := self.pipe.scheduler.config.get("num_train_timesteps", math.inf)):
             return f"The base model cannot draw in {settings.steps} steps ({reason(error)}): ask for less than {most}."
+        if (why := failure_in(settings.steps, self.pipe.scheduler)) is not None:
+            return f"The base model cannot draw in {settings.steps} steps ({why}): ask for another number of --steps."
         if size == usual or not _ABOUT_SIZES.search(str(error)):
             return None
         return (

@@ -16,6 +16,7 @@ from PIL import Image
 
 from llmdiff.adapter.storage import CONFIG, read_config
 from llmdiff.base.locate import locate_base
+from llmdiff.base.scheduler_settings import faulty_setting
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.png import Document
 from llmdiff.generation.record import Models
@@ -25,7 +26,6 @@ from llmdiff.sources import LOADING_FAULTS, reason
 DTYPES = ("float16", "bfloat16", "float32")
 """The number types that pictures are drawn in."""
 _KINDS = {"base": "base model", "base_config": "configs", "adapter": "adapter", "llm": "LLM"}
-_LARGEST = 100_000  # of a scheduler's numbers, and the number of its betas
 _MODEST = 16_000_000  # pixels that any file may ask for
 _ENLARGED = 4  # a base model with sizes of its own may have drawn fewer pixels than it was asked for [choice]
 
@@ -102,11 +102,11 @@ def scheduler_of(config: Mapping[str, Any]) -> SchedulerMixin:
     known = inspect.signature(kind.__init__).parameters
     # JSON has no infinity: the default -inf of DPMSolverMultistepScheduler's lambda_min_clipped is recorded as null.
     settings = {key: value for key, value in config.items() if key in known and value is not None}
-    for key, value in settings.items():
-        if not _is_plausible(value):
-            raise LLMDiffError(
-                f"The file's scheduler setting {key} is none that a scheduler has: it was changed since."
-            )
+    if (found := faulty_setting(kind, settings)) is not None:
+        raise LLMDiffError(
+            f"The file's scheduler setting {found[0]} is none that a {name} works with ({found[1]}): it was changed "
+            "since."
+        )
     try:
         scheduler: SchedulerMixin = kind.from_config(settings)
     except LOADING_FAULTS as error:
@@ -116,11 +116,3 @@ def scheduler_of(config: Mapping[str, Any]) -> SchedulerMixin:
 
 def _is_ours(field: str, name: str) -> bool:
     return language_model(name) is not None if field == "llm" else name == EMBEDDED
-
-
-def _is_plausible(value: Any) -> bool:
-    if isinstance(value, list):
-        return len(value) <= _LARGEST and all(not isinstance(one, list) and _is_plausible(one) for one in value)
-    if isinstance(value, int | float):
-        return abs(value) <= _LARGEST  # nor is nan
-    return isinstance(value, str) and len(value) <= 100

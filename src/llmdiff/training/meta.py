@@ -21,6 +21,7 @@ from llmdiff.adapter.config import AdapterConfig
 from llmdiff.adapter.lora import complete
 from llmdiff.base import ImageModel
 from llmdiff.base.locate import INDEX, locate_base
+from llmdiff.base.scheduler_settings import check_scheduler
 from llmdiff.base.single_file import config_folder
 from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
@@ -51,7 +52,9 @@ def meta_base(name: str, config: str | None = None) -> Any:
             if isinstance(of, list) and (part := _part(folder / key, *of)) is not None
         }
         with torch.device("cpu"):  # some schedulers copy their numbers, which meta tensors have none of
-            scheduler = _class(*index["scheduler"]).from_pretrained(folder / "scheduler")
+            kind = _class(*index["scheduler"])
+            check_scheduler(folder / "scheduler", kind)
+            scheduler = kind.from_pretrained(folder / "scheduler")
     except LOADING_FAULTS as error:
         raise LLMDiffError(f"The configs of the base model {name} cannot be used: {reason(error)}.") from error
     vae: Any = parts["vae"]
