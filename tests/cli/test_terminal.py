@@ -267,6 +267,17 @@ def test_what_is_begun_is_cleaned_up_when_a_system_ends_it(number: int) -> None:
     assert start(script=script).returncode == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_a_signal_ends_has_the_status_of_that_signal(number: int) -> None:
+    how = (
+        "from llmdiff.training.interruption import Interruption\n"
+        f"    with Interruption() as come:\n        signal.raise_signal({number})\n        print('step')\n"
+        "        if come.requested: raise KeyboardInterrupt"
+    )
+    done = start(script=LATE.format(how=how))
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "step\n", "interrupted\n")
+
+
 def test_who_started_it_to_go_on_is_obeyed() -> None:
     script = LATE.format(how="signal.raise_signal(2); print('whole'); return 0")
     done = start(script=f"import signal; signal.signal(2, signal.SIG_IGN)\n{script}")
