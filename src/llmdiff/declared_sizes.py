@@ -25,7 +25,6 @@ _MORE_IN_BUFFERS = 2**28  # which are made anew, and no file has
 _MOST = {
     re.compile(r"(^|_)(layers?|depths?)(_|$)"): 10_000,  # the deepest models have some hundreds
     re.compile(r"(^|_)(sample|image|pos_embed_max)_size$"): 2**14,  # latents or pixels of a side, with positions each
-    re.compile(r"num_train_timesteps$"): 100_000,
 }
 """The largest numbers in configurations, by their names, of what is made before a weight: lists and positions."""
 

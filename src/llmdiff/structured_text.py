@@ -34,7 +34,7 @@ _FAULTS = (
 """The errors of `json` and of PyYAML, whose constructors of numbers and dates trust what they are given."""
 
 
-def parse_json(text: str, what: str, remedy: str = "mend it", *, finite: bool = True) -> Any:
+def parse_json(text: str, what: str, remedy: str = "mend it", *, finite: bool = True, most: int = LARGEST_JSON) -> Any:
     """The content of a JSON text.
 
     Args:
@@ -42,6 +42,7 @@ def parse_json(text: str, what: str, remedy: str = "mend it", *, finite: bool = 
         what: its name at the beginning of the sentence that refuses it.
         remedy: the end of that sentence.
         finite: refuse NaN and Infinity; else they are read as floats, for lists of which only the texts are used.
+        most: characters of the text.
 
     Raises:
         LLMDiffError: The text is not JSON, or exceeds a bound.
@@ -52,7 +53,7 @@ def parse_json(text: str, what: str, remedy: str = "mend it", *, finite: bool = 
         llmdiff.errors.LLMDiffError: The file x.json is not usable JSON (the key 'a' stands twice); mend it.
     """
     try:
-        _check_size(text, LARGEST_JSON)
+        _check_size(text, most)
         content = json.loads(text, object_pairs_hook=_object)
         _check_values(content, finite)
     except _FAULTS as error:
@@ -60,19 +61,19 @@ def parse_json(text: str, what: str, remedy: str = "mend it", *, finite: bool = 
     return content
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model.
+def read_json(file: Path, most: int = LARGEST_JSON) -> dict[str, Any]:
+    """The JSON object in a file of a model, of `most` characters at most.
 
     Raises:
         LLMDiffError: There is no such file, or something else in it.
     """
     try:
-        text = read_text(open_regular(file), LARGEST_JSON)
+        text = read_text(open_regular(file), most)
     except FileNotFoundError as error:
         raise LLMDiffError(f"There is no file {str(file)!r}: fetch the model again.") from error
     except (OSError, UnicodeError) as error:
         raise LLMDiffError(f"The file {str(file)!r} cannot be read ({why_not(error)}): fetch it again.") from error
-    content = parse_json(text, f"The file {str(file)!r}", "fetch it again", finite=False)
+    content = parse_json(text, f"The file {str(file)!r}", "fetch it again", finite=False, most=most)
     if not isinstance(content, dict):
         raise LLMDiffError(f"The file {str(file)!r} holds no JSON object, so it is damaged: fetch it again.")
     return content

@@ -253,3 +253,23 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there(places: Places) -> None:
     with pytest.raises(LLMDiffError, match="device"):
         load_pipeline(places.base, device="cuda:99")
+
+
+@pytest.mark.fault("paths")
+def test_shards_outside_of_their_folder_are_refused(copy: Path) -> None:
+    weights = copy / UNET
+    weights.rename(copy / "moved.safetensors")
+    names = dict.fromkeys(load_file(copy / "moved.safetensors"), "../moved.safetensors")
+    index = weights.with_name("diffusion_pytorch_model.safetensors.index.json")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    assert "says that weights are in '../moved.safetensors', which is no file beside it" in fault(copy)
+
+
+@pytest.mark.fault("missing weights")
+def test_weights_of_a_larger_model_and_of_whole_numbers_are_told(copy: Path) -> None:
+    weights = load_file(copy / UNET)
+    save_file(weights | {"mid_block.more.weight": torch.zeros(3)}, copy / UNET, {"format": "pt"})
+    with pytest.warns(UserWarning, match=r"larger model than its config: mid_block\.more\.weight is not read, and 1"):
+        load_pipeline(copy)
+    save_file({name: weight.to(torch.int8) for name, weight in weights.items()}, copy / UNET, {"format": "pt"})
+    assert "is of the type I8" in fault(copy)

@@ -131,11 +131,29 @@ def test_more_steps_than_a_scheduler_has_are_a_sentence(places: Places, known: i
         one.draw(settings("a").model_copy(update={"steps": steps}))
 
 
-def test_other_runtime_errors_are_not_hidden(places: Places) -> None:
+def test_a_base_whose_parts_do_not_fit_is_a_sentence_with_its_reason(places: Places) -> None:
     one = renderer(places, adapter=False)
     one.pipe.unet.conv_in = torch.nn.Linear(3, 3)
-    with pytest.raises(RuntimeError, match="shapes"):
+    with pytest.raises(LLMDiffError, match=r"cannot draw \(.*shapes.*\): its parts do not fit each other") as caught:
         one.draw(settings("a"))
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_errors_of_who_watches_are_not_hidden(places: Places) -> None:
+    def fail(share: float) -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        renderer(places, adapter=False).draw(settings("a"), fail)
+
+
+@pytest.mark.fault("hostile sizes")
+@pytest.mark.parametrize("size", [0, -8, 1.5, "8", [8], [8, "8"], [8, 8, 8], {}])
+def test_a_size_that_no_picture_has_is_a_sentence(places: Places, size: object) -> None:
+    one = renderer(places, adapter=False)
+    one.pipe.unet.register_to_config(sample_size=size)
+    with pytest.raises(LLMDiffError, match=r"has the sample_size .*, which no picture has"):
+        one.default_size()
 
 
 def test_the_embedded_size_needs_no_warning(places: Places) -> None:

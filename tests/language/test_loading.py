@@ -1,12 +1,15 @@
 """Where a language model comes from, in how many bits it is, and how its memory is given back."""
 
 import gc
+import json
+import os
 import weakref
 from pathlib import Path
 
 import accelerate
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from llmdiff.errors import LLMDiffError
@@ -174,3 +177,66 @@ def test_the_text_decoder_of_a_vision_language_model_is_read(
     assert (llm.architecture, llm.width, llm.block_count) == ("decoder-only", 32, 3)
     assert not [name for name, _ in llm.model.named_modules() if "vis" in name]
     assert torch.isfinite(read(llm)).all()
+
+
+def sharded(llm: LanguageModel, folder: Path) -> tuple[Path, dict[str, str]]:
+    """The index of a model's weights in two files, and what it says."""
+    llm.model.save_pretrained(folder, max_shard_size="50KB")
+    llm.tokenizer.save_pretrained(folder)
+    index = folder / "model.safetensors.index.json"
+    return index, json.loads(index.read_text())["weight_map"]
+
+
+@pytest.mark.fault("paths")
+def test_weights_outside_of_their_folder_are_refused(tmp_path: Path) -> None:
+    index, names = sharded(build_llama(), tmp_path / "llm")
+    assert LanguageModel.load(str(index.parent)).block_count == 4
+    last = max(names.values())
+    (index.parent / last).rename(tmp_path / last)
+    for place in (f"../{last}", str(tmp_path / last)):
+        index.write_text(json.dumps({"metadata": {}, "weight_map": names | {min(names): place}}))
+        with pytest.raises(LLMDiffError, match=r"says that weights are in .*, which is no file beside it"):
+            LanguageModel.load(str(index.parent))
+
+
+@pytest.mark.fault("special files")
+@pytest.mark.timeout(60)
+def test_an_index_that_is_none_and_weights_that_are_no_file_are_told(tmp_path: Path) -> None:
+    index, names = sharded(build_llama(), tmp_path / "llm")
+    for content in (
+        "",
+        "[]",
+        "{}",
+        '{"weight_map": []}',
+        '{"weight_map": {}}',
+        '{"weight_map": {"a": 3}}',
+        "[" * 10**5,
+    ):
+        index.write_text(content)
+        with pytest.raises(LLMDiffError, match=r"model\.safetensors\.index\.json"):
+            LanguageModel.load(str(index.parent))
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    shard = index.parent / max(names.values())
+    shard.unlink()
+    for make, said in (
+        (lambda _: None, "is not there"),
+        (os.mkfifo, "a FIFO"),
+        (lambda path: path.symlink_to(path), ""),
+    ):
+        make(shard)
+        with pytest.raises(LLMDiffError, match=rf"{shard.name}.*{said}.*fetch the model again"):
+            LanguageModel.load(str(index.parent))
+        shard.unlink(missing_ok=True)
+
+
+@pytest.mark.fault("missing weights")
+def test_weights_of_a_larger_model_and_of_whole_numbers_are_told(folder: Path) -> None:
+    config, file = folder / "config.json", folder / "model.safetensors"
+    whole, weights = config.read_text(), load_file(file)
+    config.write_text(json.dumps(json.loads(whole) | {"num_hidden_layers": 2}))
+    with pytest.warns(UserWarning, match="are of a larger model than its config: blocks from 2 on are not read"):
+        LanguageModel.load(str(folder))
+    config.write_text(whole)
+    save_file({name: weight.to(torch.int8) for name, weight in weights.items()}, file, {"format": "pt"})
+    with pytest.raises(LLMDiffError, match=r"is of the type I8, and its config speaks of no quantisation"):
+        LanguageModel.load(str(folder))

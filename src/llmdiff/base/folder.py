@@ -14,9 +14,10 @@ from torch import nn
 from llmdiff.base.checkpoint_kind import other_kind
 from llmdiff.base.locate import INDEX
 from llmdiff.base.scheduler_settings import check_scheduler
-from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, choose_weights, held_by
+from llmdiff.base.weight_files import DIFFUSERS_STEM, TRANSFORMERS_STEM, choose_weights, held_by, weight_files
 from llmdiff.declared_sizes import check_config, held_to
 from llmdiff.errors import LLMDiffError
+from llmdiff.headers import check_types, read_header
 from llmdiff.structured_text import read_json
 from llmdiff.tokenizer_files import check_tokenizer_files
 
@@ -124,9 +125,12 @@ def load_part(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn.M
         if issubclass(found, SchedulerMixin):
             check_scheduler(folder, found)
         return None
-    check_config(what, read_json(folder / "config.json"))
+    config = read_json(folder / "config.json")
+    check_config(what, config)
     stem = DIFFUSERS_STEM if issubclass(found, ModelMixin) else TRANSFORMERS_STEM
     weights = choose_weights(folder, stem)
+    if "quantization_config" not in config:
+        check_types(map(read_header, weight_files(folder, weights, stem)))
     variant = {"variant": weights.variant} if weights.variant else {}
     host: Any = found  # of diffusers or transformers
     with held_to(what, lambda: held_by(folder, weights, stem)):
@@ -137,6 +141,12 @@ def load_part(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn.M
         raise LLMDiffError(
             f"The weights in {str(folder)!r} are of another model than its config: they lack {missing[0]}, and "
             f"{len(missing)} in all; fetch the folder again."
+        )
+    if issubclass(found, ModelMixin) and (unread := sorted(info["unexpected_keys"])):
+        warnings.warn(
+            f"The weights in {str(folder)!r} are of a larger model than its config: {unread[0]} is not read, and "
+            f"{len(unread)} in all; if the folder was not made so, fetch it again.",
+            stacklevel=5,
         )
     loaded: nn.Module = model
     return loaded

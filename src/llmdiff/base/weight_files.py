@@ -8,8 +8,7 @@ from pathlib import Path
 from llmdiff.base.locate import PICKLES
 from llmdiff.declared_sizes import Held
 from llmdiff.errors import LLMDiffError
-from llmdiff.headers import is_lfs_pointer, read_header
-from llmdiff.structured_text import read_json
+from llmdiff.headers import is_lfs_pointer, read_header, shards
 
 DIFFUSERS_STEM = "diffusion_pytorch_model"
 TRANSFORMERS_STEM = "model"
@@ -80,10 +79,7 @@ def weight_files(folder: Path, weights: Weights, stem: str) -> list[Path]:
     """The files of a set of weights."""
     if weights.index is None:
         return [folder / (f"{stem}.{weights.variant}.safetensors" if weights.variant else f"{stem}.safetensors")]
-    shards = read_json(folder / weights.index).get("weight_map")
-    if not isinstance(shards, dict):
-        raise LLMDiffError(f"The file {str(folder / weights.index)!r} lists no weights: fetch it again.")
-    return [folder / str(name) for name in sorted(set(shards.values()))]
+    return shards(folder / weights.index)
 
 
 def _is_pointer(folder: Path, weights: Weights, stem: str) -> bool:
@@ -108,6 +104,6 @@ def _nothing_found(folder: Path, stem: str) -> str:
             "never loaded: fetch the safetensors version, or convert a model that you trust by diffusers' "
             f"DiffusionPipeline.from_pretrained({whole!r}).save_pretrained(...)."
         )
-    if shards := sorted(file.name for file in folder.glob("*.safetensors") if _SHARD.search(file.name)):
-        return f"The folder {str(folder)!r} has shards ({shards[0]}, ...) and no {wanted}.index.json: fetch it again."
+    if parts := sorted(file.name for file in folder.glob("*.safetensors") if _SHARD.search(file.name)):
+        return f"The folder {str(folder)!r} has shards ({parts[0]}, ...) and no {wanted}.index.json: fetch it again."
     return f"The weights in {str(folder)!r} are missing: fetch {wanted} again."

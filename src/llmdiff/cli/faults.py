@@ -16,6 +16,7 @@ from llmdiff.errors import LLMDiffError, is_out_of_memory
 TRACEBACK = "LLMDIFF_TRACEBACK"
 """The environment variable that has developers see where an error came from."""
 _DASH = " (a prompt that begins with a dash goes behind --)"
+_LONGEST_NAME = 200  # characters of a path
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -92,7 +93,8 @@ def _give_up_output() -> None:
 
 
 def _system_fault(error: OSError) -> str:
-    place = f" ({error.filename})" if error.filename else ""
+    name = str(error.filename or "")
+    place = f" ({name if len(name) <= _LONGEST_NAME else f'{name[:_LONGEST_NAME]}…'})" if name else ""
     if error.errno in _FULL:
         return f"The disk is full{place}: make room and run the command again."
     if error.errno in _FORBIDDEN:

@@ -19,14 +19,22 @@ _BINNED = (256, 512, 1024, 2048, 4096)  # sides in pixels for which PixArt and S
 
 
 def default_size(pipe: Any) -> tuple[int, int]:
-    """Width and height in pixels that a base model was trained for; what its call takes where its config is silent."""
+    """Width and height in pixels that a base model was trained for; what its call takes where its config is silent.
+
+    Raises:
+        LLMDiffError: its config has none that a picture can have.
+    """
     denoiser = getattr(pipe, "unet", None) or pipe.transformer
     sample = denoiser.config.get("sample_size")
     if sample is None:
         call = _parameters(pipe)
         width, height = (getattr(call.get(side), "default", None) for side in ("width", "height"))
         return (width, height) if isinstance(width, int) and isinstance(height, int) else (_FALLBACK, _FALLBACK)
-    height, width = (sample, sample) if isinstance(sample, int) else sample
+    height, width = sample if isinstance(sample, list | tuple) and len(sample) == 2 else (sample, sample)
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        raise LLMDiffError(
+            f"The base model's config has the sample_size {str(sample)[:60]!r}, which no picture has: fetch it again."
+        )
     factor, step = getattr(pipe, "vae_scale_factor", 8), _side_step(pipe)
     return -(-width * factor // step) * step, -(-height * factor // step) * step
 

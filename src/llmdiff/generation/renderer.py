@@ -2,6 +2,7 @@
 
 import math
 import re
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +24,13 @@ from llmdiff.generation.watch import LatentsProgress, StepProgress, Watch
 from llmdiff.hashing import values_hash
 from llmdiff.language import emphasis
 from llmdiff.models import EMBEDDED, shipped_adapter
-from llmdiff.sources import reason
+from llmdiff.sources import LOADING_FAULTS, reason
 
 if TYPE_CHECKING:
     from llmdiff.adapter import LLMDiffAdapter
 
 _SHOWN = 60  # characters of a prompt in an error
+_HOSTS = ("diffusers", "transformers", "torch")
 _SAME_LLM = ("fingerprint", "quantization", "dtype")
 _BASE_ALONE = {"adapter": None, "llm": None, "quantization": None}
 # In what hosts say of a size that does not fit.
@@ -138,8 +140,8 @@ class Renderer:
         """Draw one picture; warns if the base model's safety checker blacks it out or its text encoder cuts it.
 
         Raises:
-            LLMDiffError: there is not enough memory, the base model cannot draw at that size, or what it draws is not
-                finite.
+            LLMDiffError: there is not enough memory, the base model cannot draw, or not at that size, or what it draws
+                is not finite.
         """
         return self.draw_batch([settings], on_step)[0]
 
@@ -170,7 +172,7 @@ class Renderer:
         watch = Watch(on_step, _of_pictures(on_latents, len(settings.texts)))
         try:
             output = self._call(pictures, watch)
-        except (MemoryError, RuntimeError, ValueError, ArithmeticError, IndexError) as error:
+        except LOADING_FAULTS as error:
             if (sentence := self._explain(settings, error)) is None:
                 raise
             raise LLMDiffError(sentence) from error
@@ -241,7 +243,7 @@ class Renderer:
             return self.pipe(**call_arguments(self.pipe, pictures, watch))
 
     def _explain(self, settings: PictureSettings, error: Exception) -> str | None:
-        """What the user can do about an error of the pipeline's call; None if it is not about steps or size."""
+        """What the user can do about an error of the pipeline's call; None if it is none of a host."""
         size, usual = _size(settings.width, settings.height), _size(*self.default_size())
         if is_out_of_memory(error):
             return f"There is not enough memory for a picture of {size}: ask for a smaller --size."
@@ -250,11 +252,22 @@ class Renderer:
         if (why := failure_in(settings.steps, self.pipe.scheduler)) is not None:
             return f"The base model cannot draw in {settings.steps} steps ({why}): ask for another number of --steps."
         if size == usual or not _ABOUT_SIZES.search(str(error)):
-            return None
+            if not _is_of_a_host(error):
+                return None
+            return (
+                f"The base model {self.models.base!r} cannot draw ({reason(error)}): its parts do not fit each other, "
+                "or one is damaged; fetch it again."
+            )
         return (
             f"The base model cannot draw a picture of {size} ({reason(error)}): ask for {usual}, which it was trained "
             "for, or for another --size, of multiples of 64 for instance."
         )
+
+
+def _is_of_a_host(error: BaseException) -> bool:
+    """Whether an error was raised in a library that draws, and not in code of ours or of who calls it."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return bool(frames) and frames[-1][0].f_globals.get("__name__", "").partition(".")[0] in _HOSTS
 
 
 def _size(width: int, height: int) -> str:

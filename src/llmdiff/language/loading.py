@@ -1,6 +1,8 @@
 """Loading language models with transformers: from a registered name, a folder, a GGUF file, or the Hub."""
 
+import re
 import struct
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,13 +28,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import CONFIG_NAME, cached_file
+from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from llmdiff import folder_checksums
 from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
-from llmdiff.headers import readable_headers
-from llmdiff.language.blocks import find_stack, is_contrastive, is_encoder_decoder
+from llmdiff.files import open_regular, why_not
+from llmdiff.headers import check_types, readable_headers, shards
+from llmdiff.language.blocks import find_blocks, find_stack, is_contrastive, is_encoder_decoder
 from llmdiff.language.facts import facts_key
 from llmdiff.language.gguf import SUFFIX, held_by, load_gguf
 from llmdiff.language.limits import LOADING, within_seconds
@@ -174,12 +177,16 @@ class Loading:
             options["device_map"] = self.device_map or {"": str(self.device)}
         loader = find_loader(AutoConfig.from_pretrained(self.source, **self._options))
         packed = self.quantization is not None or "quantization_config" in config
+        _check_weight_files(folder, is_fetched=Path(self.source).is_dir())
         with held_to(
             what,
             lambda: Held.by(readable_headers(folder)) if any(folder.glob("*.safetensors")) else None,
             packed=packed,
         ):
             loaded: Any = loader.from_pretrained(self.source, output_loading_info=True, **options)
+        if "quantization_config" not in config:
+            check_types(readable_headers(folder))
+        _warn_of_unread_blocks(self.source, *loaded)
         return loaded[0], loaded[1]["missing_keys"]
 
 
@@ -238,6 +245,44 @@ def _check_complete(source: str, model: PreTrainedModel, missing: Iterable[str])
     made_up = [name for name, weight in model.named_parameters() if name in lacking and weight in read]
     if made_up:
         raise LLMDiffError(f"The weights in {source} lack {made_up[0]}: they are those of another model.")
+
+
+def _check_weight_files(folder: Path, is_fetched: bool) -> None:
+    """Raises LLMDiffError if weights are no file, or are said to be anywhere but in the model's folder.
+
+    Args:
+        folder: of the model.
+        is_fetched: whether all of them must be there.
+    """
+    whole, index = folder / SAFE_WEIGHTS_NAME, folder / SAFE_WEIGHTS_INDEX_NAME
+    files = shards(index) if index.exists() and not whole.exists() else [whole]
+    for file in files:
+        try:
+            open_regular(file).close()
+        except FileNotFoundError as error:
+            if is_fetched and file != whole:
+                raise LLMDiffError(f"The weights file {str(file)!r} is not there: fetch the model again.") from error
+        except OSError as error:
+            raise LLMDiffError(
+                f"The weights file {str(file)!r} cannot be read ({why_not(error)}): fetch the model again."
+            ) from error
+
+
+def _warn_of_unread_blocks(source: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Warns of the weights of blocks that a decoder-only LLM's config does not have."""
+    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return
+    stack = find_stack(model)
+    blocks = find_blocks(stack)
+    path = next(name for name, part in stack.named_modules() if part is blocks)
+    place = re.compile(rf"(?:^|\.){re.escape(path)}\.(\d+)\.")
+    found = {int(match[1]) for key in info["unexpected_keys"] if (match := place.search(key))}
+    if unread := sorted(number for number in found if number >= len(blocks)):
+        warnings.warn(
+            f"The weights in {source} are of a larger model than its config: blocks from {unread[0]} on are not read; "
+            "if the folder was not made so, fetch it again.",
+            stacklevel=6,
+        )
 
 
 @contextmanager
