@@ -40,3 +40,11 @@ def test_an_address_leads_here_if_its_network_is_that_of_loopback(address: objec
                                             ("0.0.0.0", False), ("localhost.example.org", False)])  # fmt: skip
 def test_names_of_this_machine(host: str, here: bool) -> None:
     assert is_loopback(host) is here
+
+
+def test_wrong_settings_of_matplotlib_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setenv("MPLBACKEND", "none such")
+    with pytest.raises(LLMDiffError, match=r"^matplotlib cannot be used \(.*none such.*\): correct its settings"):
+        check_matplotlib()

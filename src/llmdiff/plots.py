@@ -4,7 +4,9 @@ import io
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from llmdiff.errors import LLMDiffError
 from llmdiff.extras import extra
+from llmdiff.sources import reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,10 +16,13 @@ def check_matplotlib() -> None:
     """Makes sure of it before long work.
 
     Raises:
-        LLMDiffError: matplotlib is not installed.
+        LLMDiffError: matplotlib is not installed, or its settings are wrong.
     """
     with extra("plot"):
-        import_module("matplotlib")
+        try:
+            import_module("matplotlib")
+        except ValueError as error:  # of its environment variables and matplotlibrc
+            raise LLMDiffError(f"matplotlib cannot be used ({reason(error)}): correct its settings.") from error
 
 
 def new_figure(width: float, height: float, **options: Any) -> "Figure":
@@ -35,8 +40,9 @@ def new_figure(width: float, height: float, **options: Any) -> "Figure":
         >>> new_figure(4, 3).get_size_inches().tolist()
         [4.0, 3.0]
     """
-    with extra("plot"):
-        from matplotlib.figure import Figure
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained", **options)
 
 

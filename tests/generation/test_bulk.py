@@ -3,6 +3,7 @@
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,24 @@ def test_pictures_of_models_that_have_changed_since_are_not_gone_on_from(
     else:
         assert list(draw_listed(pictures)) == []
     assert sorted((tmp_path / "out").iterdir()) == before
+
+
+@pytest.mark.fault("lost work")
+def test_a_picture_that_another_process_has_made_meanwhile_is_named(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = listed(requests(places), tmp_path / "out")[:2]
+    stock = Renderer.draw_batch
+
+    def draw(self: Renderer, *arguments: Any) -> Any:
+        pictures[0].path.parent.mkdir(exist_ok=True)
+        pictures[0].path.write_bytes(b"theirs")
+        return stock(self, *arguments)
+
+    monkeypatch.setattr(Renderer, "draw_batch", draw)
+    with pytest.raises(LLMDiffError, match=r"has been made meanwhile, by another process that draws the same"):
+        list(draw_listed(pictures))
+    assert pictures[0].path.read_bytes() == b"theirs"
 
 
 @pytest.mark.fault("lost work")

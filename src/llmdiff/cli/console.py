@@ -113,7 +113,7 @@ def quiet_hosts() -> None:
     Raises:
         LLMDiffError: they cannot be imported as this process was started.
     """
-    _check_start()
+    check_start()
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if owns_process():
@@ -128,7 +128,7 @@ def quiet_hosts() -> None:
         host.disable_progress_bar()
 
 
-def _check_start() -> None:
+def check_start() -> None:
     """Raises LLMDiffError where libraries would end the process, or blame a model for what Python was told."""
     if sys.flags.optimize > 1:
         raise LLMDiffError("Python runs with -OO or PYTHONOPTIMIZE=2, with which transformers fails: start it without.")

@@ -49,6 +49,7 @@ def check(
     Noted ones are trained on: CMYK, 16-bit and transparent pictures and those turned by EXIF are converted; duplicates
     stay. What is passed over is counted by its reason. The exit status is 1 if anything is bad.
     """
+    console.check_start()
     from llmdiff.data.check import check as read
 
     found, side = _data(source, option or [], resolution)

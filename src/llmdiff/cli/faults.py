@@ -43,6 +43,8 @@ def sentence(error: BaseException) -> str:
         return f"{message}{_DASH}" if message.startswith("No such option") else message
     if any(is_out_of_memory(one) for one in _chain(error)):
         return "There is not enough memory: ask for less at a time, or choose a smaller model."
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "No further thread can be started: memory, or the number of your processes, is limited too narrowly."
     if _is_offline(error):
         return (
             f"Something is to be fetched and this machine is offline ({_reason(error)}): connect it, or give folders "

@@ -18,6 +18,8 @@ from llmdiff.progress_bar import errors, progress_bar
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _NO_NETWORK = re.compile(r"NewConnectionError|NameResolution|Timeout|ProxyError|Connection (?:refused|broken|aborted)")
 """What pip says of a network or index that it cannot reach."""
+_COMPLAINT = re.compile(r"ERROR: (?!Exception:)|\w*Error: ")
+"""The lines in which pip says what went wrong; "ERROR: Exception:" stands before a traceback, which ends in one."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def download(requirements: Sequence[str], title: str, directory: Path) -> None:
         complaints.seek(0)
         said = complaints.read().strip().splitlines()
     if pip.returncode:
-        reason = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1] if said else "no reason")
+        reason = next((line for line in reversed(said) if _COMPLAINT.match(line)), said[-1] if said else "no reason")
         offline = "this machine is offline, or " if any(_NO_NETWORK.search(line) for line in said) else ""
         raise LLMDiffError(
             f"pip could not download {requirements[0]} ({offline}{reason}); check the network and pip's index "

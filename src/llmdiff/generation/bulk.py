@@ -217,5 +217,11 @@ def _draw(renderer: Renderer, settings: Sequence[PictureSettings]) -> list[Pictu
 
 
 def _write(path: Path, picture: Picture) -> Path:
-    write_png(path, picture.image, picture.document(), replace=False)
+    try:
+        write_png(path, picture.image, picture.document(), replace=False)
+    except FileExistsError as error:
+        raise LLMDiffError(
+            f"{path} has been made meanwhile, by another process that draws the same: wait until it has ended, or "
+            "choose another place with --out."
+        ) from error
     return path
