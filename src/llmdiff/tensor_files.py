@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from llmdiff.files import open_regular
+
 DAMAGE = (OSError, SafetensorError)
 """The exceptions of a file that cannot be read or is not what was written."""
 
@@ -54,7 +56,7 @@ def read(path: Path, key: str) -> tuple[dict[str, Tensor], str]:
         >>> read(Path("a.safetensors"), "state")
         ({'x': tensor([1., 1.])}, '3')
     """
-    path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
+    open_regular(path).close()  # safetensors takes a lack of permission for a lack of the file, and waits for a FIFO
     with safe_open(path, framework="pt") as file:
         text = text_of(file.metadata(), key)
         expected = (file.metadata() or {}).get(key)

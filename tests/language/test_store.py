@@ -66,6 +66,17 @@ def test_a_damaged_file_is_as_none(store: EncodingStore, damage: str) -> None:
     assert not path.exists()
 
 
+@pytest.mark.fault("special files")
+@pytest.mark.timeout(60)
+def test_what_is_no_file_is_as_none(store: EncodingStore) -> None:
+    store.put("a", torch.randn(3, 4))
+    (path,) = store.folder.iterdir()
+    path.unlink()
+    os.mkfifo(path)
+    assert store.get("a") is None
+    assert not path.exists()
+
+
 def test_those_used_longest_ago_go_first(store: EncodingStore) -> None:
     for age, name in enumerate("abc"):
         store.put(name, torch.zeros(500))

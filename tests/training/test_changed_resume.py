@@ -300,7 +300,7 @@ def test_a_checkpoint_of_another_run_is_passed_over_and_named(
         assert train(recipe, resume=True)["steps"] == 4
     shutil.rmtree(mine)
     shutil.copytree(theirs, mine)
-    with pytest.raises(LLMDiffError, match=r"is a checkpoint of another run\): delete them, or set folder"):
+    with pytest.raises(LLMDiffError, match=r"is a checkpoint of another run .*\): delete them, or set folder"):
         train(recipe, resume=True)
 
 
@@ -312,7 +312,7 @@ def test_a_run_of_before_or_without_its_note_goes_on_and_is_one_from_then_on(
     note, checkpoints = tmp_path / "run" / "data.json", tmp_path / "run" / "checkpoints"
     facts = json.loads(note.read_text())
     if lost != "marks":
-        note.write_text(json.dumps({key: value for key, value in facts.items() if key != "run"}))
+        note.write_text(json.dumps(facts | {"run": 3}))
     if lost != "note":
         for path in checkpoints.iterdir():
             tensors, info = checkpoint.load(path)

@@ -19,7 +19,7 @@ from llmdiff import folder_checksums
 from llmdiff.embedded import wheels
 from llmdiff.embedded.wheels import File
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import share
+from llmdiff.files import open_regular, share
 from llmdiff.home import home
 
 
@@ -60,8 +60,10 @@ class IndexModel:
     def is_damaged(self) -> bool:
         """True if a file of it is missing, cut off, or not what was written, as far as there is a list to tell."""
         folder = self.folder()
+        weights = folder / "model.safetensors"
         try:
-            with safe_open(folder / "model.safetensors", "np"):  # a header says how long its file must be
+            open_regular(weights).close()
+            with safe_open(weights, "np"):  # a header says how long its file must be
                 pass
         except (OSError, SafetensorError):
             return True

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from llmdiff.errors import LLMDiffError
-from llmdiff.files import drafts, readable, written_whole
+from llmdiff.files import drafts, open_regular, readable, written_whole
 from llmdiff.hashing import exact_hash, json_hash, text_hash
 
 _INDEX = "index"  # one name, because the format does not keep the order of several, and equal chunks are equal files
@@ -209,7 +209,7 @@ def _save(path: Path, keys: Sequence[str], chunk: Chunk) -> None:
 
 
 def _read_index(path: Path) -> list[tuple[str, int, str]]:
-    path.open("rb").close()  # safetensors takes a lack of permission for a lack of the file
+    open_regular(path).close()  # safetensors takes a lack of permission for a lack of the file, and waits for a FIFO
     with safe_open(path, "pt") as file:
         expected, _, index = (file.metadata() or {})[_INDEX].partition(" ")
     if text_hash(index) != expected:

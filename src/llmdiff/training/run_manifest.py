@@ -89,8 +89,8 @@ def identity(recipe: Recipe, begun: bool) -> str:
         recipe: of the run.
         begun: whether it has a checkpoint to go on from.
     """
-    known = _facts_before(recipe).get(_RUN) or checkpoint.run_of(recipe.folder / "checkpoints") if begun else None
-    return known if isinstance(known, str) else secrets.token_hex(16)
+    known = (_facts_before(recipe).get(_RUN), checkpoint.run_of(recipe.folder / "checkpoints")) if begun else ()
+    return next((one for one in known if one and isinstance(one, str)), None) or secrets.token_hex(16)
 
 
 def claim(recipe: Recipe, run: str, facts: dict[str, Any]) -> None:

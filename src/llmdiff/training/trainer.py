@@ -345,7 +345,7 @@ class Trainer:
         if shapes != {name: p.shape for name, p in parameters.items()}:
             return f"{path} belongs to another model or recipe; choose another output folder."
         if self._run and info.get("run") not in (None, self._run):
-            return f"{path} is a checkpoint of another run."
+            return f"{path} is a checkpoint of another run than that of its folder, by the data.json there."
         return checkpoint.misfit(path, tensors, info, parameters, bool(self.ema))
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
