@@ -126,3 +126,33 @@ def test_what_takes_too_long_to_load_is_left(llm: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(loading, "LOADING", 0.2)
     monkeypatch.setattr(loading.Loading, "_load_tokenizer", lambda _: time.sleep(3))
     assert f"The tokenizer of {llm} takes more than 0.2 seconds" in refusal(lambda: LanguageModel.load(str(llm)))
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
+    "a type that is none": lambda content: content["model"].update(type="none such"),
+    "a number below zero": lambda content: content["model"]["vocab"].update({"zz": -1}),
+    "a text for a number": lambda content: content["model"]["vocab"].update({"zz": "x"}),
+    "a pattern that is none": lambda content: content.update(
+        pre_tokenizer={"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False}
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_tokenizer_is_a_sentence(llm: Path, places: Places, tmp_path: Path, damage: str) -> None:
+    """The library tokenizers, in which they are found, raises exceptions of no class of its own."""
+    base = Path(shutil.copytree(places.base, tmp_path / "base"))
+    for file in (llm / "tokenizer.json", base / "tokenizer" / "tokenizer.json"):
+        content = json.loads(file.read_text())
+        DAMAGE[damage](content)
+        file.write_text(json.dumps(content))
+    assert "is missing or damaged" in refusal(lambda: LanguageModel.load(str(llm)))
+    assert "is missing or damaged" in refusal(lambda: load_pipeline(base))
+
+
+def test_a_merge_of_what_is_not_in_the_vocabulary_is_a_sentence(llm: Path) -> None:
+    file = llm / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["merges"].append(["zz", "qq"])
+    file.write_text(json.dumps(content))
+    assert "out of vocabulary" in refusal(lambda: LanguageModel.load(str(llm)))

@@ -1,6 +1,8 @@
 """The sources of models, folders or Hub ids, and the reasons why one cannot be used."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -26,6 +28,24 @@ LOADING_FAULTS = (
 """The exceptions of diffusers, transformers, safetensors and huggingface_hub for files that they cannot use."""
 
 _LONGEST = 300  # characters of a reason
+
+
+@contextmanager
+def with_classes() -> Iterator[None]:
+    """Within it, an exception of no class of its own, as the library tokenizers raises, is a ValueError, as of hosts.
+
+    Example:
+        >>> with with_classes():
+        ...     raise Exception("of no class")
+        Traceback (most recent call last):
+        ValueError: of no class
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error) is Exception:
+            raise ValueError(str(error)) from error
+        raise
 
 
 def local_folder(name: str, what: str, marker: str) -> Path | None:

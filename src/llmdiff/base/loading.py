@@ -14,7 +14,7 @@ from llmdiff.base.locate import locate_base
 from llmdiff.base.single_file import load_single_file
 from llmdiff.errors import LLMDiffError
 from llmdiff.models import EMBEDDED, shipped_base
-from llmdiff.sources import LOADING_FAULTS, reason
+from llmdiff.sources import LOADING_FAULTS, reason, with_classes
 from llmdiff.tokenizer_files import check_growth
 
 # A stock diffusers pipeline. Its base class declares neither the components nor the call that all of them have.
@@ -59,7 +59,8 @@ def load_pipeline(
     if place is not None and place.is_dir():
         folder_checksums.check(place, f"fetch it again or, if you have changed it, delete its {folder_checksums.NAME}")
     try:
-        pipe = _load(str(base), place, config, dtype)
+        with with_classes():
+            pipe = _load(str(base), place, config, dtype)
         _check_complete(str(base), pipe)
         for part, module in pipe.components.items():
             check_growth(module, f"The {part} of the base model {str(base)!r}")

@@ -56,6 +56,7 @@ def faulty_setting(kind: type[SchedulerMixin], config: Mapping[str, Any]) -> tup
         config: all that a file says; what the class does not know is left out.
 
     Example:
+        >>> from diffusers import DDIMScheduler
         >>> faulty_setting(DDIMScheduler, {"beta_schedule": "linear", "steps_offset": 10**6})
         ('steps_offset', 'it is 1000000')
     """

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.evaluation.features import Loaded, VisionModel, load_scoring_model, pooled, usable
-from llmdiff.sources import LOADING_FAULTS, reason
+from llmdiff.sources import LOADING_FAULTS, reason, with_classes
 from llmdiff.tokenizer_files import check_growth, check_tokenizer_files
 
 _KINDS = ("siglip", "siglip2", "clip")
@@ -74,7 +74,8 @@ class ImageTextModel(VisionModel):
         try:
             if (folder := Path(loaded.source)).is_dir():
                 check_tokenizer_files(folder)
-            tokenizer = AutoTokenizer.from_pretrained(loaded.source)
+            with with_classes():
+                tokenizer = AutoTokenizer.from_pretrained(loaded.source)
         except LOADING_FAULTS as error:
             raise LLMDiffError(f"The tokenizer of {name!r} cannot be loaded: {reason(error)}.") from error
         check_growth(tokenizer, f"The tokenizer of {name!r}")

@@ -41,7 +41,7 @@ from llmdiff.language.gguf import SUFFIX, held_by, load_gguf
 from llmdiff.language.limits import LOADING, within_seconds
 from llmdiff.language.quantization import quantization_config
 from llmdiff.models import language_model
-from llmdiff.sources import LOADING_FAULTS, fetch_reason, is_offline, local_folder, reason
+from llmdiff.sources import LOADING_FAULTS, fetch_reason, is_offline, local_folder, reason, with_classes
 from llmdiff.structured_text import read_json
 from llmdiff.tokenizer_files import check_growth, check_tokenizer_files
 
@@ -289,7 +289,8 @@ def _warn_of_unread_blocks(source: str, model: PreTrainedModel, info: dict[str, 
 def readable_errors(loading: Loading, part: str) -> Iterator[None]:
     """Within this context, what transformers raises at loading the model or the tokenizer becomes one sentence."""
     try:
-        yield
+        with with_classes():
+            yield
     except (*LOADING_FAULTS, struct.error) as error:  # the last: of a GGUF file
         raise LLMDiffError(_load_failure(loading, part, error)) from error
 
