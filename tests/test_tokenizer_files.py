@@ -156,3 +156,15 @@ def test_a_merge_of_what_is_not_in_the_vocabulary_is_a_sentence(llm: Path) -> No
     content["model"]["merges"].append(["zz", "qq"])
     file.write_text(json.dumps(content))
     assert "out of vocabulary" in refusal(lambda: LanguageModel.load(str(llm)))
+
+
+@pytest.mark.parametrize("limit", ["{prompt}", "1", 0, -1, 0.5, True, [], float("nan")])
+def test_a_limit_that_is_none_is_a_sentence(llm: Path, limit: object) -> None:
+    change(llm / "tokenizer_config.json", model_max_length=limit)
+    assert "is none that a model has (model_max_length is" in refusal(lambda: LanguageModel.load(str(llm)))
+
+
+@pytest.mark.parametrize("limit", [None, 512, 1e30, 10**30])
+def test_limits_as_they_are_saved_are_taken(llm: Path, limit: object) -> None:
+    change(llm / "tokenizer_config.json", model_max_length=limit)
+    LanguageModel.load(str(llm))

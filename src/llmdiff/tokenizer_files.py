@@ -20,6 +20,7 @@ _LARGEST_NUMBER = 1_000_000  # of a count in a configuration
 _MOST_GROWTH = 1000  # characters that a normalizer makes of one
 _FILES = ("tokenizer*.json", "*tokens*.json", "vocab*", "merges.txt", "*.model", "chat_template*")
 _CONFIG = "tokenizer_config.json"
+_LIMIT = "model_max_length"
 
 
 def check_tokenizer_files(folder: Path) -> None:
@@ -71,11 +72,17 @@ def _check_numbers(file: Path) -> None:
     except (OSError, ValueError, RecursionError) as error:
         raise _refusal(file, "it is no JSON") from error
     for key, value in config.items() if isinstance(config, Mapping) else ():
+        if key == _LIMIT and value is not None and not _is_count(value):
+            raise _refusal(file, f"{key} is {str(value)[:20]!r}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
         most = _LONGEST_PADDING if "length" in key else _LARGEST_NUMBER
         if value > most and not ("length" in key and value >= _NO_LENGTH):
             raise _refusal(file, f"{key} is {value:,}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 1 and value == value // 1
 
 
 def _steps(normalizer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
