@@ -93,7 +93,7 @@ class Setting:
         batch_size: pictures of a step.
         steps: that count.
         captions: how many there are to cache.
-        extraction: of the LLM, that of the presets if nothing else is said.
+        extraction: of the LLM.
     """
 
     base: str
@@ -102,7 +102,7 @@ class Setting:
     batch_size: int = 8
     steps: int = 20
     captions: int = 64
-    extraction: str = "norm-mean"
+    extraction: str = "llmdiff"
 
 
 class Ready:

@@ -143,7 +143,7 @@ def train(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps that count, of each case and of the floor.")] = 20,
-    extraction: Annotated[str, typer.Option(help="Of the LLM: as the presets have it, or llmdiff, ...")] = "norm-mean",
+    extraction: Annotated[str, typer.Option(help="Of the LLM: llmdiff, norm-mean, last, ...")] = "llmdiff",
     compiled: Annotated[bool, typer.Option("--compiled", help="Measure a compiled denoiser too.")] = False,
     as_json: Json = False,
 ) -> None:
