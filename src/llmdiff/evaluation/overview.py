@@ -16,7 +16,7 @@ from PIL import Image
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.evaluation.consistency import evaluate_consistency
-from llmdiff.evaluation.distance import evaluate_distance
+from llmdiff.evaluation.distance import THINGS, evaluate_distance
 from llmdiff.evaluation.domains import DOMAINS, version_for
 from llmdiff.evaluation.outcomes import identity
 from llmdiff.evaluation.pictures import FEWEST, evaluate_pictures
@@ -218,7 +218,9 @@ def _of_scenes(
         return rows
     distances = [row for row in evaluate_distance(count=few, **models) if row["things"] == "all"]
     return rows + [
-        _row(f"distance, {row['wording']}", "adapted", row["distance"], row["low"], row["high"]) for row in distances
+        _row(f"distance, {row['wording']}", "adapted", row["distance"], row["low"], row["high"])
+        | {"prompts": few * len(THINGS)}
+        for row in distances
     ]
 
 
