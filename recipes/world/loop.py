@@ -24,6 +24,7 @@ from llmdiff.training import checkpoint
 from llmdiff.training.interruption import Interruption
 from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.metric_logging import MetricLogger
+from world import optimizers
 from world.handover import read_start
 from world.machine import Machine
 from world.step import Step
@@ -77,15 +78,9 @@ class Loop:
         self.step, self.seconds, self._begun = 0, 0.0, 0
         self._named = {name: p for name, p in objective.module.named_parameters() if p.requires_grad}
         self._parameters = list(self._named.values())
-        rate: Any = settings.learning_rate
-        if machine.graphed:  # a graph reads the rate anew if it is a tensor
-            rate = torch.tensor(rate, device=machine.device)
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True,
-            capturable=machine.graphed,
-        )  # fmt: skip
+        self._optimizers = optimizers.of(objective.module, settings, machine.graphed, machine.device)
         self._average = [p.detach().clone() for p in self._parameters]
-        self._step = Step(objective.loss, self._parameters, self._optimizer, settings.clip, machine.graphed)
+        self._step = Step(objective.loss, self._parameters, self._optimizers, settings.clip, machine.graphed)
         self._rng = torch.Generator(machine.device)
 
     @property
@@ -179,12 +174,9 @@ class Loop:
 
     def _one_step(self) -> Tensor:
         warm = min(1.0, (self.step - self._begun + 1) / (self.settings.warmup + 1))
-        rate = self.settings.learning_rate * min(warm, rate_factor(self.step, self.settings))
-        group = self._optimizer.param_groups[0]
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
+        optimizers.set_rate(
+            self._optimizers, self.settings.learning_rate * min(warm, rate_factor(self.step, self.settings))
+        )
         self._rng.manual_seed(int(np.random.SeedSequence((self.settings.seed, self.step)).generate_state(1)[0]))
         figures = self._step(self.objective.batch(self.settings.batch_size, self._rng))
         self.step += 1
@@ -205,8 +197,10 @@ class Loop:
 
     @torch.no_grad()
     def _rounded_moments(self) -> dict[str, Tensor]:
-        """AdamW's moments in half precision, and its steps."""
-        moments = checkpoint.optimizer_tensors(self._optimizer, self._names())
+        """The optimizers' moments in half precision, and AdamW's steps."""
+        moments: dict[str, Tensor] = {}
+        for optimizer in self._optimizers:
+            moments |= checkpoint.optimizer_tensors(optimizer, self._names())
         rounded = {name: v if name.endswith(".step") else v.bfloat16() for name, v in moments.items()}
         _assign(list(moments.values()), list(rounded.values()))
         return rounded
@@ -218,7 +212,10 @@ class Loop:
             p.copy_(weights[name])
             average.copy_(p + apart[name].to(p.device).float())
         moments = {k: v.float() for k, v in tensors.items() if k.startswith("optimizer.")}
-        checkpoint.restore_optimizer(self._optimizer, self._names(), moments)
+        for optimizer in self._optimizers:
+            own = {p: self._names()[p] for group in optimizer.param_groups for p in group["params"]}
+            ours = {k: v for k, v in moments.items() if k.removeprefix("optimizer.").rpartition(".")[0] in own.values()}
+            checkpoint.restore_optimizer(optimizer, own, ours)
         self.step, self.seconds, self._begun = info["step"], info["seconds"], info["begun"]
 
     def _names(self) -> dict[Tensor, str]:
