@@ -7,10 +7,9 @@ one size as one batch. With X = M / |M| and A = X Xᵀ, one step of Newton and S
 c A², takes A to p(A) A p(A), since all of these commute; the product Q of the p(A) is applied to X once, in the end.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
 
 _STEPS, _A, _B, _C = 5, 3.4445, -4.7750, 2.0315  # of the iteration, by Jordan
 _OWN_RMS = 0.2  # of AdamW's updates, about, so that one learning rate does for both (Liu et al., 2025)
@@ -34,9 +33,7 @@ class Muon(torch.optim.Optimizer):
         >>> optimizer.step()
     """
 
-    def __init__(
-        self, params: Iterable[Tensor], lr: float | Tensor, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, params: ParamsT, lr: float | Tensor, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()

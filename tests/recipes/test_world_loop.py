@@ -92,7 +92,7 @@ def test_a_run_that_was_killed_ends_in_the_same_bits(tmp_path, step, width):
 
 def test_it_learns_and_the_averages_follow(tmp_path):
     losses: list[float] = []
-    done = loop(tmp_path, steps=120, ema=0.9, save_every=1000)
+    done = loop(tmp_path, steps=120, learning_rate=0.02, ema=0.9, save_every=1000)
     done.run(never(), lambda _, figures: losses.append(figures["loss"]))
     assert losses[-1] < 0.3 * losses[0]
     weight = done.averages()["weight"]
@@ -168,7 +168,7 @@ def test_what_was_begun_warms_up_anew_and_does_so_after_a_kill_too(tmp_path):
 
 
 def rate_of(running: Loop) -> float:
-    (rate,) = {group["lr"] for optimizer in running._optimizers for group in optimizer.param_groups}
+    (rate,) = {group["lr"] / group["share"] for optimizer in running._optimizers for group in optimizer.param_groups}
     return float(rate)
 
 
