@@ -20,11 +20,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from llmdiff.errors import LLMDiffError
 from llmdiff.finite import first_broken
-from llmdiff.training import checkpoint
+from llmdiff.training import checkpoint, optimizers
 from llmdiff.training.interruption import Interruption
 from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.metric_logging import MetricLogger
-from world import optimizers
 from world.handover import read_start
 from world.machine import Machine
 from world.step import Step
@@ -78,9 +77,10 @@ class Loop:
         self.step, self.seconds, self._begun = 0, 0.0, 0
         self._named = {name: p for name, p in objective.module.named_parameters() if p.requires_grad}
         self._parameters = list(self._named.values())
-        self._optimizers = optimizers.of(objective.module, settings, machine.graphed, machine.device)
+        group = {"params": self._parameters}
+        self._optimizer = optimizers.make(objective.module, [group], settings, machine.graphed)
         self._average = [p.detach().clone() for p in self._parameters]
-        self._step = Step(objective.loss, self._parameters, self._optimizers, settings.clip, machine.graphed)
+        self._step = Step(objective.loss, self._parameters, self._optimizer, settings.clip, machine.graphed)
         self._rng = torch.Generator(machine.device)
 
     @property
@@ -174,9 +174,8 @@ class Loop:
 
     def _one_step(self) -> Tensor:
         warm = min(1.0, (self.step - self._begun + 1) / (self.settings.warmup + 1))
-        optimizers.set_rate(
-            self._optimizers, self.settings.learning_rate * min(warm, rate_factor(self.step, self.settings))
-        )
+        factor = min(warm, rate_factor(self.step, self.settings))
+        optimizers.set_rate(self._optimizer, self.settings.learning_rate * factor)
         self._rng.manual_seed(int(np.random.SeedSequence((self.settings.seed, self.step)).generate_state(1)[0]))
         figures = self._step(self.objective.batch(self.settings.batch_size, self._rng))
         self.step += 1
@@ -197,10 +196,8 @@ class Loop:
 
     @torch.no_grad()
     def _rounded_moments(self) -> dict[str, Tensor]:
-        """The optimizers' moments in half precision, and AdamW's steps."""
-        moments: dict[str, Tensor] = {}
-        for optimizer in self._optimizers:
-            moments |= checkpoint.optimizer_tensors(optimizer, self._names())
+        """The optimizer's moments in half precision, and AdamW's steps."""
+        moments = checkpoint.optimizer_tensors(self._optimizer, self._names())
         rounded = {name: v if name.endswith(".step") else v.bfloat16() for name, v in moments.items()}
         _assign(list(moments.values()), list(rounded.values()))
         return rounded
@@ -212,10 +209,7 @@ class Loop:
             p.copy_(weights[name])
             average.copy_(p + apart[name].to(p.device).float())
         moments = {k: v.float() for k, v in tensors.items() if k.startswith("optimizer.")}
-        for optimizer in self._optimizers:
-            own = {p: self._names()[p] for group in optimizer.param_groups for p in group["params"]}
-            ours = {k: v for k, v in moments.items() if k.removeprefix("optimizer.").rpartition(".")[0] in own.values()}
-            checkpoint.restore_optimizer(optimizer, own, ours)
+        checkpoint.restore_optimizer(self._optimizer, self._names(), moments)
         self.step, self.seconds, self._begun = info["step"], info["seconds"], info["begun"]
 
     def _names(self) -> dict[Tensor, str]:

@@ -12,12 +12,12 @@ _WARM_UP = 3  # steps before the capture, in which libraries choose kernels and 
 
 
 class Step:
-    """Loss, gradients, their clipping, and the optimizers' updates.
+    """Loss, gradients, their clipping, and the optimizer's update.
 
     Args:
         loss: of a batch: figures (F,), of which the first is minimised.
         parameters: that train.
-        optimizers: of some of the parameters each; what a CUDA graph can hold if `graphed`.
+        optimizer: with `capturable` if `graphed`.
         clip: largest norm of the gradient.
         graphed: True to capture the step as a CUDA graph after a few steps. If the capture fails, a warning says why
             and the steps go on as they are.
@@ -27,11 +27,11 @@ class Step:
         self,
         loss: Callable[..., Tensor],
         parameters: list[nn.Parameter],
-        optimizers: Sequence[torch.optim.Optimizer],
+        optimizer: torch.optim.Optimizer,
         clip: float,
         graphed: bool,
     ) -> None:
-        self._loss, self._parameters, self._optimizers, self._clip = loss, parameters, optimizers, clip
+        self._loss, self._parameters, self._optimizer, self._clip = loss, parameters, optimizer, clip
         self._graphed = graphed
         self._warm = 0
         self._graph: Any = None
@@ -53,17 +53,12 @@ class Step:
         return self._figures
 
     def _plain(self, batch: Batch) -> Tensor:
-        self._forget_gradients()
+        self._optimizer.zero_grad(set_to_none=True)
         figures = self._loss(*batch)
         figures[0].backward()
         nn.utils.clip_grad_norm_(self._parameters, self._clip)
-        for optimizer in self._optimizers:
-            optimizer.step()
+        self._optimizer.step()
         return figures.detach()
-
-    def _forget_gradients(self) -> None:
-        for p in self._parameters:
-            p.grad = None
 
     def _beside(self, batch: Batch) -> Tensor:
         """A step on a stream of its own, as a capture wants its warm-up."""
@@ -78,7 +73,7 @@ class Step:
         """Captures the step, which does not run it; False where that fails."""
         self._places = [value.clone() for value in batch]
         graph = torch.cuda.CUDAGraph()
-        self._forget_gradients()
+        self._optimizer.zero_grad(set_to_none=True)
         try:
             with torch.cuda.graph(graph):
                 self._figures = self._plain(self._places)

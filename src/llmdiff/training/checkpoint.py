@@ -8,7 +8,7 @@ checked whole before a number of it is used: its checksum, and whether all that 
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,10 @@ class State(BaseModel):
         return scale
 
 
-def misfit(path: Path, tensors: Tensors, info: Info, parameters: Tensors, averaged: bool) -> str | None:
-    """What is wrong with a checkpoint of a training of `parameters` by AdamW; None if all of it can be restored.
+def misfit(
+    path: Path, tensors: Tensors, info: Info, parameters: Tensors, averaged: bool, by_muon: Set[str] = frozenset()
+) -> str | None:
+    """What is wrong with a checkpoint of a training of `parameters`; None if all of it can be restored.
 
     Args:
         path: of the checkpoint.
@@ -143,11 +145,17 @@ def misfit(path: Path, tensors: Tensors, info: Info, parameters: Tensors, averag
         info: its JSON state.
         parameters: that are trained, by name.
         averaged: whether their averages are kept.
+        by_muon: names of the parameters that Muon trains; AdamW trains the others.
     """
     trained = {key.removeprefix("optimizer.").rpartition(".")[0] for key in tensors if key.startswith("optimizer.")}
     expected = prefixed("module", parameters) | (prefixed("ema", parameters) if averaged else {})
+    with_momentum = {name for name in trained if f"optimizer.{name}.momentum" in tensors}
+    if with_momentum != trained & by_muon:
+        other = "muon" if with_momentum - by_muon else "adamw"
+        return f"{path} is of a training by {other}: set loop.optimizer to that, or choose another output folder."
     for name in trained & parameters.keys():
         slots = {"step": torch.zeros(()), "exp_avg": parameters[name], "exp_avg_sq": parameters[name]}
+        slots = {"momentum": parameters[name]} if name in by_muon else slots
         expected |= prefixed(f"optimizer.{name}", slots)
     if different := sorted(expected.keys() ^ tensors.keys()):
         return f"{path} {'lacks' if different[0] in expected else 'has an unknown'} {different[0]}."

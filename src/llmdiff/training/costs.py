@@ -24,13 +24,14 @@ from llmdiff.language import Encoding, term_count
 from llmdiff.precompute.latents import latent_bytes
 from llmdiff.precompute.terms import term_bytes
 from llmdiff.training.meta import meta_adapter, meta_base, meta_llm
+from llmdiff.training.muon import matrices
 from llmdiff.training.recipe import Recipe
 
 TOKENS = 24
 """Tokens of a caption where no data is at hand to count them in: of a sentence of 18 words."""
 
 _CHARACTERS = 4  # of a token, about, in English
-_STATE = 4 + 4 + 8  # bytes of a trained number, its gradient, and AdamW's two moments
+_STATE = 4 + 4 + 8  # bytes of a trained number, its gradient, and AdamW's two moments, of which Muon has one
 _KEPT = 2  # checkpoints
 _PACKED = {"int8": 1.0, "8bit": 1.0, "4bit": 0.5 + 4 / 64}  # bytes of a number, with NF4's scale of every 64
 
@@ -129,8 +130,10 @@ def _memory(recipe: Recipe, pipe: Any, llm: Any, adapter: LLMDiffAdapter, data: 
     ]
     rows.append(_llm(recipe, llm))
     trained, averaged = _numbers(adapter), 4 if recipe.loop.ema else 0
-    note = f"{trained:,} numbers, with gradients, AdamW" + (" and averages" if averaged else "")
-    rows.append(Cost("adapter", (_STATE + averaged) * trained, note))
+    name = "AdamW" if recipe.loop.optimizer == "adamw" else "Muon"
+    spared = 4 * sum(p.numel() for p in matrices(adapter)) if name == "Muon" else 0
+    note = f"{trained:,} numbers, with gradients, {name}" + (" and averages" if averaged else "")
+    rows.append(Cost("adapter", (_STATE + averaged) * trained - spared, note))
     batch = recipe.loop.micro_batch or recipe.loop.batch_size
     kept = _activations(recipe, pipe, adapter, batch, data)
     note = f"kept for the backward pass, {batch} pictures of {data.size[0]}×{data.size[1]} in float32"

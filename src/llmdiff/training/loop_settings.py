@@ -1,6 +1,7 @@
 """Length and speed of a run, and the learning rate of each step."""
 
 import math
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
@@ -19,6 +20,7 @@ class LoopSettings(Settings):
     micro_batch: int | None = Field(
         None, ge=1, le=2**20, description="samples a process takes at once; by default all its own"
     )
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon learns matrices in fewer steps")
     learning_rate: float = Field(3e-4, gt=0, le=100)
     warmup: int = Field(100, ge=0, le=_MOST, description="steps of linear warm-up")
     decay: float = Field(0.3, ge=0, le=1, description="last part of the run over which the rate falls to 0 by a cosine")

@@ -36,6 +36,6 @@ def explained() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise LLMDiffError(
-            "The optimizer's state, two numbers for each weight that trains, does not fit into memory: set loop.ema to "
-            "0, or loop.micro_batch to a lower number."
+            "The optimizer's state, up to two numbers for each weight that trains, does not fit into memory: set "
+            "loop.ema to 0, or loop.micro_batch to a lower number."
         ) from error

@@ -21,7 +21,7 @@ from torch.amp import GradScaler
 
 from llmdiff.errors import LLMDiffError, is_out_of_memory
 from llmdiff.finite import first_broken
-from llmdiff.training import checkpoint, memory
+from llmdiff.training import checkpoint, memory, optimizers
 from llmdiff.training.interruption import Interruption
 from llmdiff.training.loop_settings import LoopSettings, rate_factor
 from llmdiff.training.metric_logging import MetricLogger
@@ -51,7 +51,7 @@ class Objective(Protocol):
         ...
 
     def groups(self) -> list[dict[str, Any]]:
-        """Parameter groups for AdamW; `rate` in a group multiplies the learning rate."""
+        """Parameter groups for the optimizer; `rate` in a group multiplies the learning rate."""
         ...
 
 
@@ -91,11 +91,9 @@ class Trainer:
         self.objective, self.settings, self.folder, self._run = objective, settings, folder, run
         self.accelerator = accelerator or Accelerator(cpu=True)
         self.scaler = scaler or loss_scaler(torch.float32)
-        groups = objective.groups()
-        self._rates = [group.pop("rate", 1.0) for group in groups]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimizer = optimizers.make(objective.module, objective.groups(), settings)
+        groups = self.optimizer.param_groups
+        self._by_muon = {id(p) for group in groups if group.get("muon") for p in group["params"]}
         named = list(objective.module.named_parameters())  # once: to walk all modules takes time
         self._names: dict[Tensor, str] = {p: name for name, p in named}
         self._trained = [(name, p) for name, p in named if p.requires_grad]
@@ -315,9 +313,7 @@ class Trainer:
         return total
 
     def _set_rate(self) -> None:
-        factor = rate_factor(self.step, self.settings)
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = self.settings.learning_rate * rate * factor
+        optimizers.set_rate(self.optimizer, self.settings.learning_rate * rate_factor(self.step, self.settings))
 
     @torch.no_grad()
     def _average(self, finite: Tensor) -> None:
@@ -346,7 +342,8 @@ class Trainer:
             return f"{path} belongs to another model or recipe; choose another output folder."
         if self._run and info.get("run") not in (None, self._run):
             return f"{path} is a checkpoint of another run than that of its folder, by the data.json there."
-        return checkpoint.misfit(path, tensors, info, parameters, bool(self.ema))
+        by_muon = {name for name, p in parameters.items() if id(p) in self._by_muon}
+        return checkpoint.misfit(path, tensors, info, parameters, bool(self.ema), by_muon)
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         self._assign(checkpoint.under("module", tensors))

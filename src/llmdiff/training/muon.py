@@ -1,60 +1,78 @@
 """Muon (Jordan et al., 2024): momentum whose matrices are made orthogonal before they are taken as an update.
 
-All directions of a matrix learn as fast as its strongest, so that a small network learns in a fraction of AdamW's steps
-(`README.md` has figures). It differs from `torch.optim.Muon` in that convolutions are matrices too (out, in × height ×
-width), that the iteration is in single precision, and in what it costs: it runs on the Gram matrices alone, those of
-one size as one batch. With X = M / |M| and A = X Xᵀ, one step of Newton and Schulz, X ← p(A) X with p(A) = a + b A +
+All directions of a matrix learn as fast as its strongest, which takes fewer steps than AdamW (docs/training.md has
+figures). It differs from `torch.optim.Muon` in that kernels of convolutions are matrices too, in that what is no matrix
+is trained beside them by AdamW, in single precision, and in its cost: the iteration runs on Gram matrices alone, those
+of one size as one batch. With X = M / |M| and A = X Xᵀ, one step of Newton and Schulz, X ← p(A) X with p(A) = a + b A +
 c A², takes A to p(A) A p(A), since all of these commute; the product Q of the p(A) is applied to X once, in the end.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import ParamsT
 
 _STEPS, _A, _B, _C = 5, 3.4445, -4.7750, 2.0315  # of the iteration, by Jordan
-_OWN_RMS = 0.2  # of AdamW's updates, about, so that one learning rate does for both (Liu et al., 2025)
+_OWN_RMS = 0.2  # of AdamW's updates, about, so that one weight decay does for both (Liu et al., 2025)
+_MOMENTUM = 0.95
 _OUTER = ("conv_in", "conv_out")  # what reads and writes pictures or latents is better off with AdamW
-_LEAST = 16  # rows and columns
+_LEAST = 16  # rows and columns of a matrix
 _ROWS = 128  # of a block
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov's momentum and updates as large as AdamW's.
+    """Muon with Nesterov's momentum and updates as large as AdamW's, and AdamW for groups without `muon`.
+
+    Like a fused optimizer of torch's, it leaves a step out where the attribute `found_inf`, a tensor, is 1.
 
     Args:
-        params: matrices (N, M), or kernels of convolutions (N, C, H, W), which are taken for (N, C × H × W).
-        lr: learning rate, which may be a tensor.
-        momentum: share of the old momentum that is kept.
+        groups: of parameters; those with `"muon": True` are matrices (N, M), or kernels (N, C, H, W), which are taken
+            for (N, C × H × W).
+        lr: learning rate of groups that have none of their own; a tensor where a CUDA graph is to read it.
         weight_decay: share of a weight that is taken off it at each step, times the rate.
+        adamw: more arguments of `torch.optim.AdamW`.
 
     Example:
-        >>> optimizer = Muon(matrices(unet), lr=2e-3)
-        >>> loss.backward()
-        >>> optimizer.step()
+        >>> weight, bias = nn.Linear(32, 32).parameters()
+        >>> optimizer = Muon([{"params": [weight], "muon": True}, {"params": [bias]}], lr=3e-3)
     """
 
-    def __init__(self, params: ParamsT, lr: float | Tensor, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(
+        self, groups: list[dict[str, Any]], lr: float | Tensor, weight_decay: float = 0.0, **adamw: Any
+    ) -> None:
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "muon": False})
+        self._adamw: Any = None
+        if others := [group for group in self.param_groups if not group["muon"]]:
+            self._adamw = torch.optim.AdamW(others, lr=lr, weight_decay=weight_decay, **adamw)
+            self._adamw.state = self.state
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # a loss that is computed anew is not asked
         """One update of all parameters that have a gradient."""
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
         for group in self.param_groups:
             trained = [p for p in group["params"] if p.grad is not None]
-            if not trained:
-                continue
-            grads = [p.grad for p in trained]
-            for p in trained:
-                if not self.state[p]:
-                    self.state[p]["momentum"] = torch.zeros_like(p)
-            momenta = [self.state[p]["momentum"] for p in trained]
-            torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
-            ahead = torch._foreach_lerp(grads, momenta, group["momentum"])
-            updates = orthogonal([u.flatten(1) for u in ahead])
-            torch._foreach_mul_(trained, 1 - group["lr"] * group["weight_decay"])
-            for p, update in zip(trained, updates, strict=True):
-                size = _OWN_RMS * max(update.shape) ** 0.5
-                p.sub_(update.reshape(p.shape) * (group["lr"] * size))
+            if trained and group["muon"]:
+                self._update(trained, group, found_inf)
+        if self._adamw:
+            self._adamw.found_inf = found_inf
+            self._adamw.step()
+
+    def _update(self, trained: list[Tensor], group: dict[str, Any], found_inf: Tensor | None) -> None:
+        for p in trained:
+            if not self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        momenta = [self.state[p]["momentum"] for p in trained]
+        grads = [p.grad for p in trained]
+        rate = group["lr"]
+        if found_inf is not None:  # the momentum stays: it is averaged with itself
+            grads = [torch.where(found_inf == 0, grad, m) for grad, m in zip(grads, momenta, strict=True)]
+            rate = rate * (found_inf == 0)
+        torch._foreach_lerp_(momenta, grads, 1 - _MOMENTUM)
+        ahead = torch._foreach_lerp(grads, momenta, _MOMENTUM)
+        torch._foreach_mul_(trained, 1 - rate * group["weight_decay"])
+        for p, update in zip(trained, orthogonal([u.flatten(1) for u in ahead]), strict=True):
+            p.sub_(update.reshape(p.shape) * (rate * _OWN_RMS * max(update.shape) ** 0.5))
 
 
 def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
