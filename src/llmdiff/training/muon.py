@@ -63,7 +63,7 @@ class Muon(torch.optim.Optimizer):
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         momenta = [self.state[p]["momentum"] for p in trained]
-        grads = [p.grad for p in trained]
+        grads = [p.grad for p in trained if p.grad is not None]
         rate = group["lr"]
         if found_inf is not None:  # the momentum stays: it is averaged with itself
             grads = [torch.where(found_inf == 0, grad, m) for grad, m in zip(grads, momenta, strict=True)]
@@ -113,7 +113,7 @@ def _iterated(grams: Tensor) -> Tensor:
     return product
 
 
-def matrices(module: nn.Module) -> list[nn.Parameter]:
+def matrices(module: nn.Module) -> list[Tensor]:
     """The parameters that Muon is for: weights of a network's linear and convolutional layers but the outermost."""
     return [
         layer.weight
