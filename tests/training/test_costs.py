@@ -102,6 +102,7 @@ def test_knobs_turn_what_they_say(places: Places) -> None:
     assert ratio("memory.activations", loop={"batch_size": 6}) == pytest.approx(2, rel=0.01)
     assert ratio("memory.activations", loop={"batch_size": 6, "micro_batch": 3}) == pytest.approx(1, rel=0.01)
     assert ratio("memory.activations", gradient_checkpointing=True) < 0.8
+    assert 0.8 <= ratio("memory.adapter", loop={"batch_size": 3, "ema": 0.9, "optimizer": "muon"}) < 0.95
     assert ratio("memory.LLM", llm_dtype="bfloat16") == 0.5
     assert ratio("memory.LLM", llm_quantization="4bit") < ratio("memory.LLM", llm_quantization="int8") < 0.6
     assert ratio("disk.terms", cache={"terms": "grouped", "groups": 2}) == pytest.approx(3 / 5)
