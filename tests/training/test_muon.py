@@ -1,5 +1,6 @@
 """Muon: that its updates are what the singular value decomposition says, and whom it is for."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,32 @@ def test_a_step_that_is_not_finite_changes_nothing():
         after = [weight, bias, optimizer.state[weight]["momentum"]]
         assert all(torch.equal(a, b) == bool(found_inf) for a, b in zip(before, after, strict=True))
         assert all(value.isfinite().all() for value in after)
+
+
+def test_its_state_can_be_saved_and_loaded():
+    def made() -> tuple[list[nn.Parameter], Muon]:
+        torch.manual_seed(0)
+        weight, bias = nn.Parameter(torch.randn(20, 20)), nn.Parameter(torch.randn(20))
+        return [weight, bias], Muon([{"params": [weight], "muon": True}, {"params": [bias]}], lr=0.1)
+
+    def step(parameters: list[nn.Parameter], optimizer: Muon, seed: int) -> None:
+        torch.manual_seed(seed)
+        for p in parameters:
+            p.grad = torch.randn(p.shape)
+        optimizer.step()
+
+    (whole, first), (again, second) = made(), made()
+    step(whole, first, 1)
+    with torch.no_grad():
+        for p, value in zip(again, whole, strict=True):
+            p.copy_(value)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for optimizer in (first, second):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.02
+    step(whole, first, 2)
+    step(again, second, 2)
+    assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
 
 
 def test_it_is_for_inner_weights():
