@@ -92,8 +92,6 @@ class Trainer:
         self.accelerator = accelerator or Accelerator(cpu=True)
         self.scaler = scaler or loss_scaler(torch.float32)
         self.optimizer = optimizers.make(objective.module, objective.groups(), settings)
-        groups = self.optimizer.param_groups
-        self._by_muon = {id(p) for group in groups if group.get("muon") for p in group["params"]}
         named = list(objective.module.named_parameters())  # once: to walk all modules takes time
         self._names: dict[Tensor, str] = {p: name for name, p in named}
         self._trained = [(name, p) for name, p in named if p.requires_grad]
@@ -342,7 +340,8 @@ class Trainer:
             return f"{path} belongs to another model or recipe; choose another output folder."
         if self._run and info.get("run") not in (None, self._run):
             return f"{path} is a checkpoint of another run than that of its folder, by the data.json there."
-        by_muon = {name for name, p in parameters.items() if id(p) in self._by_muon}
+        groups = self.optimizer.param_groups
+        by_muon = {self._names[p] for group in groups if group.get("muon") for p in group["params"]}
         return checkpoint.misfit(path, tensors, info, parameters, bool(self.ema), by_muon)
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
