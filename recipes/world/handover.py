@@ -1,7 +1,8 @@
 """A run made small enough to be sent: `python -m world.handover RUN FOLDER` in recipes.
 
-The folder is a run too, from which training goes on: the finished parts and the averaged weights of the stage that is
-under way, in half precision, without moments and pools, or in eight bits, which a few hundred steps make good again.
+The folder is a run too, from which training goes on: the autoencoder, the text encoder, and the averaged weights of the
+last of the U-Net's stages that has begun, in half precision, without moments and pools, or in eight bits, which a few
+hundred steps make good again. Of a run that is done too: `world.export` makes the base of it.
 """
 
 import json
@@ -74,11 +75,8 @@ def hand_over(run: Path, folder: Path, bits: int = 16) -> None:
     for part in ("autoencoder", "text"):
         if (run / part / "model").exists():
             copy_halved(run / part / "model", folder / part / "model")
-    if (run / "model").exists():
-        shutil.copytree(run / "model", folder / "model", dirs_exist_ok=True)
-    else:
-        _hand_over_stage(run, folder, bits)
-    for path in [run / "curve.jsonl", *run.glob("*/log.jsonl"), *sorted(run.glob("sheets/*.png"))[-2:]]:
+    _hand_over_stage(run, folder, bits)
+    for path in [run / "curve.jsonl", *run.glob("*/log.jsonl")]:
         if path.exists():
             place = folder / path.relative_to(run)
             place.parent.mkdir(parents=True, exist_ok=True)

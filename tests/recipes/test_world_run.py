@@ -135,11 +135,12 @@ def test_a_small_copy_of_a_run_goes_on(whole, tmp_path, monkeypatch):
     assert steps == [3, 4, 5]
 
 
-def test_a_finished_run_is_handed_over_as_its_base(whole, tmp_path):
+def test_a_finished_run_is_handed_over_as_its_last_stage(whole, tmp_path):
     hand_over(whole, tmp_path)
-    assert (tmp_path / "model" / "model_index.json").is_file()
-    assert not list(tmp_path.rglob(START))
+    assert [path.parent.name for path in tmp_path.rglob(START)] == ["scenes"]
     assert run(tmp_path).go_on()
+    expected, found = weights(whole), weights(tmp_path)
+    assert all(torch.allclose(expected[name], found[name], atol=1e-3) for name in expected)
 
 
 def test_a_run_that_is_done_goes_on_if_more_steps_are_wanted(whole, tmp_path):

@@ -3,8 +3,9 @@
 All directions of a matrix learn as fast as its strongest, which takes fewer steps than AdamW (docs/training.md has
 figures). It differs from `torch.optim.Muon` in that kernels of convolutions are matrices too, in that what is no matrix
 is trained beside them by AdamW, in single precision, and in its cost: the iteration runs on Gram matrices alone, those
-of one size as one batch. With X = M / |M| and A = X Xᵀ, one step of Newton and Schulz, X ← p(A) X with p(A) = a + b A +
-c A², takes A to p(A) A p(A), since all of these commute; the product Q of the p(A) is applied to X once, in the end.
+of matrices of one shape as one batch. With X = M / |M| and A = X Xᵀ, one step of Newton and Schulz, X ← p(A) X with
+p(A) = a + b A + c A², takes A to p(A) A p(A), since all of these commute; the product Q of the p(A) is applied to X
+once, in the end.
 """
 
 from typing import Any
@@ -72,8 +73,10 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, grads, 1 - _MOMENTUM)
         ahead = torch._foreach_lerp(grads, momenta, _MOMENTUM)
         torch._foreach_mul_(trained, 1 - rate * group["weight_decay"])
-        for p, update in zip(trained, orthogonal([u.flatten(1) for u in ahead]), strict=True):
-            p.sub_(update.reshape(p.shape) * (rate * _OWN_RMS * max(update.shape) ** 0.5))
+        updates = orthogonal([u.flatten(1) for u in ahead])
+        torch._foreach_mul_(updates, [_OWN_RMS * max(update.shape) ** 0.5 for update in updates])
+        torch._foreach_mul_(updates, rate)
+        torch._foreach_sub_(trained, [u.reshape(p.shape) for p, u in zip(trained, updates, strict=True)])
 
 
 def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
@@ -90,13 +93,13 @@ def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
 
 
 def _orthogonal_blocks(blocks: list[Tensor]) -> list[Tensor]:
-    scaled = [x / (x.norm() + 1e-7) for x in blocks]
-    done = list(scaled)
-    for size in {len(x) for x in scaled}:
-        places = [i for i, x in enumerate(scaled) if len(x) == size]
-        factors = _iterated(torch.stack([scaled[i] @ scaled[i].T for i in places]))
-        for i, factor in zip(places, factors, strict=True):
-            done[i] = factor @ scaled[i]
+    done = list(blocks)
+    for shape in {x.shape for x in blocks}:
+        places = [i for i, x in enumerate(blocks) if x.shape == shape]
+        x = torch.stack([blocks[i] for i in places])
+        x /= torch.linalg.matrix_norm(x, keepdim=True) + 1e-7
+        for i, block in zip(places, _iterated(x @ x.mT) @ x, strict=True):
+            done[i] = block
     return done
 
 
