@@ -12,9 +12,9 @@ from llmdiff.scenes.facts import Look
 from llmdiff.scenes.scene import RELATIONS
 from llmdiff.world.atlas import sprite
 from llmdiff.world.captions import PLACES, noun_phrase, plain_caption
-from llmdiff.world.description import Caption, Mention
+from llmdiff.world.description import Caption, Detail, Mention
 from llmdiff.world.drawing import pixels
-from llmdiff.world.scene import Placed, Scene, sample
+from llmdiff.world.scene import Lot, Placed, Scene, sample
 from llmdiff.world.things import NAMES
 from llmdiff.world.vocabulary import CELL, COLOURS, IMAGE_SIZE, MAX_THINGS, SINGLE_SIZE, SIZES
 
@@ -36,6 +36,10 @@ class Stream:
     seed: int
     canvas: int = SIZE
     things: int = len(NAMES)
+    lot: Lot | None = None
+    """The chances by which scenes are drawn, if not those of `Lot()`."""
+    detail: Detail | None = None
+    """How much captions say, if not what `Detail()` says."""
 
     def scene(self, index: int) -> Scene:
         """Scene number `index`."""
@@ -51,12 +55,14 @@ class Stream:
 
     def caption(self, index: int, number: int) -> Caption:
         """One of the plain captions of a scene: says as much of it as a lot decides."""
-        return plain_caption(self.scene(index), np.random.default_rng((self.seed, index, 1, number)))
+        rng = np.random.default_rng((self.seed, index, 1, number))
+        return plain_caption(self.scene(index), rng, self.detail)
 
 
 @lru_cache(maxsize=4)  # for what is asked of one scene after the other
 def _scene(stream: Stream, index: int) -> Scene:
-    return sample(np.random.default_rng((stream.seed, index)), NAMES[: stream.things], canvas=stream.canvas)
+    rng = np.random.default_rng((stream.seed, index))
+    return sample(rng, NAMES[: stream.things], canvas=stream.canvas, lot=stream.lot)
 
 
 def cells(scene: Scene) -> tuple[np.ndarray, np.ndarray]:

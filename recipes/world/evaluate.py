@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from llmdiff.scenes.description import Caption
+from llmdiff.scenes.facts import Related
 from llmdiff.training.precision import autocast
 from llmdiff.world.checker import read
 from llmdiff.world.scene import Lot
@@ -43,7 +44,7 @@ def drawn(pipe: Any, captions: Sequence[str], canvas: int, steps: int, guidance:
 
 
 def scores(captions: Sequence[Caption], pictures: np.ndarray, things: int) -> dict[str, float]:
-    """Shares of captions that are right in everything, those of a single thing and of several, and of facts.
+    """Shares of captions that are right in everything, those of a single thing and of several, of facts, of relations.
 
     Args:
         captions: N with the facts that they state.
@@ -55,7 +56,8 @@ def scores(captions: Sequence[Caption], pictures: np.ndarray, things: int) -> di
     right = np.array([all(one) for one in held])
     alone = np.array([_things(caption) == 1 for caption in captions])
     facts = np.array([fact for one in held for fact in one])
-    groups = {"single": right[alone], "several": right[~alone], "facts": facts}
+    related = np.array([isinstance(fact, Related) for caption in captions for fact in caption.facts])
+    groups = {"single": right[alone], "several": right[~alone], "facts": facts, "relations": facts[related]}
     return {name: round(float(values.mean()), 4) for name, values in groups.items() if len(values)}
 
 

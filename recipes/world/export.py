@@ -18,7 +18,7 @@ from llmdiff.training import checkpoint
 from world import modules
 from world.evaluate import rows_of
 from world.handover import averages_of
-from world.settings import STAGES, Settings, load
+from world.settings import STAGES, UNET_STAGES, Settings, load
 
 _CARD = """\
 ---
@@ -104,7 +104,7 @@ def underway(folder: Path, settings: Settings) -> Any:
     Raises:
         LLMDiffError: The run has no U-Net yet.
     """
-    found = averages_of(folder / "scenes") or averages_of(folder / "singles")
+    found = next(filter(None, (averages_of(folder / stage) for stage in reversed(UNET_STAGES))), None)
     if found is None:
         raise LLMDiffError(f"{folder} has no weights of a U-Net yet: train it further.")
     vae: Any = AutoencoderKL.from_pretrained(folder / "autoencoder" / "model")

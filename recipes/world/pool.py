@@ -23,6 +23,7 @@ from llmdiff.training.precision import autocast
 from world import data, modules
 from world.data import Stream
 from world.machine import Machine
+from world.text import truth
 
 PART = 512
 """Scenes in a file at most."""
@@ -42,27 +43,43 @@ class Pool(NamedTuple):
     """Numbers of the things, from 1: int16 (N, H, H)."""
     spots: Tensor
     """Places of cells in their things' frames: int8 (N, 2, H, H)."""
+    kinds: Tensor
+    """What each caption states, as in `text.Captions`: int16 (N, C, Q)."""
+    counts: Tensor
+    """Int8 (N, C, Q)."""
+    marks: Tensor
+    """Uint8 (N, C, Q, marks)."""
+    places: Tensor
+    """Int8 (N, C)."""
 
     def to(self, device: torch.device) -> "Pool":
         return Pool(*(part.to(device) for part in self))
 
 
 class Drawn(NamedTuple):
-    """Scenes before they are encoded; arrays as in `Pool`, pictures uint8 (N, canvas, canvas, 3)."""
+    """Scenes before they are encoded; arrays as in `Pool`, but pictures, uint8 (N, canvas, canvas, 3), not latents."""
 
     pictures: np.ndarray
     ids: np.ndarray
     names: np.ndarray
     spots: np.ndarray
+    kinds: np.ndarray
+    counts: np.ndarray
+    marks: np.ndarray
+    places: np.ndarray
 
 
 def drawn(stream: Stream, start: int, count: int) -> Drawn:
     """Scenes from number `start` on."""
     indices = range(start, start + count)
-    captions = [text for i in indices for text in (stream.caption(i, k).text for k in range(CAPTIONS))]
-    ids = modules.token_ids(modules.tokenizer(), captions).numpy().astype(np.int32)
+    captions = [stream.caption(i, k) for i in indices for k in range(CAPTIONS)]
+    ids = modules.token_ids(modules.tokenizer(), [caption.text for caption in captions]).numpy().astype(np.int32)
     names, spots = (np.stack(part) for part in zip(*(data.cells(stream.scene(i)) for i in indices), strict=True))
-    return Drawn(stream.pictures(indices), ids.reshape(count, CAPTIONS, -1), names, spots)
+    truths = (truth(one, np.random.default_rng((stream.seed, start, 3, k))) for k, one in enumerate(captions))
+    kinds, counts, marks, places = (np.stack(part) for part in zip(*truths, strict=True))
+    stated = kinds.astype(np.int16), counts.astype(np.int8), marks.astype(np.uint8), places.astype(np.int8)
+    of_captions = (part.reshape(count, CAPTIONS, *part.shape[1:]) for part in (ids, *stated))
+    return Drawn(stream.pictures(indices), next(of_captions), names, spots, *of_captions)
 
 
 def scene_pool(

@@ -11,7 +11,8 @@ from llmdiff.training.recipe import set_option
 from llmdiff.validation_errors import first_problem
 from llmdiff.world.things import FIRST, NAMES
 
-STAGES = ("autoencoder", "text", "singles", "scenes")
+UNET_STAGES = ("singles", "scenes", "relations")
+STAGES = ("autoencoder", "text", *UNET_STAGES)
 """In their order."""
 
 
@@ -20,6 +21,13 @@ class StageSettings(LoopSettings):
 
     compiled: bool = Field(False, description="by torch.compile, on a machine that is to; a minute, once per slice")
     pictures: int = Field(8192, ge=1, description="that are drawn, each of which comes round again and again")
+
+
+class UNetSettings(StageSettings):
+    """Of a stage of the U-Net."""
+
+    noisiest: float = Field(0.2, ge=0, le=1, description="share of timesteps from the noisiest fifth, beside the rest")
+    readout: float = Field(0.05, ge=0, description="weight of the things' readout beside the velocity")
 
 
 class Settings(BaseModel):
@@ -34,8 +42,9 @@ class Settings(BaseModel):
     text_layers: int = Field(4, ge=1)
     autoencoder: StageSettings
     text: StageSettings
-    singles: StageSettings
-    scenes: StageSettings
+    singles: UNetSettings
+    scenes: UNetSettings
+    relations: UNetSettings
     evaluate_minutes: float = Field(20, gt=0, description="of training between two scores of the U-Net")
     prompts: int = Field(48, ge=1, description="that are scored, the same every time")
     draw_steps: int = Field(20, ge=1)

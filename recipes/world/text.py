@@ -50,13 +50,14 @@ class Captions(NamedTuple):
 def captions(count: int, stream: Stream) -> Captions:
     """One caption of each of the first scenes of a stream."""
     worded = [stream.caption(i, 0) for i in range(count)]
-    truths = [_truth(caption, np.random.default_rng((stream.seed, i, 3))) for i, caption in enumerate(worded)]
+    truths = [truth(caption, np.random.default_rng((stream.seed, i, 3))) for i, caption in enumerate(worded)]
     ids = modules.token_ids(modules.tokenizer(), [caption.text for caption in worded]).int()
     kinds, counts, marks, places = (torch.from_numpy(np.stack(part)) for part in zip(*truths, strict=True))
     return Captions(ids, kinds, counts, marks, places)
 
 
-def _truth(caption: Caption, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def truth(caption: Caption, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What a caption states: a row each of kinds, counts, marks and places of `Captions`."""
     named = [NAMES.index(fact.look.kind) for fact in caption.facts if isinstance(fact, Count)]
     others = [int(n) for n in rng.permutation(len(NAMES))[: 2 * ASKED] if n not in named]
     kinds = [*dict.fromkeys(named), *others][:ASKED]
@@ -76,7 +77,11 @@ def _truth(caption: Caption, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 class FactReadout(nn.Module):
-    """Cross-attention of one query per thing that is asked for, and one for the background, over the text's states."""
+    """Cross-attention of one query per thing that is asked for, and one for the background, over the text's states.
+
+    Args:
+        width: of the states.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -85,12 +90,25 @@ class FactReadout(nn.Module):
         self.thing = nn.Linear(width, MAX_THINGS + 1 + len(_MARKS))
         self.place = nn.Linear(width, 1 + len(_PLACES))
 
-    def forward(self, states: Tensor, kinds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """States (B, S, W) and things (B, Q) to logits of counts (B, Q, 5), marks (B, Q, marks), places (B, 9)."""
-        queries = self.queries(F.pad(kinds, (0, 1), value=len(NAMES)))
+    def forward(self, states: Tensor, kinds: Tensor, counts: Tensor, marks: Tensor, places: Tensor) -> Tensor:
+        """Cross-entropies (3,) of counts, of marks of the things that are stated, and of places.
+
+        Args:
+            states: of the text (B, S, W).
+            kinds, counts, marks, places: as in `Captions`, whole numbers of any type.
+        """
+        queries = self.queries(F.pad(kinds.long(), (0, 1), value=len(NAMES)))
         read, _ = self.attention(queries, states, states, need_weights=False)
-        counts, marks = self.thing(read[:, :-1]).split((MAX_THINGS + 1, len(_MARKS)), dim=-1)
-        return counts, marks, self.place(read[:, -1])
+        count, mark = self.thing(read[:, :-1]).float().split((MAX_THINGS + 1, len(_MARKS)), dim=-1)
+        stated = (counts > 0).float()
+        wrong = F.binary_cross_entropy_with_logits(mark, marks.float(), reduction="none").sum(-1)
+        return torch.stack(
+            (
+                F.cross_entropy(count.flatten(0, 1), counts.long().flatten()),
+                (wrong * stated).sum() / stated.sum().clamp(min=1),
+                F.cross_entropy(self.place(read[:, -1]).float(), places.long()),
+            )
+        )
 
 
 class TextObjective:
@@ -123,13 +141,5 @@ class TextObjective:
     def loss(self, *batch: Tensor) -> Tensor:
         ids, kinds, counts, marks, places = batch
         with autocast(self._machine.precision, self._machine.device.type):
-            said = self.readout(self.text_encoder(ids).last_hidden_state, kinds)
-        count, mark, place = (logits.float() for logits in said)
-        stated = (counts > 0).float()
-        wrong = F.binary_cross_entropy_with_logits(mark, marks, reduction="none").sum(-1)
-        losses = (
-            F.cross_entropy(count.flatten(0, 1), counts.flatten()),
-            (wrong * stated).sum() / stated.sum(),
-            F.cross_entropy(place, places),
-        )
-        return torch.stack((sum(losses, torch.zeros((), device=ids.device)), *losses))
+            losses = self.readout(self.text_encoder(ids).last_hidden_state, kinds, counts, marks, places)
+        return torch.cat((losses.sum()[None], losses))

@@ -16,7 +16,7 @@ from llmdiff.world.drawing import pixels
 from llmdiff.world.scene import Placed, Scene
 from llmdiff.world.things import NAMES, THINGS
 from llmdiff.world.vocabulary import CELL, COLOURS, SIZES
-from world import autoencoder, data, denoising, modules, pool, text
+from world import autoencoder, data, denoising, modules, pool, settings, text
 from world.data import Stream
 from world.machine import Machine
 from world.readout import ThingReadout
@@ -153,7 +153,7 @@ def test_a_readout_learns_what_the_cells_show() -> None:
 def test_the_truth_of_a_caption_is_all_that_it_states() -> None:
     for index in range(60):
         caption = Stream(8).caption(index, 0)
-        kinds, counts, marks, place = text._truth(caption, np.random.default_rng(index))
+        kinds, counts, marks, place = text.truth(caption, np.random.default_rng(index))
         assert len(set(kinds.tolist())) == text.ASKED
         said = {
             NAMES[kinds[q]]: (counts[q], {text._MARKS[m] for m in np.flatnonzero(marks[q])}) for q in range(text.ASKED)
@@ -194,10 +194,12 @@ def test_the_text_encoder_learns() -> None:
 @pytest.fixture
 def denoiser() -> denoising.DenoisingObjective:
     torch.manual_seed(0)
-    objective = denoising.DenoisingObjective(modules.unet((16, 32), 1), modules.text_encoder(1), HERE)
-    names = torch.randint(0, 6, (3, 8, 8)).short()
-    ids = torch.randint(0, 50, (3, 2, modules.TEXT_TOKENS)).int()
-    objective.pool = pool.Pool(torch.randn(3, 16, 8, 8).half(), ids, names, torch.randint(0, 8, (3, 2, 8, 8)).byte())
+    text_encoder = modules.text_encoder(1)
+    facts = text.FactReadout(text_encoder.config.hidden_size)
+    objective = denoising.DenoisingObjective(modules.unet((16, 32), 1), text_encoder, facts, HERE)
+    _, *drawn = pool.drawn(Stream(9, data.SINGLE), 0, 3)
+    objective.pool = pool.Pool(torch.randn(3, 16, 8, 8).half(), *map(torch.from_numpy, drawn))
+    objective.settings = settings.load("tiny", []).singles
     return objective
 
 

@@ -90,7 +90,7 @@ def test_what_was_exported_is_half_precision_with_checksums_and_a_card(whole):
     assert {value.dtype for value in weights(whole).values()} == {torch.float16}
     card = (model / "README.md").read_text()
     assert "draws 3 things" in card
-    assert "| scenes | 6 | 12 |" in card
+    assert "| relations | 6 | 12 |" in card
     assert "/tmp" not in (model / "unet" / "config.json").read_text()
     assert json.loads((model / "vae" / "config.json").read_text())["scaling_factor"] != 0.18215
 
@@ -99,10 +99,10 @@ def test_scores_and_sheets_are_kept_as_it_trains(whole):
     rows = evaluate.rows_of(whole / "curve.jsonl")
     ends = {row["stage"]: row for row in rows}
     assert {stage: (row["step"], row["pictures"]) for stage, row in ends.items()} == {
-        "singles": (6, 12), "scenes": (6, 12),
+        "singles": (6, 12), "scenes": (6, 12), "relations": (6, 12),
     }  # fmt: skip
     assert all(0 <= row["facts"] <= 1 for row in rows)
-    assert (whole / "sheets" / "scenes-0000006.png").is_file()
+    assert (whole / "sheets" / "relations-0000006.png").is_file()
 
 
 def test_nothing_is_trained_after_the_deadline(tmp_path):
@@ -113,20 +113,20 @@ def test_nothing_is_trained_after_the_deadline(tmp_path):
 
 
 def test_a_small_copy_of_a_run_goes_on(whole, tmp_path, monkeypatch):
-    killed_at(monkeypatch, "scenes", 5)
-    for part in ("autoencoder", "text", "singles"):
+    killed_at(monkeypatch, "relations", 5)
+    for part in ("autoencoder", "text", "singles", "scenes"):
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / part).symlink_to(whole / part)
-    (tmp_path / "run" / "scenes").mkdir()
-    (tmp_path / "run" / "scenes" / START).write_bytes((whole / "scenes" / START).read_bytes())
+    (tmp_path / "run" / "relations").mkdir()
+    (tmp_path / "run" / "relations" / START).write_bytes((whole / "relations" / START).read_bytes())
     with pytest.raises(KilledError):
         run(tmp_path / "run").go_on()
     pipe = underway(tmp_path / "run", settings.load("tiny", []))
-    found = averages_of(tmp_path / "run" / "scenes")
+    found = averages_of(tmp_path / "run" / "relations")
     assert found is not None
     assert torch.equal(pipe.unet.conv_in.weight, found[0]["unet.conv_in.weight"])
     hand_over(tmp_path / "run", tmp_path / "small", bits=8)
-    assert read_start(tmp_path / "small" / "scenes" / START)[1] == 3
+    assert read_start(tmp_path / "small" / "relations" / START)[1] == 3
     assert not list((tmp_path / "small").rglob("step-*"))
     steps: list[int] = []
     whole_step = Loop._one_step
@@ -137,7 +137,7 @@ def test_a_small_copy_of_a_run_goes_on(whole, tmp_path, monkeypatch):
 
 def test_a_finished_run_is_handed_over_as_its_last_stage(whole, tmp_path):
     hand_over(whole, tmp_path)
-    assert [path.parent.name for path in tmp_path.rglob(START)] == ["scenes"]
+    assert [path.parent.name for path in tmp_path.rglob(START)] == ["relations"]
     assert run(tmp_path).go_on()
     expected, found = weights(whole), weights(tmp_path)
     assert all(torch.allclose(expected[name], found[name], atol=1e-3) for name in expected)
@@ -145,8 +145,8 @@ def test_a_finished_run_is_handed_over_as_its_last_stage(whole, tmp_path):
 
 def test_a_run_that_is_done_goes_on_if_more_steps_are_wanted(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
-    assert run(tmp_path / "run", "scenes.steps=8").go_on()
-    assert "| scenes | 8 | 16 |" in (tmp_path / "run" / "model" / "README.md").read_text()
+    assert run(tmp_path / "run", "relations.steps=8").go_on()
+    assert "| relations | 8 | 16 |" in (tmp_path / "run" / "model" / "README.md").read_text()
 
 
 def test_a_run_without_a_u_net_cannot_be_exported(tmp_path):
