@@ -76,11 +76,11 @@ def text_encoder(tokenizer: CLIPTokenizer, width: int = TEXT_WIDTH, layers: int 
 def tokenizer(captions: Iterable[str], length: int = TEXT_TOKENS) -> CLIPTokenizer:
     """A byte-pair tokenizer in CLIP's format, in which every word of `captions` is one token; it takes `length` tokens.
 
-    The trainer finds the merges. The tokens are numbered here, because it numbers letters at a word's end by chance.
+    The trainer finds the merges, and the tokens are numbered here.
     """
     letters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
-    merges: Any = _merges(captions, letters)  # pairs, which transformers takes, though it declares strings
     ends = [letter + _WORD_END for letter in letters if not letter.isupper()]  # texts are lower-cased
+    merges: Any = _merges(captions, letters, ends)  # pairs, which transformers takes, though it declares strings
     symbols = [_START, _END, *letters, *ends, *("".join(m) for m in merges)]
     return CLIPTokenizer(
         vocab={symbol: number for number, symbol in enumerate(dict.fromkeys(symbols))},
@@ -93,13 +93,19 @@ def tokenizer(captions: Iterable[str], length: int = TEXT_TOKENS) -> CLIPTokeniz
     )
 
 
-def _merges(texts: Iterable[str], letters: list[str]) -> list[tuple[str, str]]:
-    """The byte-pair merges of lower-cased texts, most frequent first, until every word is one token."""
+def _merges(texts: Iterable[str], letters: list[str], ends: list[str]) -> list[tuple[str, str]]:
+    """The byte-pair merges of lower-cased texts, most frequent first, until every word is one token.
+
+    Of merges as frequent as each other the trainer takes that of the lower numbers first. Unless it is given them, it
+    numbers letters at a word's end by chance, and "cat" and "car" change places from one process to the next.
+    """
     model = Tokenizer(models.BPE(unk_token=_END, end_of_word_suffix=_WORD_END))
     model.normalizer = normalizers.Lowercase()
     model.pre_tokenizer = pre_tokenizers.Whitespace()
     trainer = trainers.BpeTrainer(
-        vocab_size=2**16, end_of_word_suffix=_WORD_END, initial_alphabet=letters, special_tokens=[_START, _END]
+        vocab_size=2**16,
+        end_of_word_suffix=_WORD_END,
+        special_tokens=[_START, _END, *letters, *reversed(ends)],
     )
     model.train_from_iterator(texts, trainer)
     return [(left, right) for left, right in json.loads(model.to_str())["model"]["merges"]]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from embedded_base.modules import tokenizer as make_tokenizer
 from llmdiff.scenes.facts import Backdrop, Count, Related
 from llmdiff.world.atlas import STYLES
 from llmdiff.world.captions import PLACES
@@ -134,6 +135,11 @@ def Threads(workers: int, _context: Any, initializer: Any) -> Any:  # noqa: N802
     from concurrent.futures import ThreadPoolExecutor
 
     return ThreadPoolExecutor(workers)
+
+
+def test_words_have_the_same_numbers_in_every_process() -> None:
+    phrases = data.plain_phrases()
+    assert len({str(sorted(make_tokenizer(phrases).get_vocab().items())) for _ in range(4)}) == 1
 
 
 def test_a_readout_learns_what_the_cells_show() -> None:
