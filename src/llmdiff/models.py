@@ -14,6 +14,8 @@ from llmdiff.embedded.llm import INDEX_MODELS, SMOLLM2, IndexModel
 from llmdiff.errors import LLMDiffError
 
 EMBEDDED = "embedded"
+SHIPPED_BASES = {EMBEDDED: "base", "embedded-world": "world"}
+"""The registry's names of the base models that are shipped, by the names that a user gives them."""
 Quantization = Literal["int8", "8bit", "4bit"]
 """Fewer bits of any language model: weights in 8 bits (torchao, any device), LLM.int8() and NF4 (bitsandbytes)."""
 _SHIPPED = Path(__file__).parent / "embedded"
@@ -93,6 +95,14 @@ _MODELS = (
         marker="model_index.json",
     ),
     Model(
+        "world",
+        "base",
+        "Stable Diffusion of 120 real things at 128x128, without an adapter yet (shipped)",
+        "Apache-2.0",
+        lambda: _SHIPPED / "world",
+        marker="model_index.json",
+    ),
+    Model(
         "adapter", "adapter", "LLMDiff adapter that joins the two (shipped)", "Apache-2.0", lambda: _SHIPPED / "adapter"
     ),
     Model(
@@ -125,9 +135,9 @@ def language_model(name: str) -> Model | None:
     return next(known, None)
 
 
-def shipped_base() -> Path:
-    """Folder of the embedded base model; raises LLMDiffError if this installation lacks it."""
-    return find("base").pull()
+def shipped_base(name: str = EMBEDDED) -> Path:
+    """Folder of an embedded base model, one of `SHIPPED_BASES`; raises LLMDiffError if this installation lacks it."""
+    return find(SHIPPED_BASES[name]).pull()
 
 
 def shipped_adapter() -> Path:

@@ -195,7 +195,7 @@ def test_a_long_prompt_is_one_line_of_warning(draw: Run) -> None:
         (["compare", "nowhere.yaml"], "The comparison nowhere.yaml cannot be read"),
         (
             ["models", "where", "gpt"],
-            "choose one of smollm2-135m, gemma3-270m, minilm, base-text, base, adapter, siglip",
+            "choose one of smollm2-135m, gemma3-270m, minilm, base-text, base, world, adapter, siglip",
         ),
     ],
 )
@@ -286,7 +286,7 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_models(run: Run, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in json.loads(run("models", "list", "--json").stdout)}
-    assert list(rows) == ["smollm2-135m", "gemma3-270m", "minilm", "base-text", "base", "adapter", "siglip"]
+    assert list(rows) == ["smollm2-135m", "gemma3-270m", "minilm", "base-text", "base", "world", "adapter", "siglip"]
     llm = rows["smollm2-135m"]
     assert not llm["present"]
     assert Path(llm["path"]).is_relative_to(tmp_path / "home")

@@ -13,7 +13,7 @@ from llmdiff.base.hub import fetch_base
 from llmdiff.base.locate import locate_base
 from llmdiff.base.single_file import load_single_file
 from llmdiff.errors import LLMDiffError
-from llmdiff.models import EMBEDDED, shipped_base
+from llmdiff.models import EMBEDDED
 from llmdiff.sources import LOADING_FAULTS, reason, with_classes
 from llmdiff.tokenizer_files import check_growth
 
@@ -36,8 +36,8 @@ def load_pipeline(
     safety checker that is there stays in place; `Renderer.draw` says so when it blacks out a picture.
 
     Args:
-        base: "embedded" for the shipped miniature, a local folder in the diffusers layout, a single-file checkpoint
-            (``.safetensors``), or a Hub id.
+        base: "embedded" for the shipped miniature, "embedded-world" for that of real things, a local
+            folder in the diffusers layout, a single-file checkpoint (``.safetensors``), or a Hub id.
         config: for a single-file checkpoint, the folder or Hub id of a pipeline of the same shape, of which index,
             configs and tokenizers are used; None takes those on the Hub of the model that it looks like.
         dtype: number type of all weights.
@@ -53,7 +53,7 @@ def load_pipeline(
         >>> pipe = load_pipeline("./sd15.safetensors", config="./sd15", dtype=torch.float16, device="cuda")
     """
     check_device(device)
-    place = shipped_base() if str(base) == EMBEDDED else locate_base(base)
+    place = locate_base(base)
     if config is not None and not (place is not None and place.is_file()):
         warnings.warn(f"The base model {str(base)!r} brings its own configs: those given are not used.", stacklevel=2)
     if place is not None and place.is_dir():

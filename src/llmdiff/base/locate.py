@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmdiff.base.checkpoint_kind import check_checkpoint, is_checkpoint
 from llmdiff.errors import LLMDiffError
+from llmdiff.models import SHIPPED_BASES, shipped_base
 from llmdiff.sources import is_hub_id
 from llmdiff.structured_text import read_json
 
@@ -17,11 +18,14 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 def locate_base(name: str | Path) -> Path | None:
     """The folder or the checkpoint that the name of a base model means, or None if it can only be a Hub id.
 
-    A folder is one with a ``model_index.json``; one that holds nothing but a single-file checkpoint means that file.
+    A name of `SHIPPED_BASES` means what is shipped. A folder is one with a ``model_index.json``; one that holds nothing
+    but a single-file checkpoint means that file.
 
     Raises:
         LLMDiffError: There is nothing of that name, or it is something else than a base model; the sentence says what.
     """
+    if str(name) in SHIPPED_BASES:
+        return shipped_base(str(name))
     path = Path(name).expanduser()
     if path.is_file():
         check_file(path)

@@ -5,7 +5,10 @@ from typing import Annotated
 import typer
 
 Base = Annotated[
-    str, typer.Option(help="Base model: 'embedded', a diffusers folder, a .safetensors checkpoint, or a Hub id.")
+    str,
+    typer.Option(
+        help="Base model: 'embedded', 'embedded-world', a diffusers folder, a .safetensors checkpoint, or a Hub id."
+    ),
 ]
 BaseConfig = Annotated[
     str | None,

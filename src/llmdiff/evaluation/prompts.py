@@ -71,7 +71,8 @@ def known_prompts(base: str, per_group: int = 4) -> list[str]:
         >>> len(known_prompts("embedded")), known_prompts("my-sd")
         (24, [])
     """
-    return [one.prompt for one in scene_prompts(per_group)] if base == EMBEDDED else []
+    versions = {EMBEDDED: 1, "embedded-world": 2}
+    return [one.prompt for one in scene_prompts(per_group, versions[base])] if base in versions else []
 
 
 _FACTS: dict[str, Callable[[dict[str, Any]], Fact]] = {

@@ -20,7 +20,7 @@ from llmdiff.base.scheduler_settings import faulty_setting
 from llmdiff.errors import LLMDiffError
 from llmdiff.generation.png import Document
 from llmdiff.generation.record import Models
-from llmdiff.models import EMBEDDED, language_model, shipped_adapter
+from llmdiff.models import EMBEDDED, SHIPPED_BASES, language_model, shipped_adapter
 from llmdiff.sources import LOADING_FAULTS, reason
 
 DTYPES = ("float16", "bfloat16", "float32")
@@ -60,7 +60,7 @@ def foreign_models(models: Models, named: Mapping[str, str]) -> list[str]:
     recorded = {field: getattr(models, field) for field in _KINDS if field not in named}
     foreign = {field: name for field, name in recorded.items() if name is not None and not _is_ours(field, name)}
     found = [f"the {_KINDS[field]} {name!r}" for field, name in foreign.items()]
-    if "base" not in foreign and models.base != EMBEDDED and models.base_config is None:
+    if "base" not in foreign and models.base not in SHIPPED_BASES and models.base_config is None:
         place = locate_base(models.base)
         if place is not None and place.is_file():
             found.append("configs from the Hugging Face Hub for the base model, which is a single file")
@@ -115,4 +115,6 @@ def scheduler_of(config: Mapping[str, Any]) -> SchedulerMixin:
 
 
 def _is_ours(field: str, name: str) -> bool:
-    return language_model(name) is not None if field == "llm" else name == EMBEDDED
+    if field == "llm":
+        return language_model(name) is not None
+    return name in SHIPPED_BASES if field == "base" else name == EMBEDDED

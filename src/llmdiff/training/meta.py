@@ -27,7 +27,7 @@ from llmdiff.declared_sizes import Held, check_config, held_to
 from llmdiff.errors import LLMDiffError
 from llmdiff.language.blocks import find_stack
 from llmdiff.language.loading import find_loader
-from llmdiff.models import EMBEDDED, language_model, shipped_base
+from llmdiff.models import language_model
 from llmdiff.sources import LOADING_FAULTS, local_folder, reason
 from llmdiff.structured_text import read_json
 from llmdiff.training.recipe import Recipe
@@ -43,7 +43,7 @@ def meta_base(name: str, config: str | None = None) -> Any:
         name: of the base model, as in a recipe.
         config: of a single-file checkpoint, as in a recipe.
     """
-    folder = shipped_base() if name == EMBEDDED else _base_configs(name, config)
+    folder = _base_configs(name, config)
     try:
         index = read_json(folder / INDEX)
         parts = {
