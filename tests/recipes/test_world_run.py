@@ -163,7 +163,7 @@ def test_settings_that_cannot_be_are_refused():
         with pytest.raises(LLMDiffError, match=sentence):
             settings.load(source, options)
     full = settings.load("full", ["scenes.steps=7"])
-    assert (full.scenes.steps, full.scenes.batch_size) == (7, 24)
+    assert (full.scenes.steps, full.scenes.batch_size) == (7, 64)
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,7 @@ class Recipe(Settings):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     folder: Path = Field(Path("runs/adapter"), description="where checkpoints, logs, sheets and the adapter go")
-    base: str = Field(
-        "embedded", description="embedded[-world], a folder, a single-file checkpoint or a Hub id"
-    )
+    base: str = Field("embedded", description="embedded[-world], a folder, a single-file checkpoint or a Hub id")
     base_config: str | None = Field(None, description="a folder or Hub id of the configs of a single-file checkpoint")
     llm: str = "embedded"
     llm_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the LLM's weights")
