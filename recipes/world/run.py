@@ -30,7 +30,7 @@ _READOUT = "readout.safetensors"
 STREAMS = {
     "singles": Stream(21, SINGLE),
     "scenes": Stream(22, SIZE),
-    "relations": Stream(24, SIZE, lot=Lot(counts=(0.1, 0.55, 0.25, 0.1), repeats=0.2), detail=Detail(links=1.0)),
+    "relations": Stream(24, SIZE, lot=Lot(counts=(0.1, 0.4, 0.3, 0.2)), detail=Detail(links=1.0)),
 }
 """What the U-Net's stages learn from. Relations come last, told wherever they are plain: one that is told now and then
 was not learned in 1.6 million pictures."""
