@@ -31,15 +31,15 @@ class Stream:
         seed: of the row.
         canvas: side of the pictures in pixels: 128, or 64 for single things.
         things: so many of the things, the first ones, are drawn.
+        lot: the chances by which scenes are drawn, if not those of `Lot()`.
+        detail: how much captions say, if not what `Detail()` says.
     """
 
     seed: int
     canvas: int = SIZE
     things: int = len(NAMES)
     lot: Lot | None = None
-    """The chances by which scenes are drawn, if not those of `Lot()`."""
     detail: Detail | None = None
-    """How much captions say, if not what `Detail()` says."""
 
     def scene(self, index: int) -> Scene:
         """Scene number `index`."""

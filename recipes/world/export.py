@@ -3,7 +3,9 @@
 A run ends with it; `python -m world.export RUN` in recipes writes that of one that is under way.
 """
 
+import itertools
 import shutil
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +19,7 @@ from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint
 from world import modules
 from world.evaluate import rows_of
-from world.handover import averages_of
+from world.handover import last_averages
 from world.settings import STAGES, UNET_STAGES, Settings, load
 
 _CARD = """\
@@ -77,17 +79,20 @@ def export(pipe: Any, folder: Path, settings: Settings, machine: str, name: str 
 def _card(pipe: Any, folder: Path, settings: Settings, machine: str) -> str:
     parts = {name: getattr(pipe, name) for name in ("vae", "text_encoder", "unet")}
     rows = [f"| {n} | `{type(p).__name__}` | {sum(v.numel() for v in p.parameters()):,} |" for n, p in parts.items()]
-    stages = [_stage(folder, name, settings) for name in STAGES]
+    stages = [_stage(folder, name) for name in STAGES]
     return _CARD.format(
         things=settings.things, parts="\n".join(rows), stages="\n".join(stages), machine=machine, scores=_scores(folder)
     )
 
 
-def _stage(folder: Path, name: str, settings: Settings) -> str:
+def _stage(folder: Path, name: str) -> str:
     rows = rows_of(folder / name / "log.jsonl")
     steps = rows[-1]["step"] if rows else 0
     minutes = sum(row["seconds"] for row in rows) / 60
-    return f"| {name} | {steps:,} | {steps * getattr(settings, name).batch_size:,} | {minutes:.0f} |"
+    pairs = itertools.pairwise([{"step": 0}, *rows])
+    batches = [row["pictures_per_s"] * row["seconds"] / (row["step"] - last["step"]) for last, row in pairs]
+    batch = round(statistics.median(batches)) if batches else 0  # what it was, whatever the settings say now
+    return f"| {name} | {steps:,} | {steps * batch:,} | {minutes:.0f} |"
 
 
 def _scores(folder: Path) -> str:
@@ -104,14 +109,14 @@ def underway(folder: Path, settings: Settings) -> Any:
     Raises:
         LLMDiffError: The run has no U-Net yet.
     """
-    found = next(filter(None, (averages_of(folder / stage) for stage in reversed(UNET_STAGES))), None)
+    found = last_averages(folder, UNET_STAGES)
     if found is None:
         raise LLMDiffError(f"{folder} has no weights of a U-Net yet: train it further.")
     vae: Any = AutoencoderKL.from_pretrained(folder / "autoencoder" / "model")
     text_encoder = modules.text_encoder(settings.text_layers)
     unet = modules.unet(settings.unet_channels, settings.unet_layers)
     for name, module in (("text_encoder", text_encoder), ("unet", unet)):
-        weights = checkpoint.under(name, found[0])
+        weights = checkpoint.under(name, found[1])
         module.load_state_dict(weights, strict=True)
     return modules.pipeline(vae, text_encoder, unet)
 

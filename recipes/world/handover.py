@@ -7,6 +7,7 @@ hundred steps make good again. Of a run that is done too: `world.export` makes t
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -84,10 +85,15 @@ def hand_over(run: Path, folder: Path, bits: int = 16) -> None:
 
 
 def _hand_over_stage(run: Path, folder: Path, bits: int) -> None:
-    for stage in reversed(STAGES):
-        if found := averages_of(run / stage):
-            write_start(folder / stage / START, *found, bits)
-            return
+    if found := last_averages(run):
+        stage, weights, step, seconds = found
+        write_start(folder / stage / START, weights, step, seconds, bits)
+
+
+def last_averages(run: Path, stages: Sequence[str] = STAGES) -> tuple[str, dict[str, Tensor], int, float] | None:
+    """The last of some stages of a run that has begun, and what `averages_of` says of it."""
+    found = ((stage, averages_of(run / stage)) for stage in reversed(stages))
+    return next(((stage, *averages) for stage, averages in found if averages), None)
 
 
 def averages_of(stage: Path) -> tuple[dict[str, Tensor], int, float] | None:

@@ -20,10 +20,10 @@ from torch import Tensor
 from llmdiff.files import written_whole
 from llmdiff.hashing import values_hash
 from llmdiff.training.precision import autocast
-from world import data, modules
+from world import data
 from world.data import Stream
 from world.machine import Machine
-from world.text import truth
+from world.text import stated
 
 PART = 512
 """Scenes in a file at most."""
@@ -73,12 +73,8 @@ def drawn(stream: Stream, start: int, count: int) -> Drawn:
     """Scenes from number `start` on."""
     indices = range(start, start + count)
     captions = [stream.caption(i, k) for i in indices for k in range(CAPTIONS)]
-    ids = modules.token_ids(modules.tokenizer(), [caption.text for caption in captions]).numpy().astype(np.int32)
     names, spots = (np.stack(part) for part in zip(*(data.cells(stream.scene(i)) for i in indices), strict=True))
-    truths = (truth(one, np.random.default_rng((stream.seed, start, 3, k))) for k, one in enumerate(captions))
-    kinds, counts, marks, places = (np.stack(part) for part in zip(*truths, strict=True))
-    stated = kinds.astype(np.int16), counts.astype(np.int8), marks.astype(np.uint8), places.astype(np.int8)
-    of_captions = (part.reshape(count, CAPTIONS, *part.shape[1:]) for part in (ids, *stated))
+    of_captions = (part.reshape(count, CAPTIONS, *part.shape[1:]) for part in stated(captions, stream.seed, start, 3))
     return Drawn(stream.pictures(indices), next(of_captions), names, spots, *of_captions)
 
 

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
+from llmdiff.errors import LLMDiffError
 from llmdiff.training import checkpoint
 from llmdiff.world.description import Detail
 from llmdiff.world.scene import Lot
@@ -118,6 +119,8 @@ class Run:
             text_encoder.save_pretrained(place)
         found: CLIPTextModel = CLIPTextModel.from_pretrained(place).float()
         readout = text.FactReadout(found.config.hidden_size)
+        if not (place / _READOUT).is_file():
+            raise LLMDiffError(f"{place} has no {_READOUT}, it is of an older recipe: delete it to train it again.")
         readout.load_state_dict(load_file(place / _READOUT))
         return found, readout
 

@@ -5,6 +5,7 @@ plain captions alone, by a readout of how many there are of which things, how th
 Letters in shapes: N captions, B of a batch, S tokens, W width, Q things that are asked for.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,25 +39,31 @@ class Captions(NamedTuple):
     ids: Tensor
     """Token ids: int32 (N, S)."""
     kinds: Tensor
-    """Numbers of the things that are asked for: int64 (N, Q)."""
+    """Numbers of the things that are asked for: int16 (N, Q)."""
     counts: Tensor
-    """How many of each the caption states: int64 (N, Q)."""
+    """How many of each the caption states: int8 (N, Q)."""
     marks: Tensor
-    """Colours and sizes that it gives them, and sides of relations that they are on: float (N, Q, marks)."""
+    """Colours and sizes that it gives them, and sides of relations that they are on: uint8 (N, Q, marks)."""
     places: Tensor
-    """Number of the background, 0 where none is stated: int64 (N,)."""
+    """Number of the background, 0 where none is stated: int8 (N,)."""
 
 
 def captions(count: int, stream: Stream) -> Captions:
     """One caption of each of the first scenes of a stream."""
     worded = [stream.caption(i, 0) for i in range(count)]
-    truths = [truth(caption, np.random.default_rng((stream.seed, i, 3))) for i, caption in enumerate(worded)]
-    ids = modules.token_ids(modules.tokenizer(), [caption.text for caption in worded]).int()
-    kinds, counts, marks, places = (torch.from_numpy(np.stack(part)) for part in zip(*truths, strict=True))
-    return Captions(ids, kinds, counts, marks, places)
+    return Captions(*map(torch.from_numpy, stated(worded, stream.seed, 3)))
 
 
-def truth(caption: Caption, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def stated(captions: Sequence[Caption], *seed: int) -> list[np.ndarray]:
+    """The arrays of `Captions`; what is asked for of each beside what it names is by the seed."""
+    ids = modules.token_ids(modules.tokenizer(), [caption.text for caption in captions]).numpy()
+    truths = (_truth(caption, np.random.default_rng((*seed, n))) for n, caption in enumerate(captions))
+    kinds = (np.int32, np.int16, np.int8, np.uint8, np.int8)
+    arrays = (ids, *(np.stack(part) for part in zip(*truths, strict=True)))
+    return [array.astype(kind) for array, kind in zip(arrays, kinds, strict=True)]
+
+
+def _truth(caption: Caption, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What a caption states: a row each of kinds, counts, marks and places of `Captions`."""
     named = [NAMES.index(fact.look.kind) for fact in caption.facts if isinstance(fact, Count)]
     others = [int(n) for n in rng.permutation(len(NAMES))[: 2 * ASKED] if n not in named]

@@ -13,8 +13,8 @@ from llmdiff import folder_checksums
 from llmdiff.embedded.llm import INDEX_MODELS, SMOLLM2, IndexModel
 from llmdiff.errors import LLMDiffError
 
-EMBEDDED = "embedded"
-SHIPPED_BASES = {EMBEDDED: "base", "embedded-world": "world"}
+EMBEDDED, EMBEDDED_WORLD = "embedded", "embedded-world"
+SHIPPED_BASES = {EMBEDDED: "base", EMBEDDED_WORLD: "world"}
 """The registry's names of the base models that are shipped, by the names that a user gives them."""
 Quantization = Literal["int8", "8bit", "4bit"]
 """Fewer bits of any language model: weights in 8 bits (torchao, any device), LLM.int8() and NF4 (bitsandbytes)."""

@@ -159,7 +159,7 @@ def test_a_readout_learns_what_the_cells_show() -> None:
 def test_the_truth_of_a_caption_is_all_that_it_states() -> None:
     for index in range(60):
         caption = Stream(8).caption(index, 0)
-        kinds, counts, marks, place = text.truth(caption, np.random.default_rng(index))
+        kinds, counts, marks, place = text._truth(caption, np.random.default_rng(index))
         assert len(set(kinds.tolist())) == text.ASKED
         said = {
             NAMES[kinds[q]]: (counts[q], {text._MARKS[m] for m in np.flatnonzero(marks[q])}) for q in range(text.ASKED)

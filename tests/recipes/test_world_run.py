@@ -16,12 +16,13 @@ from torch import Tensor
 
 from llmdiff import folder_checksums
 from llmdiff.errors import LLMDiffError
+from llmdiff.scenes.facts import Related
 from world import evaluate, settings
 from world.export import underway
 from world.handover import START, averages_of, hand_over, read_start
 from world.loop import Loop
 from world.machine import Machine
-from world.run import Run
+from world.run import STREAMS, Run
 from world.settings import STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +142,21 @@ def test_a_finished_run_is_handed_over_as_its_last_stage(whole, tmp_path):
     assert run(tmp_path).go_on()
     expected, found = weights(whole), weights(tmp_path)
     assert all(torch.allclose(expected[name], found[name], atol=1e-3) for name in expected)
+
+
+def test_a_text_encoder_of_an_older_recipe_is_said_to_be_one(whole, tmp_path):
+    hand_over(whole, tmp_path)
+    (tmp_path / "text" / "model" / "readout.safetensors").unlink()
+    with pytest.raises(LLMDiffError, match="it is of an older recipe"):
+        run(tmp_path).go_on()
+
+
+def test_the_stage_of_relations_tells_all_that_are_plain():
+    told = {
+        stage: [fact for i in range(200) for fact in STREAMS[stage].caption(i, 0).facts if isinstance(fact, Related)]
+        for stage in ("scenes", "relations")
+    }
+    assert len(told["relations"]) > 2 * len(told["scenes"]) > 0
 
 
 def test_a_run_that_is_done_goes_on_if_more_steps_are_wanted(whole, tmp_path):

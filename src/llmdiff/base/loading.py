@@ -36,8 +36,8 @@ def load_pipeline(
     safety checker that is there stays in place; `Renderer.draw` says so when it blacks out a picture.
 
     Args:
-        base: "embedded" for the shipped miniature, "embedded-world" for that of real things, a local
-            folder in the diffusers layout, a single-file checkpoint (``.safetensors``), or a Hub id.
+        base: "embedded" for the shipped miniature, "embedded-world" for that of real things, a local folder
+            in the diffusers layout, a single-file checkpoint (``.safetensors``), or a Hub id.
         config: for a single-file checkpoint, the folder or Hub id of a pipeline of the same shape, of which index,
             configs and tokenizers are used; None takes those on the Hub of the model that it looks like.
         dtype: number type of all weights.

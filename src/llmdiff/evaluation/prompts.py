@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from llmdiff.models import EMBEDDED
+from llmdiff.models import EMBEDDED, EMBEDDED_WORLD
 from llmdiff.scenes.facts import Backdrop, Count, Fact, Look, Related
 
 VERSION = 1
@@ -71,7 +71,7 @@ def known_prompts(base: str, per_group: int = 4) -> list[str]:
         >>> len(known_prompts("embedded")), known_prompts("my-sd")
         (24, [])
     """
-    versions = {EMBEDDED: 1, "embedded-world": 2}
+    versions = {EMBEDDED: 1, EMBEDDED_WORLD: 2}
     return [one.prompt for one in scene_prompts(per_group, versions[base])] if base in versions else []
 
 
