@@ -27,7 +27,7 @@ sizes = st.fixed_dictionaries(
         "lengths": st.lists(st.integers(0, 9), min_size=1, max_size=4),
         "tokens": st.integers(1, 7),
         "text_width": st.integers(1, 6),
-        "llm_width": st.integers(1, 6),
+        "encoding_width": st.integers(1, 6),
         "seed": st.integers(0, 9),
     }
 )
@@ -36,10 +36,10 @@ sizes = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None)
 @given(sizes)
 def test_what_is_joined_comes_apart_again(case):
-    encoding = encoding_of(case["lengths"], case["llm_width"], case["seed"])
+    encoding = encoding_of(case["lengths"], case["encoding_width"], case["seed"])
     features = torch.randn(len(encoding), case["tokens"], case["text_width"])
     joined = join(features, encoding)
-    found, embeds = split(joined, case["text_width"], case["llm_width"])
+    found, embeds = split(joined, case["text_width"], case["encoding_width"])
     assert torch.equal(found, features)
     assert embeds.shape[1] >= encoding.embeds.shape[1]
     mask = mask_of(embeds)
@@ -51,12 +51,12 @@ def test_what_is_joined_comes_apart_again(case):
 @settings(max_examples=40, deadline=None)
 @given(sizes, st.data())
 def test_rows_keep_their_encoding_whatever_is_done_to_them(case, data):
-    encoding = encoding_of(case["lengths"], case["llm_width"], case["seed"])
+    encoding = encoding_of(case["lengths"], case["encoding_width"], case["seed"])
     features = torch.randn(len(encoding), case["tokens"], case["text_width"])
     order = data.draw(st.lists(st.integers(0, len(encoding) - 1), min_size=1, max_size=6))
     weight = data.draw(st.sampled_from([1.0, 0.5, 2.0]))
     joined = weight * torch.cat([join(features, encoding)[row : row + 1] for row in order])
-    found, embeds = split(joined, case["text_width"], case["llm_width"])
+    found, embeds = split(joined, case["text_width"], case["encoding_width"])
     assert torch.equal(found, weight * features[order])
     for place, row in enumerate(order):
         kept = embeds[place][mask_of(embeds)[place]]

@@ -110,7 +110,7 @@ def test_a_copy_of_what_hooks_share_has_its_dial_and_no_call():
     with torch.no_grad():
         conditioner.start(torch.randn(1, 2, 8), torch.zeros(1, 4, 8, 8))
     for twin in (copy.deepcopy(conditioner), pickle.loads(pickle.dumps(conditioner))):
-        assert (twin.mode, twin.scale, twin.text_width, twin.llm_width) == ("augment", 0.5, 3, 5)
+        assert (twin.mode, twin.scale, twin.text_width, twin.encoding_width) == ("augment", 0.5, 3, 5)
         assert twin.call is None
     assert conditioner.call is not None
 

@@ -86,7 +86,7 @@ def full(pipe: Any, llm: LanguageModel, mode: Mode) -> LLMDiffAdapter:
 
 
 def joint_of(adapter: LLMDiffAdapter, made_by: str = "") -> Joint:
-    return Joint(adapter.config, adapter.llm.width, adapter.named_branches(), adapter.named_loras(), made_by)
+    return Joint(adapter.config, adapter.width, adapter.named_branches(), adapter.named_loras(), made_by)
 
 
 def lora_patch(up: Tensor, down: Tensor) -> Any:

@@ -7,16 +7,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from adapter.tiny import build_pixart, build_sdxl
-from llmdiff.adapter import LLMDiffAdapter
+from llmdiff.adapter import LLMDiffAdapter, RefinerConfig
 from llmdiff.base import ImageModel
 from llmdiff.errors import LLMDiffError
 from llmdiff.language import LanguageModel
 from llmdiff.precompute import LiveTerms
 from llmdiff.progress import silent
-from llmdiff.training.ridge_init import Moments, fit, fitting_captions, partners
+from llmdiff.training.ridge_init import Moments, _aim, fit, fitting_captions, partners
 from tiny_base import build_base
 
 WORDS = ["red", "blue", "ball", "box", "house", "on", "the", "and"]
@@ -27,7 +26,7 @@ def test_the_solution_is_that_of_the_ridge() -> None:
     """Against a plain least-squares problem with the penalty as additional rows, on centred numbers."""
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(50, 4, generator=rng) + 3, torch.randn(50, 2, generator=rng)
-    moments = Moments(nn.Linear(4, 2))
+    moments = Moments(4, 2)
     for part in range(0, 50, 10):
         moments.add(x[part : part + 10], y[part : part + 10])
     solution = moments.ridge(0.1)
@@ -52,8 +51,10 @@ def test_partners_keep_the_order_and_end_together(tokens: int, length: int) -> N
         assert found == list(range(length))
 
 
-def make(llm: LanguageModel, pipe: Any) -> tuple[LLMDiffAdapter, ImageModel, LiveTerms]:
-    adapter = LLMDiffAdapter.create(pipe, llm, mode="replace")
+def make(
+    llm: LanguageModel, pipe: Any, refiner: RefinerConfig | None = None
+) -> tuple[LLMDiffAdapter, ImageModel, LiveTerms]:
+    adapter = LLMDiffAdapter.create(pipe, llm, mode="replace", refiner=refiner)
     return adapter, ImageModel(pipe), LiveTerms(llm, adapter.config.reading)
 
 
@@ -72,6 +73,43 @@ def test_captions_that_were_not_fitted_on_are_nearer_to_the_base(tiny_llm: Langu
     again, base, terms = make(tiny_llm, build())
     assert fit(again, base, terms, CAPTIONS, silent) == shares
     assert torch.equal(again.phi.weight, adapter.phi.weight)
+
+
+@pytest.mark.parametrize("build", [build_base, build_sdxl])
+def test_a_refiner_that_narrows_keeps_what_the_prediction_needs(tiny_llm: LanguageModel, build: Any) -> None:
+    whole = fit(*make(tiny_llm, build()), CAPTIONS, silent)["phi"]
+    shares = []
+    for out in (tiny_llm.width - 1, 4, 1):
+        adapter, base, terms = make(tiny_llm, build(), RefinerConfig(width=8, out=out))
+        shares.append(fit(adapter, base, terms, CAPTIONS, silent)["phi"])
+        directions = adapter.refiner.narrow.weight
+        assert torch.allclose(directions @ directions.T, torch.eye(out), atol=1e-5)
+    assert [whole, *shares] == pytest.approx(sorted([whole, *shares]), rel=0.02), "the fewer, the worse"
+    assert shares[0] == pytest.approx(whole, rel=0.05)
+    assert 1 - shares[-1] < 0.8 * (1 - whole)
+
+
+def test_no_directions_predict_better_than_those_that_narrowing_starts_with() -> None:
+    """Reduced-rank regression, against the best of many directions near it and of many at random."""
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(400, 6, generator=rng) @ torch.randn(6, 6, generator=rng)
+    y = x @ torch.randn(6, 3, generator=rng) + 0.1 * torch.randn(400, 3, generator=rng)
+    fitted, held_out = Moments(6, 3), Moments(6, 3)
+    fitted.add(x[:300], y[:300])
+    held_out.add(x[300:], y[300:])
+    narrow = torch.nn.Linear(6, 2, bias=False)
+    _aim(narrow, fitted, held_out)
+
+    def error(directions: torch.Tensor) -> float:
+        other = torch.nn.Linear(6, 2, bias=False)
+        other.weight.data.copy_(directions)
+        through = fitted.through(other)
+        return through.error(through.ridge(1e-9))
+
+    found = error(narrow.weight.data)
+    near = [narrow.weight.data + 0.05 * torch.randn(2, 6, generator=rng) for _ in range(50)]
+    assert found < 1.001 * min(error(one) for one in near)
+    assert found < min(error(torch.randn(2, 6, generator=rng)) for _ in range(200))
 
 
 def test_an_adapter_without_phi_and_too_few_captions_are_refused(tiny_llm: LanguageModel) -> None:

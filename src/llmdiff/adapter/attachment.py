@@ -41,7 +41,7 @@ class Weights(Protocol):
         ...
 
     def encode(self, prompts: list[str]) -> Encoding:
-        """The encodings of prompts, (B, S, D)."""
+        """The encodings of prompts, (B, S, E)."""
         ...
 
     def text(self, encoding: Encoding) -> Text:

@@ -1,7 +1,7 @@
 """The second cross-attention of one layer, which Dong et al. 2024 add to the image model (docs/method.md section 3).
 
 Letters in shapes: B batch, N image tokens, S text tokens, Q width of the image features, I width over all heads,
-D LLM width.
+E width of the encoding.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ class Branch(nn.Module):
 
     Args:
         shape: of the layer to join.
-        width: D.
+        width: E.
         mode: of the adapter.
 
     Attributes:
@@ -123,7 +123,7 @@ class Branch(nn.Module):
         return scale, *counts, self.key.weight.dtype, self.key.weight.device
 
     def _prepare(self, embeds: Tensor, scale: float) -> Prepared:
-        """(R, S, D) to keys and gated values, each (R, heads, S, I / heads), and a1·e^{b1}."""
+        """(R, S, E) to keys and gated values, each (R, heads, S, I / heads), and a1·e^{b1}."""
         embeds = embeds.to(self.key.weight.device, self.key.weight.dtype)
         value = self.value(embeds) * (scale * self.gate.new())
         return self._split(self.key(embeds)), self._split(value), self.gate.own()

@@ -62,7 +62,10 @@ def model_card(config: AdapterConfig) -> str:
 
 
 def _size(refiner: RefinerConfig | None) -> str:
-    return f"{refiner.blocks} blocks of width {refiner.width}" if refiner else "none, as in the paper"
+    if refiner is None:
+        return "none, as in the paper"
+    narrowed = f", narrowed to {refiner.out}" if refiner.out else ""
+    return f"{refiner.blocks} blocks of width {refiner.width}{narrowed}"
 
 
 def _lora(lora: LoRAConfig | None) -> str:

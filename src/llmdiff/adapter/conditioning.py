@@ -1,12 +1,12 @@
 """Conditioning as data: the encoding travels with the text features, row by row.
 
 Each token's text features carry, behind their own W numbers, m whole vectors of the encoding c: a pipeline's
-``prompt_embeds`` become (R, T, W + m·D). Whatever is done to their rows (stacked for guidance, split, repeated per
+``prompt_embeds`` become (R, T, W + m·E). Whatever is done to their rows (stacked for guidance, split, repeated per
 picture or frame, reordered, called one by one) is done to the encoding too, and so are sums and products. A pre-hook of
 the denoiser takes them apart again; the width alone says whether there is an encoding. A vector of zeros is padding.
 
 Letters in shapes: R rows of a denoiser call, T tokens of the text features, W their width, S tokens of the encoding,
-D LLM width, I width of a layer over all heads, m = ⌈S / T⌉.
+E width of the encoding, I width of a layer over all heads, m = ⌈S / T⌉.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class Text:
 
 
 def last_token(encoding: Encoding) -> Tensor:
-    """The vector of each prompt's last real token, (R, D); zeros where there is none."""
+    """The vector of each prompt's last real token, (R, E); zeros where there is none."""
     positions = torch.arange(encoding.mask.shape[1], device=encoding.mask.device)
     last = torch.where(encoding.mask, positions, 0).amax(1)
     vectors = encoding.embeds[torch.arange(len(encoding), device=last.device), last]
@@ -60,11 +60,11 @@ def join(features: Tensor, encoding: Encoding, per_token: int | None = None) -> 
 
     Args:
         features: (R, T, W).
-        encoding: c, (R, S, D).
+        encoding: c, (R, S, E).
         per_token: m; as few as hold the encoding if None.
 
     Returns:
-        (R, T, W + m·D), of the features' device and dtype.
+        (R, T, W + m·E), of the features' device and dtype.
 
     Raises:
         LLMDiffError: if there are not as many rows of both, or m·T vectors are too few.
@@ -88,20 +88,20 @@ def join(features: Tensor, encoding: Encoding, per_token: int | None = None) -> 
     return torch.cat([features, embeds.reshape(rows, tokens, -1)], -1)
 
 
-def split(joined: Tensor, text_width: int, llm_width: int) -> tuple[Tensor, Tensor | None]:
-    """The text features (R, T, W) and the encoding's vectors (R, m·T, D), or None where there is none.
+def split(joined: Tensor, text_width: int, encoding_width: int) -> tuple[Tensor, Tensor | None]:
+    """The text features (R, T, W) and the encoding's vectors (R, m·T, E), or None where there is none.
 
     Args:
-        joined: (R, T, W + m·D), as `join` makes it, or plain text features (R, T, W).
+        joined: (R, T, W + m·E), as `join` makes it, or plain text features (R, T, W).
         text_width: W.
-        llm_width: D.
+        encoding_width: E.
     """
     extra = joined.shape[-1] - text_width
-    if extra <= 0 or extra % llm_width:
+    if extra <= 0 or extra % encoding_width:
         return joined, None
     embeds = joined[..., text_width:].clone(memory_format=torch.contiguous_format)
     return joined[..., :text_width].clone(memory_format=torch.contiguous_format), embeds.view(
-        joined.shape[0], -1, llm_width
+        joined.shape[0], -1, encoding_width
     )
 
 
@@ -111,7 +111,7 @@ def vectors_per_token(length: int, tokens: int) -> int:
 
 
 def mask_of(embeds: Tensor) -> Tensor:
-    """The mask of vectors (R, S, D): (R, S) bool, True at real tokens."""
+    """The mask of vectors (R, S, E): (R, S) bool, True at real tokens."""
     return (embeds != 0).any(-1)
 
 
@@ -126,7 +126,7 @@ class Rows:
     """The encodings that the rows of one denoiser call read.
 
     Attributes:
-        embeds: c, (R, S, D), exact zeros at padding.
+        embeds: c, (R, S, E), exact zeros at padding.
         mask: (R, S) bool, True at real tokens.
         bias: (R, 1, S), what is added to the scores of attention: 0 at real tokens, `MASKED` at padding. A row without
             any token attends its padding, which is zeros: a softmax over nothing would be NaN.
@@ -149,7 +149,7 @@ class Rows:
         Args:
             branch: whose it is.
             version: gives that of the branch's weights and scale; for another one it is made anew.
-            compute: makes it of vectors (R, S, D).
+            compute: makes it of vectors (R, S, E).
         """
         if not may_remember():
             return compute(self.embeds)

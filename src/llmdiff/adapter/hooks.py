@@ -49,7 +49,7 @@ class Conditioner:
     Args:
         mode: of the adapter.
         text_width: W.
-        llm_width: D.
+        encoding_width: E.
 
     Attributes:
         scale: the dial on the branches.
@@ -57,9 +57,9 @@ class Conditioner:
         cache: rows of the tensors that pipelines hand in again and again.
     """
 
-    def __init__(self, mode: Mode, text_width: int, llm_width: int) -> None:
+    def __init__(self, mode: Mode, text_width: int, encoding_width: int) -> None:
         self.mode = mode
-        self.text_width, self.llm_width = text_width, llm_width
+        self.text_width, self.encoding_width = text_width, encoding_width
         self.scale = 1.0
         self.enabled = True
         self.cache = RowCache()
@@ -99,7 +99,7 @@ class Conditioner:
         """Begins a call of the denoiser.
 
         Args:
-            text: (R, T, W + m·D) or, without an encoding, (R, T, W).
+            text: (R, T, W + m·E) or, without an encoding, (R, T, W).
             sample: (B, c, H, W) or, of a video, (B, c, frames, H, W).
 
         Returns:
@@ -169,7 +169,7 @@ class Conditioner:
         remembers = not torch.compiler.is_compiling()
         if remembers and not self.idle and (known := self.cache.get(text)) is not None:
             return known
-        features, embeds = split(text, self.text_width, self.llm_width)
+        features, embeds = split(text, self.text_width, self.encoding_width)
         if self.mode == "replace" and self.enabled and embeds is None:
             raise LLMDiffError(
                 "The attached adapter replaces the text encoder, and this call of the denoiser carries no encoding: "

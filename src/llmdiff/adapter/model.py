@@ -1,7 +1,7 @@
 """The LLMDiff Adapter: makes an LLM condition an existing image model (Dong et al. 2024, docs/method.md section 3).
 
-Letters in shapes: B batch, S text tokens, D LLM width, W width of the denoiser's text features, P width of its pooled
-text vector.
+Letters in shapes: B batch, S text tokens, D LLM width, E width of the encoding as the layers read it (D unless a
+refiner narrows it), W width of the denoiser's text features, P width of its pooled text vector.
 """
 
 import math
@@ -38,10 +38,11 @@ class LLMDiffAdapter(nn.Module):
         llm: the LLM, frozen.
         text_encoding: the learned part of the text encoding (docs/method.md section 2).
         refiner: blocks in which the encoding's tokens read each other, if it was asked for; None as in the paper.
-        phi: φ, D to W, in replace mode; None in augment mode, where the original text encoder feeds that branch. W is
+        phi: φ, E to W, in replace mode; None in augment mode, where the original text encoder feeds that branch. W is
             the width that the denoiser is given, also where it projects its text before its layers read it (PixArt,
             Sana, Kolors): φ stands in for the text encoder, and that frozen projection stays in use **[choice]**.
-        pool: the head that makes the pooled text vector, D to P, in replace mode where the denoiser takes one.
+        pool: the head that makes the pooled text vector, E to P, in replace mode where the denoiser takes one.
+        width: E.
         branches: a `Branch` for every cross-attention layer, nested as the layers' module paths are.
         lora: a `LoRA` for every attention projection of the denoiser, nested alike; empty unless it was asked for.
         prompt_weights: True if ``(word:1.3)`` in a prompt is a weight and not text; False at first.
@@ -60,18 +61,19 @@ class LLMDiffAdapter(nn.Module):
         self.llm = llm
         self.text_encoding = TextEncoding(config.reading, llm.width, llm.block_count)
         self.refiner = Refiner(llm.width, config.refiner) if config.refiner else None
-        self.phi = nn.Linear(llm.width, config.base.context_width) if config.mode == "replace" else None
-        self.pool = nn.Linear(llm.width, config.pooled_width) if config.pooled_width else None
+        self.width = (config.refiner and config.refiner.out) or llm.width
+        self.phi = nn.Linear(self.width, config.base.context_width) if config.mode == "replace" else None
+        self.pool = nn.Linear(self.width, config.pooled_width) if config.pooled_width else None
         self.branches = nn.ModuleDict()
         for path, shape in config.base.layers.items():
-            insert(self.branches, path, Branch(shape, llm.width, config.mode))
+            insert(self.branches, path, Branch(shape, self.width, config.mode))
         self.lora = nn.ModuleDict()
         if config.lora:
             for path, widths in config.lora.projections.items():
                 insert(self.lora, path, LoRA(*widths, config.lora.rank))
         self.prompt_weights = False
         self.eval()
-        self._conditioner = Conditioner(config.mode, config.base.context_width, llm.width)
+        self._conditioner = Conditioner(config.mode, config.base.context_width, self.width)
         self._attachment: Attachment | None = None
 
     @classmethod
@@ -322,14 +324,14 @@ class LLMDiffAdapter(nn.Module):
         return self.named_parameters()
 
     def encode(self, prompts: Sequence[str]) -> Encoding:
-        """The encodings of prompts, (B, S, D), refined if there is a refiner, without gradient.
+        """The encodings of prompts, (B, S, E), refined if there is a refiner, without gradient.
 
         Raises:
             LLMDiffError: if one is not finite.
 
         Example:
             >>> encoding = adapter.encode(["a red cup", "a cup"])
-            >>> encoding.embeds.shape == (*encoding.mask.shape, llm.width)
+            >>> encoding.embeds.shape == (*encoding.mask.shape, adapter.width)
             True
         """
         encoding = encode(self.llm, prompts, self.config.reading, self.text_encoding, weighted=self.prompt_weights)
@@ -341,14 +343,14 @@ class LLMDiffAdapter(nn.Module):
             return self.refine(encoding)
 
     def refine(self, encoding: Encoding) -> Encoding:
-        """The encoding (B, S, D) as the layers read it: refined if there is a refiner, and unchanged otherwise."""
+        """The encoding (B, S, D) as the layers read it, (B, S, E): refined if there is a refiner, else unchanged."""
         return encoding if self.refiner is None else self.refiner(encoding)
 
     def text(self, encoding: Encoding) -> Text:
         """The features in place of the original text encoders' output, in replace mode.
 
         Args:
-            encoding: c, (B, S, D).
+            encoding: c, (B, S, E).
 
         Returns:
             φ(c), (B, S, W), and the pooled vector of the last real token, (B, P), if there is one.
@@ -367,11 +369,11 @@ class LLMDiffAdapter(nn.Module):
         """The ``encoder_hidden_states`` of a direct call of the denoiser, one row for each prompt.
 
         Args:
-            encoding: c, (B, S, D).
+            encoding: c, (B, S, E).
             prompt_embeds: (B, T, W), the original text features; in replace mode φ(c) takes their place.
 
         Returns:
-            (B, T, W + m·D), see `llmdiff.adapter.conditioning`.
+            (B, T, W + m·E), see `llmdiff.adapter.conditioning`.
 
         Raises:
             LLMDiffError: in augment mode, if there are no text features, or of another number of prompts.

@@ -62,9 +62,9 @@ class LLMDiffTextEncoderStep(ModularPipelineBlocks):
     """Encodes prompts as a family's own text encoder step does, and by the LLM of an adapter.
 
     The ``prompt_embeds`` and ``negative_prompt_embeds`` that it puts into the pipeline's state carry the LLM's encoding
-    of their prompt behind them: (B, T, W + m·D) of B prompts, T tokens, width W of the text features, D of the LLM and
-    m vectors of the encoding behind each token. In replace mode the text features are φ(c), the pooled vector
-    is the head's, and no text encoder or tokenizer is among the components that it expects.
+    of their prompt behind them: (B, T, W + m·E) of B prompts, T tokens, width W of the text features, E of the
+    encoding, and m vectors of it behind each token. In replace mode the text features are φ(c), the pooled vector is
+    the head's, and no text encoder or tokenizer is among the components that it expects.
 
     Copies of the block, which pipelines make of all their blocks, use the same adapter.
 

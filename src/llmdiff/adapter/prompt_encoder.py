@@ -1,7 +1,7 @@
 """The prompts of a pipeline call: what takes the place of ``pipe.encode_prompt`` while an adapter is attached.
 
 Letters in shapes: B prompts, n images per prompt, T tokens of the text features, W their width, S tokens of the
-encoding, D LLM width.
+encoding, E width of the encoding.
 """
 
 import functools
@@ -114,13 +114,13 @@ class PromptEncoder:
         return self.attachment.adapter.config
 
     def _taken_apart(self, arguments: dict[str, Any], sign: str) -> Encoding | None:
-        """The encoding (B, S, D) that given text features carry; they are left without it."""
+        """The encoding (B, S, E) that given text features carry; they are left without it."""
         name = f"{sign}prompt_embeds"
         joined = arguments.get(name)
         if joined is None:
             return None
-        width, llm_width = self.attachment.conditioner.text_width, self.attachment.conditioner.llm_width
-        arguments[name], embeds = split(joined, width, llm_width)
+        width, encoding_width = self.attachment.conditioner.text_width, self.attachment.conditioner.encoding_width
+        arguments[name], embeds = split(joined, width, encoding_width)
         if embeds is not None:
             return Encoding(embeds, mask_of(embeds))
         conditioner = self.attachment.conditioner
@@ -128,7 +128,9 @@ class PromptEncoder:
             raise LLMDiffError(_NOT_MADE_HERE.format(name=name, text=f"{sign}prompt"))
         if not conditioner.idle:
             warnings.warn(_NOT_READ.format(name=name, text=f"{sign}prompt"), stacklevel=5)
-        return Encoding(joined.new_zeros(len(joined), 1, llm_width), joined.new_zeros(len(joined), 1, dtype=torch.bool))
+        return Encoding(
+            joined.new_zeros(len(joined), 1, encoding_width), joined.new_zeros(len(joined), 1, dtype=torch.bool)
+        )
 
     def _augmented(self, call: inspect.BoundArguments, encodings: dict[str, Encoding]) -> Any:
         """The original's results, with the encodings behind its text features."""
@@ -175,7 +177,7 @@ class PromptEncoder:
     def _encodings(
         self, arguments: dict[str, Any], prompts: dict[str, Any], given: dict[str, Encoding | None]
     ) -> dict[str, Encoding]:
-        """The encodings of prompts and, under guidance, negative prompts: (B · n, S, D) by their sign."""
+        """The encodings of prompts and, under guidance, negative prompts: (B · n, S, E) by their sign."""
         images = _pictures_per_prompt(arguments)
         positive = given[POSITIVE]
         if positive is None:

@@ -6,13 +6,17 @@ are, cannot mend that; a few transformer blocks without a causal mask can, as te
 token refiners that were put behind decoder-only LLMs since (HunyuanVideo, arXiv 2412.03603, section 4.2), have it.
 None of this is in Dong et al. 2024 **[choice]**; without a refiner the adapter is theirs.
 
-Letters in shapes: B batch, S tokens, D LLM width, R width of the refiner.
+A refiner can also hand on fewer numbers than an LLM is wide. Every layer has a τ_k and a τ_v that read the encoding, so
+nearly all weights of an adapter for a wide LLM are there, and most of an image model's own text features are narrower.
+
+Letters in shapes: B batch, S tokens, D LLM width, R width of the refiner, E width of what it puts out.
 """
 
 import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 
+from llmdiff.errors import LLMDiffError
 from llmdiff.language import Encoding
 from llmdiff.settings import Settings
 
@@ -26,6 +30,7 @@ class RefinerConfig(Settings):
     Attributes:
         blocks: how many transformer blocks.
         width: R, even.
+        out: E, at most D; None for D.
 
     Example:
         >>> RefinerConfig(blocks=2, width=256).heads
@@ -36,6 +41,9 @@ class RefinerConfig(Settings):
 
     blocks: int = Field(2, ge=1, le=64, description="transformer blocks")
     width: int = Field(256, ge=2, le=65_536, multiple_of=2, description="of the blocks")
+    out: int | None = Field(
+        None, ge=1, le=65_536, description="width of what the layers read; that of the LLM if it is not given"
+    )
 
     @property
     def heads(self) -> int:
@@ -44,17 +52,34 @@ class RefinerConfig(Settings):
 
 
 class Refiner(nn.Module):
-    """``c + out(blocks(in(c) + positions))`` with pre-norm transformer blocks, whose attention skips padding.
+    """``N c + out(blocks(in(c) + positions))`` with pre-norm transformer blocks, whose attention skips padding.
 
-    ``out`` starts at 0: an untrained refiner changes nothing.
+    ``out`` starts at 0: an untrained refiner puts out N c. Where E is D, N is the identity and nothing is changed; else
+    it is learned, and starts as E random directions at right angles, or as `llmdiff.training.ridge_init` finds them.
 
     Args:
         width: D.
         config: the size.
+
+    Attributes:
+        narrow: N, (E, D); None for the identity.
+
+    Raises:
+        LLMDiffError: if E is more than D.
+
+    Example:
+        >>> Refiner(576, RefinerConfig(width=192, out=128))(encoding).embeds.shape[-1]
+        128
     """
 
     def __init__(self, width: int, config: RefinerConfig) -> None:
         super().__init__()
+        out = config.out or width
+        if out > width:
+            raise LLMDiffError(f"A refiner's out is at most the width of the LLM, {width:,}, not {out:,}.")
+        self.narrow = nn.Linear(width, out, bias=False) if config.out else None
+        if self.narrow is not None:
+            nn.init.orthogonal_(self.narrow.weight)
         self.enter = nn.Linear(width, config.width)
         block = nn.TransformerEncoderLayer(
             config.width,
@@ -68,18 +93,19 @@ class Refiner(nn.Module):
         self.blocks = nn.TransformerEncoder(
             block, config.blocks, nn.LayerNorm(config.width), enable_nested_tensor=False
         )
-        self.leave = nn.Linear(config.width, width)
+        self.leave = nn.Linear(config.width, out)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, encoding: Encoding) -> Encoding:
-        """The encoding, (B, S, D), with what its tokens say of each other; exact zeros at padding."""
+        """The encoding (B, S, D) with what its tokens say of each other, (B, S, E); exact zeros at padding."""
         mask = encoding.mask
         unread = ~mask & mask.any(1, keepdim=True)  # a row of padding alone reads it: a softmax over nothing is NaN
         entered = self.enter(encoding.embeds.to(self.enter.weight.dtype))
         refined = self.blocks(entered + positions(entered), src_key_padding_mask=unread)
         change = self.leave(refined).masked_fill(~mask[..., None], 0)
-        return Encoding(encoding.embeds + change.to(encoding.embeds.dtype), mask)
+        embeds = encoding.embeds if self.narrow is None else self.narrow(encoding.embeds.to(self.narrow.weight.dtype))
+        return Encoding(embeds + change.to(embeds.dtype), mask)
 
 
 def positions(like: Tensor) -> Tensor:

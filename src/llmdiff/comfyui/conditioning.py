@@ -4,7 +4,7 @@ A CONDITIONING is a list of pairs of text features, a tensor (R, T, W), and sett
 text features as it is for pipelines of diffusers (see `llmdiff.adapter.conditioning`), so whatever nodes and samplers
 do to them (combining, concatenating, averaging, areas, masks, time ranges, batching, repeating) is done to it too.
 
-Letters in shapes: R rows, T tokens of the text features, W their width, S tokens of the encoding, D LLM width.
+Letters in shapes: R rows, T tokens of the text features, W their width, S tokens of the encoding, E its width.
 """
 
 from typing import Any

@@ -37,7 +37,7 @@ def join_model(model: Any, joint: Joint, scale: float = 1.0, lora_patch: LoRAPat
             mode makes, or has an adapter.
 
     Example:
-        >>> joint = Joint(adapter.config, adapter.llm.width, adapter.named_branches())
+        >>> joint = Joint(adapter.config, adapter.width, adapter.named_branches())
         >>> joined = set_scale(join_model(model, joint), 0.5)
     """
     if model.get_wrappers(APPLY_MODEL, KEY):

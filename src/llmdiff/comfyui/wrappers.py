@@ -1,7 +1,7 @@
 """The wrappers of a ComfyUI model that has an adapter: they take the encoding out of its conditionings.
 
-Letters in shapes: R rows of a call, T tokens of the text features, W their width, D LLM width, m whole vectors of the
-encoding behind each token.
+Letters in shapes: R rows of a call, T tokens of the text features, W their width, E width of the encoding, m whole
+vectors of it behind each token.
 """
 
 import math
@@ -32,14 +32,14 @@ class Joint:
 
     Attributes:
         config: of the adapter.
-        llm_width: D.
+        encoding_width: E.
         branches: by the layers' paths in diffusers; they follow the model to its device and dtype.
         loras: by the projections' paths in diffusers.
         made_by: what tells the adapter from others in a CONDITIONING.
     """
 
     config: AdapterConfig
-    llm_width: int
+    encoding_width: int
     branches: Mapping[str, Branch]
     loras: Mapping[str, LoRA] = field(default_factory=dict)
     made_by: str = ""
@@ -93,7 +93,7 @@ class Conditioned:
         transformer_options: dict[str, Any] | None = None,
         **others: Any,
     ) -> Any:
-        """Around a model's ``apply_model``: ``c_crossattn`` is (R, T, W + m·D), and the model gets (R, T, W).
+        """Around a model's ``apply_model``: ``c_crossattn`` is (R, T, W + m·E), and the model gets (R, T, W).
 
         Raises:
             LLMDiffError: in replace mode, if there is no encoding; or if it is one of another LLM.
@@ -130,11 +130,11 @@ class Conditioned:
 
     def _take_apart(self, text: Tensor) -> tuple[Tensor, Tensor | None]:
         width = self.joint.config.base.context_width
-        features, embeds = split(text, width, self.joint.llm_width)
+        features, embeds = split(text, width, self.joint.encoding_width)
         if embeds is None and text.shape[-1] != width:
             raise LLMDiffError(
                 f"A conditioning of width {text.shape[-1]} was made for another model or by another adapter: the model "
-                f"takes {width}, and the adapter's LLM adds multiples of {self.joint.llm_width}."
+                f"takes {width}, and the adapter adds multiples of {self.joint.encoding_width}."
             )
         if embeds is None and self._mode == "replace":
             raise LLMDiffError(

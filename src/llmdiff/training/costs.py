@@ -195,7 +195,7 @@ def _activations(recipe: Recipe, pipe: Any, adapter: LLMDiffAdapter, batch: int,
     channels, text = denoiser.config.in_channels, adapter.config.base.context_width
     with torch.device("meta"), _FusedAttention(), kept.watching([*denoiser.parameters(), *adapter.parameters()]):
         noisy = torch.zeros(batch, channels, data.size[0] // factor, data.size[1] // factor)
-        embeds = torch.zeros(batch, data.longest, adapter.llm.width, requires_grad=True)
+        embeds = torch.zeros(batch, data.longest, adapter.width, requires_grad=True)
         mask = torch.ones(batch, data.longest, dtype=torch.bool)
         inputs: dict[str, Any] = {"encoder_hidden_states": torch.zeros(batch, 77, text)}
         if width := base.pooled_width:

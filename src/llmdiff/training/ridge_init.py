@@ -10,8 +10,11 @@ prediction to that under the base's own features, in units of the distance under
 1.01; this pairing: 0.13 (0.04 if the features were hit exactly); tokens paired by their place in the text, without
 padding: 0.93 (0.91), though its error as a regression is less (0.22 of the variance; here 0.60).
 
-Letters in shapes: n pairs, D LLM width, W width of the base's text features (or P of its pooled vector), S tokens of a
-caption.
+A refiner that narrows the encoding starts with the directions of c that this prediction needs (reduced-rank
+regression), and φ is fitted to what is left of c.
+
+Letters in shapes: n pairs, D LLM width, E width of a narrowed encoding, W width of the base's text features (or P of
+its pooled vector), S tokens of a caption.
 """
 
 from collections.abc import Iterable, Sequence
@@ -64,7 +67,10 @@ def fit(
             f"warm_start: ridge fits φ of replace mode on at least {_HELD_OUT} captions: set warm_start to none."
         )
     heads: dict[str, nn.Linear] = {"phi": adapter.phi} | ({"pool": adapter.pool} if adapter.pool else {})
-    moments = {name: (Moments(head), Moments(head)) for name, head in heads.items()}
+    moments = {
+        name: (Moments(adapter.llm.width, head.out_features), Moments(adapter.llm.width, head.out_features))
+        for name, head in heads.items()
+    }
     for begin in range(0, len(captions), _BATCH):
         report("Fitting φ to the base model's text encoder", begin / len(captions))
         batch = list(captions[begin : begin + _BATCH])
@@ -72,17 +78,21 @@ def fit(
             held_out = (begin + place) % _HELD_OUT == 0
             for name, (x, y) in pairs.items():
                 moments[name][held_out].add(x, y)
+    narrow = adapter.refiner and adapter.refiner.narrow
+    if narrow is not None:
+        _aim(narrow, *moments["phi"])
+        moments = {name: (fitted.through(narrow), held.through(narrow)) for name, (fitted, held) in moments.items()}
     return {name: _solve(heads[name], *both) for name, both in moments.items()}
 
 
 class Moments:
     """Sums over pairs from which both the ridge's solution and its error follow."""
 
-    def __init__(self, head: nn.Linear) -> None:
-        width = head.in_features + 1  # a column of ones for the bias
+    def __init__(self, width_in: int, width_out: int) -> None:
+        width = width_in + 1  # a column of ones for the bias
         self.xx = torch.zeros(width, width, dtype=torch.float64)
-        self.xy = torch.zeros(width, head.out_features, dtype=torch.float64)
-        self.yy = torch.zeros(head.out_features, dtype=torch.float64)
+        self.xy = torch.zeros(width, width_out, dtype=torch.float64)
+        self.yy = torch.zeros(width_out, dtype=torch.float64)
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Adds pairs x (n, D) and y (n, W)."""
@@ -90,6 +100,13 @@ class Moments:
         self.xx += x.T @ x
         self.xy += x.T @ y
         self.yy += y.square().sum(0)
+
+    def through(self, narrow: nn.Linear) -> "Moments":
+        """Of N x in place of x."""
+        weight = torch.block_diag(narrow.weight.detach().double().cpu(), torch.ones(1, 1, dtype=torch.float64))
+        after = Moments(narrow.out_features, len(self.yy))
+        after.xx, after.xy, after.yy = weight @ self.xx @ weight.T, weight @ self.xy, self.yy
+        return after
 
     @property
     def count(self) -> float:
@@ -113,13 +130,32 @@ class Moments:
 
 
 def _solve(head: nn.Linear, fitted: Moments, held_out: Moments) -> float:
-    solutions = [fitted.ridge(strength) for strength in _STRENGTHS]
-    errors = [held_out.error(solution) for solution in solutions]
-    best = min(range(len(errors)), key=errors.__getitem__)
+    solution = _best(fitted, held_out)
     with torch.no_grad():
-        head.weight.copy_(solutions[best][:-1].T)
-        head.bias.copy_(solutions[best][-1])
-    return errors[best] / held_out.variance()
+        head.weight.copy_(solution[:-1].T)
+        head.bias.copy_(solution[-1])
+    return held_out.error(solution) / held_out.variance()
+
+
+def _best(fitted: Moments, held_out: Moments) -> Tensor:
+    """The ridge's solution (D + 1, W) of the strength with the least error on held-out captions."""
+    return min((fitted.ridge(strength) for strength in _STRENGTHS), key=held_out.error)
+
+
+def _aim(narrow: nn.Linear, fitted: Moments, held_out: Moments) -> None:
+    """Turns N's directions to those of c on which the ridge's prediction rests, the weightiest first.
+
+    Those are the first of the principal components of the prediction, and if N has room for more, directions at right
+    angles to them.
+    """
+    solution = _best(fitted, held_out)[:-1]
+    mean = fitted.xx[-1, :-1, None] / fitted.count
+    covariance = fitted.xx[:-1, :-1] / fitted.count - mean @ mean.T
+    components = torch.linalg.eigh(solution.T @ covariance @ solution).eigenvectors.flip(1)[:, : narrow.out_features]
+    needed = solution @ components
+    spare = narrow.weight.detach().double().cpu().T[:, needed.shape[1] :]
+    with torch.no_grad():
+        narrow.weight.copy_(torch.linalg.qr(torch.cat([needed, spare], 1)).Q.T)
 
 
 @torch.no_grad()
