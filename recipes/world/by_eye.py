@@ -2,7 +2,8 @@
 
     python -m world.by_eye FOLDER --base BASE --adapter ADAPTER
 
-draws two hundred pictures, half by each, of prompts of all groups by lot, in an order that tells nothing.
+draws two hundred pictures, half by each (without an adapter, half of prompts as they are and half of the same facts in
+the base's own words), of prompts of all groups by lot, in an order that tells nothing.
 `pictures.webp` has them all; `sheet-0.png` and so on, twice as large and with numbers, are to be looked at;
 `drawn.json` says who drew what. Look at the sheets alone, and fill in `labels.json`: of each picture what is seen.
 
@@ -35,7 +36,7 @@ def sample(count: int, adapted: bool) -> list[Job]:
     """So many pictures by lot, as many of each group and system as can be."""
     rng = np.random.default_rng(_SEED)
     prompts = scene_prompts(version=2)
-    systems = ("base", "adapted") if adapted else ("base",)
+    systems = ("base", "adapted" if adapted else "told plainly")
     strata = [(system, group) for system in systems for group in groups(prompts)]
     jobs = []
     for n, (system, group) in enumerate(strata):

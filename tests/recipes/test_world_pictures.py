@@ -58,6 +58,7 @@ def test_a_bar_says_whether_a_picture_shows_its_prompt():
 
 
 def test_pictures_to_be_labelled_are_by_lot_of_all_groups_and_both_systems():
+    assert {job.system for job in sample(COUNT, adapted=False)} == {"base", "told plainly"}
     jobs = sample(COUNT, adapted=True)
     assert len(set(jobs)) == COUNT
     assert sum(job.system == "adapted" for job in jobs) in range(95, 106)
