@@ -78,7 +78,7 @@ def fit(
             held_out = (begin + place) % _HELD_OUT == 0
             for name, (x, y) in pairs.items():
                 moments[name][held_out].add(x, y)
-    narrow = adapter.refiner and adapter.refiner.narrow
+    narrow = None if adapter.refiner is None else adapter.refiner.narrow
     if narrow is not None:
         _aim(narrow, *moments["phi"])
         moments = {name: (fitted.through(narrow), held.through(narrow)) for name, (fitted, held) in moments.items()}
