@@ -86,9 +86,10 @@ def check_quantised(before: bool) -> Callable[[Case], None]:
             quantise(pipe)
         SlowReading(reference, stock)
         kinds = [type(module) for module in reference.modules()]
-        for prompt in (PROMPT, "blue"):
-            assert torch.allclose(case.draw(pipe, prompt), case.draw(stock, prompt), atol=0.2)
-        assert distance(case.draw(pipe), case.draw(pipe, "blue")) > 0.2
+        apart = distance(case.draw(pipe), case.draw(pipe, "blue"))
+        assert apart > 0.2
+        for prompt in (PROMPT, "blue"):  # what is rounded to 8 bits is another whole step elsewhere
+            assert distance(case.draw(pipe, prompt), case.draw(stock, prompt)) < apart / 5
         assert [type(module) for module in adapter.modules()] == kinds
 
     return check
