@@ -6,8 +6,9 @@ are, cannot mend that; a few transformer blocks without a causal mask can, as te
 token refiners that were put behind decoder-only LLMs since (HunyuanVideo, arXiv 2412.03603, section 4.2), have it.
 None of this is in Dong et al. 2024 **[choice]**; without a refiner the adapter is theirs.
 
-A refiner can also hand on fewer numbers than an LLM is wide. Every layer has a τ_k and a τ_v that read the encoding, and
-nearly all weights of an adapter for a wide LLM are there: of SDXL and a width of 4,096, 682 million, with E = 1,024 170.
+A refiner can also hand on fewer numbers than an LLM is wide. Every layer has a τ_k and a τ_v that read the encoding,
+and nearly all weights of an adapter for a wide LLM are there: of SDXL and a width of 4,096, 682 million, with E = 1,024
+170.
 
 Letters in shapes: B batch, S tokens, D LLM width, R width of the refiner, E width of what it puts out.
 """
