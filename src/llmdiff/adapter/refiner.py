@@ -69,8 +69,9 @@ class Refiner(nn.Module):
         LLMDiffError: if E is more than D.
 
     Example:
-        >>> Refiner(576, RefinerConfig(width=192, out=128))(encoding).embeds.shape[-1]
-        128
+        >>> refiner = Refiner(llm.width, RefinerConfig(width=16, out=4))
+        >>> refiner(adapter.encode(["a red cup"])).embeds.shape[-1]
+        4
     """
 
     def __init__(self, width: int, config: RefinerConfig) -> None:
