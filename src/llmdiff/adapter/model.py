@@ -61,7 +61,7 @@ class LLMDiffAdapter(nn.Module):
         self.llm = llm
         self.text_encoding = TextEncoding(config.reading, llm.width, llm.block_count)
         self.refiner = Refiner(llm.width, config.refiner) if config.refiner else None
-        self.width = (config.refiner and config.refiner.out) or llm.width
+        self.width = self.refiner.leave.out_features if self.refiner else llm.width
         self.phi = nn.Linear(self.width, config.base.context_width) if config.mode == "replace" else None
         self.pool = nn.Linear(self.width, config.pooled_width) if config.pooled_width else None
         self.branches = nn.ModuleDict()

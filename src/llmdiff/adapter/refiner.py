@@ -53,10 +53,10 @@ class RefinerConfig(Settings):
 
 
 class Refiner(nn.Module):
-    """``N c + out(blocks(in(c) + positions))`` with pre-norm transformer blocks, whose attention skips padding.
+    """``N c + leave(blocks(enter(c) + positions))`` with pre-norm transformer blocks, whose attention skips padding.
 
-    ``out`` starts at 0: an untrained refiner puts out N c. Where E is D, N is the identity and nothing is changed; else
-    it is learned, and starts as E random directions at right angles, or as `llmdiff.training.ridge_init` finds them.
+    ``leave`` starts at 0: an untrained refiner puts out N c. Where E is D, N is the identity and nothing is changed;
+    else it is learned, and starts as E random directions at right angles, or as `llmdiff.training.ridge_init` finds them.
 
     Args:
         width: D.
