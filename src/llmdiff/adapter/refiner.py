@@ -56,7 +56,7 @@ class Refiner(nn.Module):
     """``N c + leave(blocks(enter(c) + positions))`` with pre-norm transformer blocks, whose attention skips padding.
 
     ``leave`` starts at 0: an untrained refiner puts out N c. Where E is D, N is the identity and nothing is changed;
-    else it is learned, and starts as E directions at right angles, by lot or as `llmdiff.training.ridge_init` finds them.
+    else it is learned, and starts as E directions at right angles, by lot or by `llmdiff.training.ridge_init`.
 
     Args:
         width: D.
